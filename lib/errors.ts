@@ -49,7 +49,11 @@ export class WeftError extends Error {
       const code = NAMES.get(e.code) ?? 'INTERNAL';
       const text = typeof e.details === 'string' && e.details !== '' ? e.details : message;
       const [head, ...rest] = text.split('\nhint: ');
-      return new WeftError(code, head ?? text, rest.length > 0 ? { hint: rest.join('\n'), cause: error } : { cause: error });
+      return new WeftError(
+        code,
+        head ?? text,
+        rest.length > 0 ? { hint: rest.join('\n'), cause: error } : { cause: error },
+      );
     }
     if (typeof e?.code === 'string') {
       const unavailable = ['ECONNREFUSED', 'ECONNRESET', 'ENOENT', 'EPIPE', 'ETIMEDOUT', 'EHOSTUNREACH', 'ENETUNREACH'];

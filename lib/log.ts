@@ -6,7 +6,9 @@ export type Log = pino.Logger;
 /** @param component agent, coordinator, lab … goes into every line. Lines are JSON on stderr (journald keeps them). */
 export function makeLog(component: string, options: { level?: string; file?: string } = {}): Log {
   const target =
-    options.file === undefined ? pino.destination({ dest: 2, sync: false }) : pino.destination({ dest: options.file, sync: false, mkdir: true });
+    options.file === undefined
+      ? pino.destination({ dest: 2, sync: false })
+      : pino.destination({ dest: options.file, sync: false, mkdir: true });
   return pino(
     {
       level: options.level ?? 'info',

@@ -1,0 +1,157 @@
+/**
+ * The seam inside the coordinator: `State` is what etcd says (list-then-watch cache, read-only), `Store` changes it (transactions).
+ * Sessions and the API are written against these two and know nothing of etcd.
+ */
+import type { Address, Block, Endpoint, Host, Network, Revision } from '../lib/model.ts';
+
+/** Which coordinator has a host's session; a key under that coordinator's lease. */
+export interface Presence {
+  readonly hostId: string;
+  readonly coordinatorId: string;
+  readonly sessionId: string;
+}
+
+/** A replica that is up; a key under its own lease. */
+export interface CoordinatorRecord {
+  readonly id: string;
+  readonly name: string;
+  /** host:port that other coordinators dial. */
+  readonly address: string;
+  readonly version: string;
+  readonly startedAt: string;
+}
+
+export type Change =
+  | { readonly kind: 'network'; readonly id: string; readonly before: Network | null; readonly after: Network | null }
+  | { readonly kind: 'host'; readonly id: string; readonly before: Host | null; readonly after: Host | null }
+  | {
+      readonly kind: 'block';
+      readonly networkId: string;
+      readonly cidr: string;
+      readonly before: Block | null;
+      readonly after: Block | null;
+    }
+  | {
+      readonly kind: 'address';
+      readonly networkId: string;
+      readonly address: string;
+      readonly before: Address | null;
+      readonly after: Address | null;
+    }
+  | {
+      readonly kind: 'endpoint';
+      readonly networkId: string;
+      readonly id: string;
+      readonly before: Endpoint | null;
+      readonly after: Endpoint | null;
+    }
+  | {
+      readonly kind: 'presence';
+      readonly hostId: string;
+      readonly before: Presence | null;
+      readonly after: Presence | null;
+    }
+  | {
+      readonly kind: 'coordinator';
+      readonly id: string;
+      readonly before: CoordinatorRecord | null;
+      readonly after: CoordinatorRecord | null;
+    };
+
+/** All changes of one etcd revision, in order; or a reset after a relist (then read the whole state anew). */
+export interface ChangeSet {
+  readonly revision: bigint;
+  readonly changes: readonly Change[];
+  readonly reset: boolean;
+}
+
+/** What etcd says, as of `revision`. Maps are live: read, never keep. */
+export interface State {
+  readonly epoch: bigint;
+  readonly clusterId: string;
+  /** Newest etcd revision included (progress notifications count). */
+  readonly revision: bigint;
+  readonly networks: ReadonlyMap<string, Network>;
+  readonly hosts: ReadonlyMap<string, Host>;
+  /** network id → CIDR → block */
+  readonly blocks: ReadonlyMap<string, ReadonlyMap<string, Block>>;
+  /** network id → address → claim */
+  readonly addresses: ReadonlyMap<string, ReadonlyMap<string, Address>>;
+  /** network id → endpoint id → endpoint */
+  readonly endpoints: ReadonlyMap<string, ReadonlyMap<string, Endpoint>>;
+  readonly presences: ReadonlyMap<string, Presence>;
+  readonly coordinators: ReadonlyMap<string, CoordinatorRecord>;
+  networkByName(project: string, name: string): Network | undefined;
+  hostByName(name: string): Host | undefined;
+  /** Called once per etcd revision, after the maps have changed. Returns the unsubscriber. */
+  subscribe(listener: (set: ChangeSet) => void): () => void;
+  /** Resolves once `revision` is included. Rejects with DEADLINE_EXCEEDED. */
+  reached(revision: bigint, signal?: AbortSignal): Promise<void>;
+}
+
+export interface NetworkSpec {
+  readonly project: string;
+  /** Empty for a reservation (docker network create, first half). */
+  readonly name: string;
+  readonly space: string;
+  readonly subnets: readonly string[];
+  readonly ipRange: string;
+  readonly gateways: readonly string[];
+  readonly ipv6: boolean;
+  readonly encap: string;
+  readonly vni: number;
+  readonly mtu: number;
+  readonly internal: boolean;
+  readonly encrypted: boolean;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly options: Readonly<Record<string, string>>;
+  readonly originHost: string;
+}
+
+/** Every method is one etcd transaction (retried on conflict with fresh state), and resolves when State includes its effect. */
+export interface Store {
+  createNetwork(spec: NetworkSpec): Promise<Network>;
+  /**
+   * Gives a reservation its name. `won` false: the name belongs to `network` already, and the reservation has been released.
+   */
+  bindNetwork(id: string, bind: NetworkBind): Promise<{ network: Network; won: boolean }>;
+  /** FAILED_PRECONDITION names the endpoints (`CONTAINER on HOST`). Quarantines VNI and subnet. */
+  deleteNetwork(id: string): Promise<Revision>;
+  putHost(host: Host): Promise<Revision>;
+  /** Host record with all it holds (blocks, addresses, endpoints). */
+  deleteHost(id: string): Promise<Revision>;
+  /** Presence under this coordinator's lease; replaces another coordinator's. */
+  putPresence(hostId: string, sessionId: string): Promise<void>;
+  /** Only when it is still this session's. */
+  deletePresence(hostId: string, sessionId: string): Promise<void>;
+  /** A free block for the host (the one that contains `containing`, when given): null when none is free. */
+  allocateBlock(networkId: string, hostId: string, containing: string | null): Promise<Block | null>;
+  /** Replaces a host's block by parts of it (none = release), compared on the block being that host's. */
+  shrinkBlock(networkId: string, cidr: string, hostId: string, keep: readonly string[]): Promise<void>;
+  /** Writes the claim (state "claimed"). ALREADY_EXISTS when another claim or holder has it. */
+  claimAddress(claim: Omit<Address, 'revision' | 'state' | 'reason'>): Promise<Address>;
+  /** The grantor's answer: "held" or "refused" with its reason; only while the claim is as given. */
+  answerClaim(claim: Address, granted: boolean, reason: string): Promise<void>;
+  /** Deletes claims or held addresses of that host. */
+  releaseAddresses(networkId: string, hostId: string, addresses: readonly string[]): Promise<void>;
+  /**
+   * Writes a host's endpoints; those of other hosts are never touched (PERMISSION_DENIED), those of networks that are gone are
+   * refused (NOT_FOUND).
+   */
+  registerEndpoints(hostId: string, upserts: readonly Endpoint[], removed: readonly string[]): Promise<Revision>;
+  /** Makes etcd hold exactly this for the host (hello of a session). Returns sentences about what could not be (conflicts). */
+  replaceHoldings(
+    hostId: string,
+    holdings: { endpoints: readonly Endpoint[]; blocks: readonly Block[]; addresses: readonly Address[] },
+  ): Promise<{ revision: Revision; refused: readonly string[] }>;
+}
+
+export interface NetworkBind {
+  readonly name: string;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly options: Readonly<Record<string, string>>;
+  readonly internal: boolean;
+  readonly attachable: boolean;
+  readonly gateway: string;
+  readonly auxAddresses: Readonly<Record<string, string>>;
+}

@@ -1,0 +1,32 @@
+/** The mesh's objects: the protocol's messages are the model (proto/weft/v1/types.proto specifies them). */
+export type {
+  Address,
+  Block,
+  Conflict,
+  Container,
+  Drift,
+  Endpoint,
+  Event,
+  Host,
+  Network,
+  Revision,
+  Vtep,
+} from '../gen/weft/v1/types.ts';
+
+/** What a host knows of one network of its interest. */
+export interface NetworkView {
+  readonly networkId: string;
+  readonly blocks: ReadonlyMap<string, import('../gen/weft/v1/types.ts').Block>;
+  readonly endpoints: ReadonlyMap<string, import('../gen/weft/v1/types.ts').Endpoint>;
+  readonly peers: ReadonlyMap<string, import('../gen/weft/v1/session.ts').Peer>;
+  readonly addresses: ReadonlyMap<string, import('../gen/weft/v1/types.ts').Address>;
+}
+
+/** All that a host has been told, merged: the desired state that everything on the host is rendered from. */
+export interface View {
+  readonly revision: import('../gen/weft/v1/types.ts').Revision;
+  /** Catalogue: every network of the host's projects, by id. */
+  readonly networks: ReadonlyMap<string, import('../gen/weft/v1/types.ts').Network>;
+  /** Interest: by network id. */
+  readonly interests: ReadonlyMap<string, NetworkView>;
+}
