@@ -1,0 +1,151 @@
+/**
+ * The seams inside the agent. Docker handlers (docker/) know `Journal`, `Mesh` and `Datapath`; the session fills `Mesh`, the
+ * reconciler fills `Datapath`; main puts them together. What a host holds is in the journal, what it was told is in the view.
+ */
+import type { Block, Conflict, Endpoint, Network, Revision, View } from '../lib/model.ts';
+
+/** An endpoint of this host, as journalled. Plain data: JSON on disk. */
+export interface LocalEndpoint {
+  readonly id: string;
+  readonly networkId: string;
+  /** Docker's id of the network copy on this host; null for what is not Docker's. */
+  readonly dockerNetworkId: string | null;
+  readonly ip: string;
+  /** Prefix length of the subnet. */
+  readonly prefix: number;
+  readonly mac: string;
+  readonly givenMac: boolean;
+  readonly mtu: number;
+  readonly createdAt: string;
+  /** Join has been called: the container side is in this sandbox. */
+  readonly sandbox: string | null;
+  readonly container: { readonly id: string; readonly name: string } | null;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly aliases: readonly string[];
+  /** Name of the interface inside the container, once known (eth0). */
+  readonly interfaceName: string | null;
+}
+
+/** An address taken from own blocks or claimed, until ReleaseAddress. */
+export interface LocalAddress {
+  readonly networkId: string;
+  readonly ip: string;
+  /** "requested": Docker has it, no endpoint yet. "endpoint": in use. "lent": granted to another host. "resting": freed at `since`. */
+  readonly state: 'requested' | 'endpoint' | 'lent' | 'resting';
+  /** Epoch milliseconds. */
+  readonly since: number;
+  /** Host id it is lent to. */
+  readonly lentTo: string | null;
+  /** Held outside own blocks, by claim. */
+  readonly claimed: boolean;
+}
+
+export interface LocalBlock {
+  readonly networkId: string;
+  readonly cidr: string;
+  /** Every host with an interest has applied it (Join need not wait for it). */
+  readonly converged: boolean;
+  /** Revision at which the coordinator gave it. */
+  readonly revision: { readonly epoch: string; readonly number: string };
+}
+
+/** The copy of a mesh network in this host's Docker. */
+export interface LocalNetwork {
+  readonly networkId: string;
+  /** Docker's network id; null between RequestPool and CreateNetwork. */
+  readonly dockerNetworkId: string | null;
+  readonly name: string;
+  /** Local network index, 1..65535: register value and conntrack zone. Never changes while journalled. */
+  readonly index: number;
+  /** The reservation's or catalogue's record, so that handlers work without the coordinator. */
+  readonly network: Network;
+}
+
+export interface Tables {
+  readonly endpoint: LocalEndpoint;
+  readonly address: LocalAddress;
+  readonly block: LocalBlock;
+  readonly network: LocalNetwork;
+}
+export type TableName = keyof Tables;
+
+/** Key of a journal row: endpoint id; network id/ip; network id/cidr; network id. */
+export type Key = string;
+
+export type JournalWrite = {
+  readonly [T in TableName]: { readonly table: T; readonly key: Key; readonly value: Tables[T] | null };
+}[TableName];
+
+/** What this host holds: in memory, and on disk before `write` resolves. */
+export interface Journal {
+  readonly endpoints: ReadonlyMap<Key, LocalEndpoint>;
+  readonly addresses: ReadonlyMap<Key, LocalAddress>;
+  readonly blocks: ReadonlyMap<Key, LocalBlock>;
+  readonly networks: ReadonlyMap<Key, LocalNetwork>;
+  /**
+   * All of them or none, visible in memory at once, appended to the file before it resolves. `durable` also syncs the disk: for
+   * what another host relies on (lent addresses, blocks given back).
+   */
+  write(writes: readonly JournalWrite[], options?: { durable?: boolean }): Promise<void>;
+  /** Called after each write. */
+  onChange(listener: () => void): () => void;
+}
+
+/** The mesh as Docker's handlers see it. Calls reject with UNAVAILABLE at once when no coordinator is connected. */
+export interface Mesh {
+  /** A complete view has arrived and been applied in this session. */
+  readonly inSync: boolean;
+  readonly connected: boolean;
+  readonly hostId: string;
+  readonly hostName: string;
+  /** Host is being drained: refuse new endpoints. */
+  readonly draining: boolean;
+  view(): View;
+  /** Called after the view changed. */
+  onView(listener: () => void): () => void;
+  requestBlock(networkId: string, containing: string | null): Promise<{ blocks: readonly Block[]; revision: Revision }>;
+  releaseBlocks(networkId: string, cidrs: readonly string[]): Promise<void>;
+  claimAddress(networkId: string, ip: string): Promise<{ block: Block | null; revision: Revision }>;
+  releaseAddresses(networkId: string, ips: readonly string[]): Promise<void>;
+  reserveNetwork(r: {
+    pool: string;
+    subPool: string;
+    ipv6: boolean;
+    options: Readonly<Record<string, string>>;
+  }): Promise<Network>;
+  bindNetwork(b: {
+    networkId: string;
+    name: string;
+    labels: Readonly<Record<string, string>>;
+    options: Readonly<Record<string, string>>;
+    internal: boolean;
+    attachable: boolean;
+    gateway: string;
+    auxAddresses: Readonly<Record<string, string>>;
+  }): Promise<{ network: Network; won: boolean; winnerHost: string }>;
+  removeNetwork(networkId: string): Promise<void>;
+  /** Makes sure that the host has the network's blocks, endpoints and peers (interest); resolves when they have been applied. */
+  interested(networkId: string, signal: AbortSignal): Promise<void>;
+  /** Registers the journal's endpoint now; resolves with its revision once etcd has it. Registration also runs by itself, in batches, after every journal change. */
+  registered(endpointId: string): Promise<Revision>;
+  /** Waits until every connected, interested host has applied the revision; names of those that had not. */
+  waitPeers(networkId: string, revision: Revision, timeoutMs: number): Promise<readonly string[]>;
+  /** Names that mean something else here; replaces the previous report. */
+  reportConflicts(conflicts: readonly Conflict[]): void;
+}
+
+/** The datapath as Docker's handlers see it. */
+export interface Datapath {
+  /**
+   * Veth pair, OVS port and flows of a journalled endpoint are there when it resolves.
+   * @returns name of the container-side link, still in the host's namespace.
+   */
+  attach(endpointId: string): Promise<{ containerLink: string }>;
+  /** Everything of an endpoint that has left the journal is gone or unreachable when it resolves (the link's own removal may still run). */
+  detach(endpointId: string): Promise<void>;
+  /** Something changed outside (Docker event): look again soon. */
+  kick(): void;
+}
+
+/** The mesh's record of an endpoint of this host. */
+export type EndpointRecord = Endpoint;
