@@ -1,0 +1,43 @@
+/** Small words to write flows with. Pure. */
+import { type Cidr, maskOf } from '../../lib/ip.ts';
+import type { Action, FieldName, Flow, MatchField } from '../openflow/flow.ts';
+import { cookie, type Stage, TABLE } from './pipeline.ts';
+
+export const ETH_IPV4 = 0x0800n;
+export const ETH_ARP = 0x0806n;
+export const MULTICAST_BIT = 1n << 40n;
+
+export const is = (field: FieldName, value: bigint | number): MatchField => ({ field, value: BigInt(value) });
+export const masked = (field: FieldName, value: bigint | number, mask: bigint | number): MatchField => ({
+  field,
+  value: BigInt(value),
+  mask: BigInt(mask),
+});
+export const inCidr = (field: FieldName, cidr: Cidr): MatchField =>
+  cidr.prefix === 32 ? is(field, cidr.base) : masked(field, cidr.base, maskOf(cidr.prefix));
+
+export const set = (field: FieldName, value: bigint | number): Action => ({
+  type: 'set_field',
+  field,
+  value: BigInt(value),
+});
+export const goto = (stage: Stage): Action => ({ type: 'goto', table: TABLE[stage] });
+/** Copies `nBits` from one field to another (NXAST_REG_MOVE, ovs-actions(7)). */
+export const move = (src: FieldName, dst: FieldName, nBits: number, dstOfs = 0): Action => ({
+  type: 'move',
+  src,
+  srcOfs: 0,
+  dst,
+  dstOfs,
+  nBits,
+});
+
+export function flow(
+  stage: Stage,
+  index: number,
+  priority: number,
+  match: readonly MatchField[],
+  actions: readonly Action[],
+): Flow {
+  return { table: TABLE[stage], priority, cookie: cookie(stage, index), match, actions };
+}

@@ -1,0 +1,55 @@
+/**
+ * Names of br-weft's tables, registers, priorities and cookies: the one place where their numbers stand. docs/pipeline.md explains
+ * the same. Stages without flows yet keep their number; flows go to the next stage that has some.
+ */
+
+export const TABLE = {
+  /** Which network, from which side. */
+  classify: 0,
+  /** A local endpoint sends only with its own MAC and address. */
+  portSecurity: 4,
+  /** ARP requests are answered here, on the sender's host. */
+  arpNd: 8,
+  conntrack: 12,
+  policyEgress: 16,
+  service: 20,
+  routing: 24,
+  /** Destination MAC to a local port, or to a tunnel. */
+  l2: 28,
+  policyIngress: 32,
+  commit: 36,
+  qos: 40,
+  output: 44,
+  /** Reserved: entries learned from trusted endpoints; packets for the agent. */
+  learned: 48,
+  punt: 52,
+} as const;
+
+export type Stage = keyof typeof TABLE;
+
+/** reg0: local network index (1..65535), also the conntrack zone. reg1: side. reg2: port to leave by. reg4: scratch. */
+export const REG = { network: 'reg0', side: 'reg1', out: 'reg2', scratch: 'reg4' } as const;
+
+export const SIDE = { local: 1n, tunnel: 2n } as const;
+
+export const PRIORITY = {
+  /** Exceptions to what a local endpoint may do. */
+  guard: 500,
+  /** An endpoint of this host. */
+  local: 400,
+  /** An endpoint of another host that its block does not describe. */
+  entry: 300,
+  /** A remote block, plus its prefix length: the longer one wins. */
+  block: 100,
+  flood: 50,
+  default: 0,
+} as const;
+
+const OWNER = 0x57656674n; // "Weft"
+
+/**
+ * A flow's cookie: bits 63..32 say that it is Weft's, 31..24 the table, 15..0 the local network index (0 = no network).
+ * Tools filter by it: `ovs-ofctl dump-flows br-weft cookie=0x5765667404000001/-1`.
+ */
+export const cookie = (stage: Stage, index: number): bigint =>
+  (OWNER << 32n) | (BigInt(TABLE[stage]) << 24n) | BigInt(index);

@@ -1,0 +1,151 @@
+/**
+ * render(model) → flows: everything br-weft does, as data. Pure: equal models give equal flows, whatever happened before.
+ * A backend says how frames reach other hosts; the stages know only localPort and remote.
+ */
+import { MAC_PREFIX } from '../../lib/mac.ts';
+import type { Action, Flow } from '../openflow/flow.ts';
+import { type Backend, ovsTunnel } from './backend.ts';
+import { ETH_ARP, ETH_IPV4, flow, goto, inCidr, is, MULTICAST_BIT, masked, move, set } from './build.ts';
+import type { BridgeModel, Entry, LocalPort, NetworkModel } from './model.ts';
+import { PRIORITY, REG, SIDE } from './pipeline.ts';
+
+const ARP_REQUEST = 1n;
+const ARP_REPLY = 2n;
+
+export function render(model: BridgeModel): Flow[] {
+  const backend = ovsTunnel(model.tunnel);
+  return [...renderBase(), ...model.networks.flatMap((n) => renderNetwork(n, backend))];
+}
+
+/** What holds whatever networks there are. Without a match a table drops (OpenFlow 1.4 §5.4), said aloud to be counted. */
+export function renderBase(): Flow[] {
+  return [
+    flow('classify', 0, PRIORITY.default, [], []),
+    flow('portSecurity', 0, PRIORITY.default, [], []),
+    flow('arpNd', 0, PRIORITY.default, [], []),
+    flow('l2', 0, PRIORITY.default, [], []),
+    flow('output', 0, PRIORITY.local, [], [{ type: 'output_reg', field: REG.out }]),
+  ];
+}
+
+/** All flows of one network; none where it has no local endpoint: then nothing of it concerns this host. */
+export function renderNetwork(n: NetworkModel, backend: Backend): Flow[] {
+  if (n.locals.length === 0) return [];
+  return [
+    ...n.locals.flatMap((port) => [
+      ...classifyLocal(n, port),
+      ...portSecurity(n, port),
+      ...arpLocal(n, port),
+      l2Local(n, port),
+    ]),
+    ...n.remotes.flatMap((r) => backend.classify(n, r)),
+    ...n.remotes.flatMap((r) => [
+      ...r.blocks.flatMap((block) => [arpBlock(n, block), l2Block(n, block, backend.unicast(n, r))]),
+      ...r.entries.flatMap((entry) => [arpEntry(n, entry), l2Entry(n, entry, backend.unicast(n, r))]),
+    ]),
+    ...flood(n, backend),
+  ];
+}
+
+const inNetwork = (n: NetworkModel) => is(REG.network, n.index);
+
+function classifyLocal(n: NetworkModel, port: LocalPort): Flow[] {
+  const actions = [set(REG.network, n.index), set(REG.side, SIDE.local), goto('portSecurity')];
+  return [flow('classify', n.index, PRIORITY.local, [is('in_port', port.ofport)], actions)];
+}
+
+/** Own MAC and own address, in Ethernet, IPv4 and ARP headers alike; everything else is dropped by the table's default. */
+function portSecurity(n: NetworkModel, port: LocalPort): Flow[] {
+  const from = [is('in_port', port.ofport), is('eth_src', port.mac)];
+  const arp = [
+    ...from,
+    is('eth_type', ETH_ARP),
+    is('arp_op', ARP_REQUEST),
+    is('arp_spa', port.ip),
+    is('arp_sha', port.mac),
+  ];
+  const ip = [...from, is('eth_type', ETH_IPV4), is('ipv4_src', port.ip)];
+  return [
+    flow('portSecurity', n.index, PRIORITY.local, arp, [goto('arpNd')]),
+    flow('portSecurity', n.index, PRIORITY.local, ip, [goto('l2')]),
+  ];
+}
+
+/** Turns the request into the reply, and back out of the port it came in by. `answer` sets the sender's MAC and address. */
+const reply = (answer: readonly Action[]): Action[] => [
+  move('eth_src', 'eth_dst', 48),
+  set('arp_op', ARP_REPLY),
+  move('arp_sha', 'arp_tha', 48),
+  ...answer,
+  { type: 'in_port' },
+];
+
+const answerExact = (e: Entry): Action[] =>
+  reply([set('eth_src', e.mac), set('arp_sha', e.mac), move('arp_spa', 'arp_tpa', 32), set('arp_spa', e.ip)]);
+
+const request = (n: NetworkModel) => [inNetwork(n), is('eth_type', ETH_ARP), is('arp_op', ARP_REQUEST)];
+
+function arpLocal(n: NetworkModel, port: LocalPort): Flow[] {
+  return [
+    // Announcing itself (RFC 5227 §3): nobody needs to hear it, and an answer would look like a duplicate.
+    flow('arpNd', n.index, PRIORITY.guard, [...request(n), is('in_port', port.ofport), is('arp_tpa', port.ip)], []),
+    flow('arpNd', n.index, PRIORITY.local, [...request(n), is('arp_tpa', port.ip)], answerExact(port)),
+  ];
+}
+
+const arpEntry = (n: NetworkModel, e: Entry): Flow =>
+  flow('arpNd', n.index, PRIORITY.entry, [...request(n), is('arp_tpa', e.ip)], answerExact(e));
+
+/** One flow answers for a whole block: the MAC is the fixed 16 bits followed by the address that is asked for. */
+function arpBlock(n: NetworkModel, block: NetworkModel['remotes'][number]['blocks'][number]): Flow {
+  const fixed = BigInt(MAC_PREFIX) << 32n;
+  const actions = reply([
+    move('arp_tpa', REG.scratch, 32),
+    set('eth_src', fixed),
+    move('arp_tpa', 'eth_src', 32),
+    set('arp_sha', fixed),
+    move('arp_tpa', 'arp_sha', 32),
+    move('arp_spa', 'arp_tpa', 32),
+    move(REG.scratch, 'arp_spa', 32),
+  ]);
+  return flow('arpNd', n.index, PRIORITY.block + block.prefix, [...request(n), inCidr('arp_tpa', block)], actions);
+}
+
+const l2Local = (n: NetworkModel, port: LocalPort): Flow =>
+  flow(
+    'l2',
+    n.index,
+    PRIORITY.local,
+    [inNetwork(n), is('eth_dst', port.mac)],
+    [set(REG.out, port.ofport), goto('output')],
+  );
+
+const l2Entry = (n: NetworkModel, e: Entry, out: readonly Action[]): Flow =>
+  flow('l2', n.index, PRIORITY.entry, [inNetwork(n), is(REG.side, SIDE.local), is('eth_dst', e.mac)], out);
+
+function l2Block(
+  n: NetworkModel,
+  block: NetworkModel['remotes'][number]['blocks'][number],
+  out: readonly Action[],
+): Flow {
+  const bits = BigInt(32 - block.prefix);
+  const mask = ((1n << 48n) - 1n) & ~((1n << bits) - 1n);
+  const mac = (BigInt(MAC_PREFIX) << 32n) | BigInt(block.base);
+  const match = [
+    inNetwork(n),
+    is(REG.side, SIDE.local),
+    bits === 0n ? is('eth_dst', mac) : masked('eth_dst', mac, mask),
+  ];
+  return flow('l2', n.index, PRIORITY.block + block.prefix, match, out);
+}
+
+/** Broadcast and multicast: local ports, and one copy for each host of the network; what came by tunnel stays here. */
+function flood(n: NetworkModel, backend: Backend): Flow[] {
+  const group = masked('eth_dst', MULTICAST_BIT, MULTICAST_BIT);
+  const locals: Action[] = n.locals.map((p) => ({ type: 'output', port: p.ofport }));
+  const copies = backend.copies(n, n.remotes);
+  return [
+    flow('l2', n.index, PRIORITY.flood, [inNetwork(n), is(REG.side, SIDE.local), group], [...locals, ...copies]),
+    flow('l2', n.index, PRIORITY.flood, [inNetwork(n), is(REG.side, SIDE.tunnel), group], locals),
+  ];
+}

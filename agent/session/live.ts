@@ -1,0 +1,133 @@
+/**
+ * One session: from Hello to its end. Collects the complete view in a draft, then follows increments. Any surprise ends it; the loop
+ * (loop.ts) starts the next one, complete again.
+ */
+import type { ClientDuplexStream } from '@grpc/grpc-js';
+import type {
+  AgentMessage,
+  CoordinatorMessage,
+  Hello,
+  Query,
+  SessionClient,
+  Welcome,
+} from '../../gen/weft/v1/session.ts';
+import { WeftError } from '../../lib/errors.ts';
+import type { Revision, View } from '../../lib/model.ts';
+import { type Draft, EMPTY_DRAFT, withCatalogue, withNetwork, withoutInterest, withRevision } from '../view.ts';
+
+export interface LiveHandlers {
+  /** The complete view is here, or has changed. */
+  onView(view: View): void;
+  onQuery(query: Query, answer: (message: AgentMessage) => void): void;
+}
+
+export class LiveSession {
+  readonly client: SessionClient;
+  readonly #stream: ClientDuplexStream<AgentMessage, CoordinatorMessage>;
+  readonly #handlers: LiveHandlers;
+  readonly #ended = new AbortController();
+  readonly #welcomed = Promise.withResolvers<Welcome>();
+  #welcome: Welcome | null = null;
+  #draft: Draft = EMPTY_DRAFT;
+  #synced = false;
+
+  constructor(client: SessionClient, hello: Hello, handlers: LiveHandlers) {
+    this.client = client;
+    this.#handlers = handlers;
+    this.#stream = client.connect();
+    this.#stream.on('data', (message: CoordinatorMessage) => this.#receive(message));
+    this.#stream.on('error', (error: unknown) => this.end(WeftError.from(error)));
+    this.#stream.on('end', () => this.end(new WeftError('UNAVAILABLE', 'the coordinator ended the session')));
+    this.#welcomed.promise.catch(() => undefined);
+    this.send({ body: { $case: 'hello', value: hello } });
+  }
+
+  /** Aborted when the session is over; the reason is a WeftError. */
+  get ended(): AbortSignal {
+    return this.#ended.signal;
+  }
+  /** The complete view has arrived. */
+  get synced(): boolean {
+    return this.#synced && !this.#ended.signal.aborted;
+  }
+  get welcome(): Welcome | null {
+    return this.#welcome;
+  }
+  /** Resolves with the Welcome; rejects when the session ends before. */
+  welcomed(): Promise<Welcome> {
+    return this.#welcomed.promise;
+  }
+  get sessionId(): string {
+    if (this.#welcome === null || this.#ended.signal.aborted) throw unconnected();
+    return this.#welcome.sessionId;
+  }
+
+  send(message: AgentMessage): void {
+    if (!this.#ended.signal.aborted) this.#stream.write(message);
+  }
+
+  ack(applied: Revision, failure: string): void {
+    this.send({ body: { $case: 'ack', value: { applied, failure } } });
+  }
+
+  /** Tells the coordinator that the network does or does not matter here any more. */
+  interest(networkId: string, interested: boolean): void {
+    this.send({ body: { $case: 'interest', value: { networkId, interested } } });
+    if (!interested) {
+      this.#draft = withoutInterest(this.#draft, networkId);
+      this.#publish();
+    }
+  }
+
+  end(reason: WeftError): void {
+    if (this.#ended.signal.aborted) return;
+    this.#ended.abort(reason);
+    this.#welcomed.reject(reason);
+    this.#stream.cancel();
+  }
+
+  #receive(message: CoordinatorMessage): void {
+    try {
+      this.#handle(message);
+    } catch (error) {
+      this.end(WeftError.from(error));
+    }
+  }
+
+  #handle(message: CoordinatorMessage): void {
+    const body = message.body;
+    switch (body?.$case) {
+      case 'welcome':
+        this.#welcome = body.value;
+        this.#welcomed.resolve(body.value);
+        return;
+      case 'catalogue':
+        this.#draft = withCatalogue(this.#draft, body.value);
+        return this.#publish();
+      case 'network':
+        this.#draft = withNetwork(this.#draft, body.value);
+        return this.#publish();
+      case 'sync':
+        this.#draft = withRevision(this.#draft, body.value.revision);
+        this.#synced = true;
+        return this.#publish();
+      case 'progress':
+        this.#draft = withRevision(this.#draft, body.value.revision);
+        return this.#publish();
+      case 'query':
+        return this.#handlers.onQuery(body.value, (answer) => this.send(answer));
+      case undefined:
+        // A newer coordinator may say things that this agent does not know yet.
+        return;
+    }
+  }
+
+  #publish(): void {
+    if (this.#synced) this.#handlers.onView(this.#draft.view);
+  }
+}
+
+export const unconnected = (): WeftError =>
+  new WeftError('UNAVAILABLE', 'this host is not connected to a coordinator', {
+    hint: 'see `weft status`, and `coordinators` in agent.yaml',
+  });

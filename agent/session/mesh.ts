@@ -1,0 +1,303 @@
+/** `Mesh` over the session: unary calls on the session's own connection, the view, interest, registration, acknowledgements. */
+import { Metadata } from '@grpc/grpc-js';
+import {
+  type AgentMessage,
+  type Hello,
+  type Query,
+  type SessionClient,
+  SessionService,
+} from '../../gen/weft/v1/session.ts';
+import { WeftError } from '../../lib/errors.ts';
+import type { Log } from '../../lib/log.ts';
+import type { Conflict, Event, Host, Revision, View } from '../../lib/model.ts';
+import type { Journal, LocalEndpoint, Mesh } from '../contract.ts';
+import { isLater } from '../view.ts';
+import { Applier, type Apply } from './applier.ts';
+import { type LiveSession, unconnected } from './live.ts';
+import { SessionLoop } from './loop.ts';
+import { Registrar, recordOf } from './registrar.ts';
+
+const CALL_MS = 10_000;
+const NOTHING: Revision = { epoch: 0n, number: 0n };
+
+export interface MeshOptions {
+  readonly coordinators: readonly string[];
+  readonly connect: (address: string) => SessionClient;
+  readonly host: () => Host;
+  readonly journal: Journal;
+  /** From the disk copy. */
+  readonly view: View;
+  readonly apply: Apply;
+  readonly ofport: (endpointId: string) => number;
+  readonly onQuery: (query: Query, answer: (message: AgentMessage) => void) => void;
+  readonly onSaved: (view: View) => void;
+  readonly random: () => number;
+  readonly log: Log;
+}
+
+/** One unary method of the generated service definition. */
+interface Method<Q, R> {
+  readonly path: string;
+  readonly requestSerialize: (message: Q) => Buffer;
+  readonly responseDeserialize: (bytes: Buffer) => R;
+}
+
+export class SessionMesh implements Mesh {
+  readonly #o: MeshOptions;
+  readonly #loop: SessionLoop;
+  readonly #applier: Applier;
+  readonly #registrar: Registrar;
+  readonly #listeners = new Set<() => void>();
+  readonly #pinned = new Set<string>();
+  #session: LiveSession | null = null;
+  #view: View;
+  #told = new Map<string, LocalEndpoint>();
+  #interest = new Set<string>();
+  #conflicts: readonly Conflict[] = [];
+  #failure = '';
+  #unwatch: (() => void) | null = null;
+
+  constructor(options: MeshOptions) {
+    this.#o = options;
+    this.#view = options.view;
+    this.#applier = new Applier(options.apply, (view, failure) => this.#applied(view, failure));
+    const record = (e: LocalEndpoint) => recordOf(e, options.host().id, options.ofport(e.id));
+    this.#registrar = new Registrar(options.journal, record, options.log);
+    this.#loop = new SessionLoop({
+      coordinators: options.coordinators,
+      connect: options.connect,
+      hello: () => this.#hello(),
+      handlers: { onView: (view) => this.#receive(view), onQuery: options.onQuery },
+      onSession: (session) => this.#began(session),
+      random: options.random,
+      log: options.log,
+    });
+  }
+
+  start(): void {
+    this.#unwatch = this.#o.journal.onChange(() => this.#journalChanged());
+    this.#applier.want(this.#view);
+    this.#loop.start();
+  }
+
+  async close(): Promise<void> {
+    this.#unwatch?.();
+    this.#applier.close();
+    await this.#loop.close();
+  }
+
+  get connected(): boolean {
+    return this.#session !== null;
+  }
+  get inSync(): boolean {
+    return this.#session?.synced === true && this.#applier.applied !== null && this.#view === this.#applier.applied;
+  }
+  /** A complete view of this session is the current one: what is not in it may be removed. */
+  get complete(): boolean {
+    return this.#session?.synced === true;
+  }
+  get hostId(): string {
+    return this.#o.host().id;
+  }
+  get hostName(): string {
+    return this.#o.host().name;
+  }
+  get draining(): boolean {
+    return this.#session?.welcome?.host?.draining === true;
+  }
+  get coordinator(): string {
+    return this.#loop.coordinator;
+  }
+  /** Why there is no session, or why the view is not applied; empty when all is well. */
+  get failure(): string {
+    return this.connected ? this.#failure : this.#loop.failure;
+  }
+  get appliedRevision(): Revision {
+    return this.#applier.applied?.revision ?? NOTHING;
+  }
+
+  view(): View {
+    return this.#view;
+  }
+  onView(listener: () => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  async requestBlock(networkId: string, containing: string | null) {
+    const r = await this.#call(SessionService.requestBlock, { networkId, containing: containing ?? '' });
+    return { blocks: r.blocks, revision: r.revision ?? NOTHING };
+  }
+  async releaseBlocks(networkId: string, cidrs: readonly string[]) {
+    await this.#call(SessionService.releaseBlocks, { networkId, cidrs: [...cidrs] });
+  }
+  async claimAddress(networkId: string, ip: string) {
+    const r = await this.#call(SessionService.claimAddress, { networkId, address: ip });
+    return { block: r.block ?? null, revision: r.revision ?? NOTHING };
+  }
+  async releaseAddresses(networkId: string, ips: readonly string[]) {
+    await this.#call(SessionService.releaseAddresses, { networkId, addresses: [...ips] });
+  }
+  reserveNetwork(r: Parameters<Mesh['reserveNetwork']>[0]) {
+    return this.#call(SessionService.reserveNetwork, { ...r, options: { ...r.options } });
+  }
+  async bindNetwork(b: Parameters<Mesh['bindNetwork']>[0]) {
+    const r = await this.#call(SessionService.bindNetwork, {
+      ...b,
+      labels: { ...b.labels },
+      options: { ...b.options },
+      auxAddresses: { ...b.auxAddresses },
+    });
+    if (r.network === undefined) throw new WeftError('INTERNAL', 'the coordinator answered without a network');
+    return { network: r.network, won: r.won, winnerHost: r.winnerHost };
+  }
+  async removeNetwork(networkId: string) {
+    await this.#call(SessionService.removeNetwork, { networkId });
+  }
+
+  async interested(networkId: string, signal: AbortSignal): Promise<void> {
+    const has = (view: View) => view.interests.has(networkId);
+    if (this.#session === null && !has(this.#view)) throw unconnected();
+    this.#pinned.add(networkId);
+    this.#sendInterest();
+    try {
+      await this.#applier.until(has, signal);
+    } finally {
+      this.#pinned.delete(networkId);
+    }
+  }
+
+  registered(endpointId: string): Promise<Revision> {
+    return this.#registrar.registered(endpointId);
+  }
+
+  async waitPeers(networkId: string, revision: Revision, timeoutMs: number): Promise<readonly string[]> {
+    const r = await this.#call(SessionService.waitPeers, { networkId, revision, timeoutMs }, timeoutMs + 1_000);
+    return r.laggards;
+  }
+
+  reportConflicts(conflicts: readonly Conflict[]): void {
+    if (JSON.stringify(conflicts) === JSON.stringify(this.#conflicts)) return;
+    this.#conflicts = conflicts;
+    this.#report();
+  }
+  get conflicts(): readonly Conflict[] {
+    return this.#conflicts;
+  }
+
+  /** A drift or another event of this host, for `weft events`. */
+  event(event: Event): void {
+    this.#session?.send({ body: { $case: 'event', value: event } });
+  }
+
+  /** The port numbers may have changed: register again what is affected. */
+  portsChanged(): void {
+    this.#registrar.kick();
+  }
+
+  #hello(): Hello {
+    const { endpoints, blocks, addresses } = this.#o.journal;
+    this.#told = new Map(endpoints);
+    this.#interest = this.#wantedInterest();
+    const hostId = this.hostId;
+    return {
+      host: this.#o.host(),
+      protocol: 1,
+      applied: this.appliedRevision,
+      interest: [...this.#interest],
+      endpoints: [...endpoints.values()].map((e) => recordOf(e, hostId, this.#o.ofport(e.id))),
+      blocks: [...blocks.values()].map((b) => ({
+        networkId: b.networkId,
+        cidr: b.cidr,
+        hostId,
+        revision: BigInt(b.revision.number),
+      })),
+      addresses: [...addresses.values()]
+        .filter((a) => a.claimed)
+        .map((a) => ({
+          networkId: a.networkId,
+          address: a.ip,
+          hostId,
+          state: 'held',
+          grantorHostId: '',
+          reason: '',
+          revision: 0n,
+        })),
+    };
+  }
+
+  #began(session: LiveSession | null): void {
+    this.#session = session;
+    const at = this.appliedRevision;
+    if (session === null) return this.#registrar.session(null, new Map(), at);
+    const told = this.#told;
+    this.#registrar.session((r) => this.#call(SessionService.registerEndpoints, r), told, { epoch: 0n, number: 0n });
+    this.#report();
+    this.#sendInterest();
+  }
+
+  #receive(view: View): void {
+    this.#view = view;
+    this.#o.onSaved(view);
+    for (const listener of this.#listeners) listener();
+    this.#applier.want(view);
+  }
+
+  #applied(view: View, failure: string): void {
+    this.#failure = failure;
+    const session = this.#session;
+    if (session?.synced !== true || isLater(view.revision, this.#view.revision)) return;
+    session.ack(this.#applier.applied?.revision ?? NOTHING, failure);
+  }
+
+  #report(): void {
+    this.#session?.send({
+      body: { $case: 'report', value: { conflicts: [...this.#conflicts], host: this.#o.host() } },
+    });
+  }
+
+  #journalChanged(): void {
+    this.#registrar.kick();
+    this.#sendInterest();
+  }
+
+  #wantedInterest(): Set<string> {
+    const { endpoints, blocks } = this.#o.journal;
+    const wanted = new Set(this.#pinned);
+    for (const e of endpoints.values()) wanted.add(e.networkId);
+    for (const b of blocks.values()) wanted.add(b.networkId);
+    return wanted;
+  }
+
+  #sendInterest(): void {
+    const session = this.#session;
+    if (session === null) return;
+    const wanted = this.#wantedInterest();
+    for (const id of wanted) if (!this.#interest.has(id)) session.interest(id, true);
+    for (const id of this.#interest) if (!wanted.has(id)) session.interest(id, false);
+    this.#interest = wanted;
+  }
+
+  #call<Q extends { sessionId: string }, R>(
+    method: Method<Q, R>,
+    request: Omit<Q, 'sessionId'>,
+    timeoutMs = CALL_MS,
+  ): Promise<R> {
+    const session = this.#session;
+    if (session === null) return Promise.reject(unconnected());
+    return new Promise((resolve, reject) => {
+      session.client.makeUnaryRequest(
+        method.path,
+        method.requestSerialize,
+        method.responseDeserialize,
+        { ...request, sessionId: session.sessionId } as Q,
+        new Metadata(),
+        { deadline: Date.now() + timeoutMs },
+        (error, response) => {
+          if (response !== undefined && error === null) resolve(response);
+          else reject(WeftError.from(error));
+        },
+      );
+    });
+  }
+}

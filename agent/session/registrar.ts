@@ -1,0 +1,124 @@
+/**
+ * Registers this host's endpoints with the coordinator: the journal is what should be there, in batches, one call at a time. Output
+ * depends on the journal's state, not on who changed it, so a lost call is made again by the next pass.
+ */
+import type { RegisterEndpointsRequest, RegisterEndpointsResponse } from '../../gen/weft/v1/session.ts';
+import { WeftError } from '../../lib/errors.ts';
+import type { Log } from '../../lib/log.ts';
+import type { Endpoint, Revision } from '../../lib/model.ts';
+import type { Journal, LocalEndpoint } from '../contract.ts';
+
+const BATCH = 100;
+
+export type Register = (request: Omit<RegisterEndpointsRequest, 'sessionId'>) => Promise<RegisterEndpointsResponse>;
+
+/** An endpoint's record for the mesh. */
+export function recordOf(e: LocalEndpoint, hostId: string, ofport: number): Endpoint {
+  return {
+    id: e.id,
+    networkId: e.networkId,
+    hostId,
+    ips: [e.ip],
+    mac: e.mac,
+    givenMac: e.givenMac,
+    container: e.container === null ? undefined : { id: e.container.id, name: e.container.name },
+    state: e.container === null ? 'pending' : 'known',
+    labels: { ...e.labels },
+    createdAt: e.createdAt,
+    ofport,
+    aliases: [...e.aliases],
+    revision: 0n,
+  };
+}
+
+export class Registrar {
+  readonly #journal: Journal;
+  readonly #record: (e: LocalEndpoint) => Endpoint;
+  readonly #log: Log;
+  /** What the coordinator has of us: the journalled object (identity compared), or its record's revision. */
+  #known = new Map<string, { endpoint: LocalEndpoint; ofport: number; revision: Revision }>();
+  #register: Register | null = null;
+  #busy = false;
+  #waiters: { id: string; resolve: (r: Revision) => void; reject: (e: unknown) => void }[] = [];
+
+  constructor(journal: Journal, record: (e: LocalEndpoint) => Endpoint, log: Log) {
+    this.#journal = journal;
+    this.#record = record;
+    this.#log = log;
+  }
+
+  /** A session began: `told` is what its Hello carried. Null: it ended. */
+  session(register: Register | null, told: ReadonlyMap<string, LocalEndpoint>, revision: Revision): void {
+    this.#register = register;
+    this.#known = new Map(
+      [...told].map(([id, endpoint]) => [id, { endpoint, ofport: this.#record(endpoint).ofport, revision }]),
+    );
+    if (register === null) {
+      const error = new WeftError('UNAVAILABLE', 'the session ended');
+      for (const w of this.#waiters.splice(0)) w.reject(error);
+    }
+    this.kick();
+  }
+
+  /** Resolves once the coordinator has the endpoint as it is in the journal now. */
+  registered(id: string): Promise<Revision> {
+    if (this.#register === null) return Promise.reject(new WeftError('UNAVAILABLE', 'no coordinator is connected'));
+    return new Promise((resolve, reject) => {
+      this.#waiters.push({ id, resolve, reject });
+      this.kick();
+    });
+  }
+
+  kick(): void {
+    if (!this.#busy) void this.#run();
+  }
+
+  async #run(): Promise<void> {
+    this.#busy = true;
+    try {
+      while (this.#register !== null) {
+        this.#settle();
+        const batch = this.#batch();
+        if (batch === null) return;
+        const register = this.#register;
+        const { revision } = await register({
+          upserts: batch.upserts.map((e) => this.#record(e)),
+          removed: batch.removed,
+        });
+        // The session may have changed while the call was under way: then what it said no longer counts.
+        if (register !== this.#register) continue;
+        const at = revision ?? { epoch: 0n, number: 0n };
+        for (const e of batch.upserts)
+          this.#known.set(e.id, { endpoint: e, ofport: this.#record(e).ofport, revision: at });
+        for (const id of batch.removed) this.#known.delete(id);
+      }
+    } catch (error) {
+      this.#log.warn({ err: error }, 'endpoints not registered');
+      for (const w of this.#waiters.splice(0)) w.reject(error);
+    } finally {
+      this.#busy = false;
+    }
+  }
+
+  #batch(): { upserts: LocalEndpoint[]; removed: string[] } | null {
+    const upserts: LocalEndpoint[] = [];
+    for (const e of this.#journal.endpoints.values()) {
+      const known = this.#known.get(e.id);
+      if (known === undefined || known.endpoint !== e || known.ofport !== this.#record(e).ofport) upserts.push(e);
+      if (upserts.length === BATCH) break;
+    }
+    const removed = [...this.#known.keys()]
+      .filter((id) => !this.#journal.endpoints.has(id))
+      .slice(0, BATCH - upserts.length);
+    return upserts.length + removed.length === 0 ? null : { upserts, removed };
+  }
+
+  #settle(): void {
+    this.#waiters = this.#waiters.filter((w) => {
+      const known = this.#known.get(w.id);
+      if (known === undefined || known.endpoint !== this.#journal.endpoints.get(w.id)) return true;
+      w.resolve(known.revision);
+      return false;
+    });
+  }
+}

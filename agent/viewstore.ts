@@ -1,0 +1,96 @@
+/** The disk copy of the view: what a host works from when it starts without a coordinator. It may create and repair, never remove. */
+import { readFile, rename, writeFile } from 'node:fs/promises';
+import { Peer } from '../gen/weft/v1/session.ts';
+import { Address, Block, Endpoint, Network, Revision } from '../gen/weft/v1/types.ts';
+import type { Log } from '../lib/log.ts';
+import type { NetworkView, View } from '../lib/model.ts';
+import { EMPTY_VIEW } from './view.ts';
+
+interface Codec<T> {
+  toJSON(message: T): unknown;
+  fromJSON(object: unknown): T;
+}
+
+const encode = <T>(codec: Codec<T>, items: Iterable<T>): unknown[] => [...items].map((i) => codec.toJSON(i));
+const decode = <T>(codec: Codec<T>, items: unknown, key: (t: T) => string): Map<string, T> =>
+  new Map((Array.isArray(items) ? items : []).map((i) => codec.fromJSON(i)).map((t) => [key(t), t]));
+
+export function encodeView(view: View): string {
+  return JSON.stringify({
+    revision: Revision.toJSON(view.revision),
+    networks: encode(Network, view.networks.values()),
+    interests: [...view.interests.values()].map((n) => ({
+      networkId: n.networkId,
+      blocks: encode(Block, n.blocks.values()),
+      endpoints: encode(Endpoint, n.endpoints.values()),
+      peers: encode(Peer, n.peers.values()),
+      addresses: encode(Address, n.addresses.values()),
+    })),
+  });
+}
+
+export function decodeView(text: string): View {
+  const o = JSON.parse(text) as { revision: unknown; networks: unknown; interests: Record<string, unknown>[] };
+  const interests = (Array.isArray(o.interests) ? o.interests : []).map(
+    (n): NetworkView => ({
+      networkId: String(n['networkId']),
+      blocks: decode(Block, n['blocks'], (b) => b.cidr),
+      endpoints: decode(Endpoint, n['endpoints'], (e) => e.id),
+      peers: decode(Peer, n['peers'], (p) => p.hostId),
+      addresses: decode(Address, n['addresses'], (a) => a.address),
+    }),
+  );
+  return {
+    revision: Revision.fromJSON(o.revision),
+    networks: decode(Network, o.networks, (n) => n.id),
+    interests: new Map(interests.map((n) => [n.networkId, n])),
+  };
+}
+
+export class ViewStore {
+  readonly #path: string;
+  readonly #log: Log;
+  #pending: View | null = null;
+  #writing: Promise<void> | null = null;
+
+  constructor(path: string, log: Log) {
+    this.#path = path;
+    this.#log = log;
+  }
+
+  /** The last view saved; empty when there is none or it cannot be read (the coordinator will send a new one). */
+  async load(): Promise<View> {
+    try {
+      return decodeView(await readFile(this.#path, 'utf8'));
+    } catch (error) {
+      if ((error as { code?: unknown }).code !== 'ENOENT')
+        this.#log.warn({ err: error, path: this.#path }, 'view on disk ignored');
+      return EMPTY_VIEW;
+    }
+  }
+
+  /** Saves the newest view given; one write at a time, those in between are skipped. */
+  save(view: View): void {
+    this.#pending = view;
+    this.#writing ??= this.#drain().finally(() => {
+      this.#writing = null;
+    });
+  }
+
+  async #drain(): Promise<void> {
+    while (this.#pending !== null) {
+      const view = this.#pending;
+      this.#pending = null;
+      try {
+        await writeFile(`${this.#path}.tmp`, encodeView(view), { mode: 0o600 });
+        await rename(`${this.#path}.tmp`, this.#path);
+      } catch (error) {
+        this.#log.error({ err: error, path: this.#path }, 'view not saved');
+      }
+    }
+  }
+
+  async flush(): Promise<void> {
+    await this.#writing;
+  }
+}
