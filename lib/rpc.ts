@@ -148,15 +148,17 @@ export function unary<Req, Res>(
   log?: RpcLog,
 ): handleUnaryCall<Req, Res> {
   return (call, callback) => {
-    // A wrapper, so that a handler that throws before its first await is caught too.
-    const run = async (): Promise<Res> => handler(call);
-    run().then(
-      (response) => callback(null, response),
-      (error: unknown) => {
+    const answer = async (): Promise<void> => {
+      let response: Res;
+      try {
+        response = await handler(call);
+      } catch (error) {
         report(log, call.getPath(), error);
-        callback(toStatus(error));
-      },
-    );
+        return callback(toStatus(error));
+      }
+      callback(null, response);
+    };
+    void answer();
   };
 }
 
