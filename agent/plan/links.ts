@@ -1,5 +1,6 @@
 /** What is to be done to links. Pure. */
 import { containerLink, hostLink, type Link, type LinkStep } from '../link/steps.ts';
+import type { Planned } from './planned.ts';
 
 export interface DesiredLink {
   readonly endpointId: string;
@@ -9,16 +10,9 @@ export interface DesiredLink {
   readonly joined: { readonly sandbox: string; readonly interfaceName: string; readonly address: string } | null;
 }
 
-/**
- * @param mayRemove says of a link name whether it may be deleted now (invariant I6).
- * Orphans are host-side links that no endpoint has; their container side goes with them.
- */
-export function planLinks(
-  desired: readonly DesiredLink[],
-  actual: ReadonlyMap<string, Link>,
-  mayRemove: (name: string) => boolean,
-): LinkStep[] {
-  const steps: LinkStep[] = [];
+/** Orphans are links of ours that no endpoint has; deleting one end of a pair deletes the other. */
+export function planLinks(desired: readonly DesiredLink[], actual: ReadonlyMap<string, Link>): Planned<LinkStep>[] {
+  const planned: Planned<LinkStep>[] = [];
   const wanted = new Set<string>();
   for (const d of desired) {
     const host = hostLink(d.endpointId);
@@ -26,21 +20,34 @@ export function planLinks(
     wanted.add(host);
     wanted.add(container);
     const link = actual.get(host);
+    const base = { kind: 'link', id: host, object: host, want: text({ mtu: d.mtu, up: true }) };
     if (link === undefined) {
       const veth = { host, container, mtu: d.mtu, mac: d.mac };
-      steps.push(d.joined === null ? { kind: 'addVeth', ...veth } : { kind: 'restoreVeth', ...veth, ...d.joined });
+      const step: LinkStep =
+        d.joined === null ? { kind: 'addVeth', ...veth } : { kind: 'restoreVeth', ...veth, ...d.joined };
+      planned.push({ ...base, change: 'missing', have: '', step });
     } else if (link.mtu !== d.mtu || !link.up) {
-      steps.push({ kind: 'setLink', name: host, mtu: d.mtu });
+      planned.push({ ...base, change: 'differs', have: text(link), step: { kind: 'setLink', name: host, mtu: d.mtu } });
     }
   }
-  const orphans = [...actual.keys()].filter((name) => !wanted.has(name) && mayRemove(name));
-  // Both ends of a pair that never left the host: deleting one deletes the other.
   const gone = new Set<string>();
-  for (const name of orphans.sort((a, b) => b.localeCompare(a))) {
+  // 'wft…' sorts after 'wfc…': the host's side is named where both are there.
+  for (const name of [...actual.keys()].sort().reverse()) {
     const id = name.slice(3);
-    if (gone.has(id)) continue;
+    if (wanted.has(name) || gone.has(id)) continue;
     gone.add(id);
-    steps.push({ kind: 'delLink', name });
+    const link = actual.get(name)!;
+    planned.push({
+      kind: 'link',
+      id: name,
+      object: name,
+      change: 'extra',
+      want: '',
+      have: text(link),
+      step: { kind: 'delLink', name },
+    });
   }
-  return steps;
+  return planned;
 }
+
+const text = (link: { mtu: number; up: boolean }): string => `mtu ${link.mtu} ${link.up ? 'up' : 'down'}`;

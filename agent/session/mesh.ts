@@ -1,5 +1,4 @@
 /** `Mesh` over the session: unary calls on the session's own connection, the view, interest, registration, acknowledgements. */
-import { Metadata } from '@grpc/grpc-js';
 import {
   type AgentMessage,
   type Hello,
@@ -10,6 +9,7 @@ import {
 import { WeftError } from '../../lib/errors.ts';
 import type { Log } from '../../lib/log.ts';
 import type { Conflict, Event, Host, Revision, View } from '../../lib/model.ts';
+import { callUnary, type Method } from '../../lib/rpc.ts';
 import type { Journal, LocalEndpoint, Mesh } from '../contract.ts';
 import { isLater } from '../view.ts';
 import { Applier, type Apply } from './applier.ts';
@@ -33,13 +33,6 @@ export interface MeshOptions {
   readonly onSaved: (view: View) => void;
   readonly random: () => number;
   readonly log: Log;
-}
-
-/** One unary method of the generated service definition. */
-interface Method<Q, R> {
-  readonly path: string;
-  readonly requestSerialize: (message: Q) => Buffer;
-  readonly responseDeserialize: (bytes: Buffer) => R;
 }
 
 export class SessionMesh implements Mesh {
@@ -285,19 +278,6 @@ export class SessionMesh implements Mesh {
   ): Promise<R> {
     const session = this.#session;
     if (session === null) return Promise.reject(unconnected());
-    return new Promise((resolve, reject) => {
-      session.client.makeUnaryRequest(
-        method.path,
-        method.requestSerialize,
-        method.responseDeserialize,
-        { ...request, sessionId: session.sessionId } as Q,
-        new Metadata(),
-        { deadline: Date.now() + timeoutMs },
-        (error, response) => {
-          if (response !== undefined && error === null) resolve(response);
-          else reject(WeftError.from(error));
-        },
-      );
-    });
+    return callUnary(session.client, method, { ...request, sessionId: session.sessionId } as Q, { timeoutMs });
   }
 }

@@ -1,0 +1,49 @@
+/** What this host is: versions, datapath, VTEP. Read once at start. */
+import { access, readFile } from 'node:fs/promises';
+import { release } from 'node:os';
+import { exec } from '../lib/exec.ts';
+import type { Host } from '../lib/model.ts';
+import { VERSION } from '../lib/version.ts';
+
+/** "auto": the kernel's own datapath where the kernel has one, else the userspace one. */
+export async function datapathType(configured: 'auto' | 'system' | 'netdev'): Promise<'system' | 'netdev'> {
+  if (configured !== 'auto') return configured;
+  const module = await access('/sys/module/openvswitch').then(
+    () => true,
+    () => false,
+  );
+  return module ? 'system' : 'netdev';
+}
+
+/** MTU of the interface that has the address; 0 = unknown. */
+export async function underlayMtu(vtep: string): Promise<number> {
+  const r = await exec('ip', ['-j', 'addr', 'show', 'to', `${vtep}/32`]);
+  if (r.code !== 0 || r.stdout.trim() === '') return 0;
+  const items = JSON.parse(r.stdout) as { mtu?: number; addr_info?: unknown[] }[];
+  return items.find((i) => (i.addr_info?.length ?? 0) > 0)?.mtu ?? 0;
+}
+
+export async function hostRecord(o: {
+  id: string;
+  name: string;
+  vtep: string;
+  datapath: string;
+  underlayMtu: number;
+  versions: Readonly<Record<string, string>>;
+}): Promise<Host> {
+  const kernel = await readFile('/proc/sys/kernel/osrelease', 'utf8').then(
+    (text) => text.trim(),
+    () => release(),
+  );
+  return {
+    id: o.id,
+    name: o.name,
+    vteps: [{ address: o.vtep, encaps: ['vxlan'], encrypted: false }],
+    datapath: o.datapath,
+    versions: { weft: VERSION, kernel, ...o.versions },
+    draining: false,
+    createdAt: '',
+    capabilities: ['encap/vxlan'],
+    underlayMtu: o.underlayMtu,
+  };
+}

@@ -1,0 +1,38 @@
+/** Renders only what changed since the last time: a network whose model is the same gives the same flows. */
+import type { Flow } from '../openflow/flow.ts';
+import { type FlowTable, keyed } from '../plan/flows.ts';
+import { ovsTunnel } from './backend.ts';
+import type { BridgeModel } from './model.ts';
+import { renderBase, renderNetwork } from './render.ts';
+
+export interface Entry {
+  readonly fingerprint: string;
+  readonly flows: ReadonlyMap<string, Flow>;
+}
+
+const BASE = 0;
+
+/** @param memo network index → what it rendered to; kept by the caller between calls. */
+export function render(model: BridgeModel, memo: Map<number, Entry>): FlowTable {
+  const backend = ovsTunnel(model.tunnel);
+  const all = new Map<string, Flow>();
+  const used = new Set<number>([BASE]);
+  const take = (index: number, fingerprint: string, flows: () => Flow[]): void => {
+    let entry = memo.get(index);
+    if (entry?.fingerprint !== fingerprint) {
+      entry = { fingerprint, flows: keyed(flows()) };
+      memo.set(index, entry);
+    }
+    for (const [key, flow] of entry.flows) all.set(key, flow);
+  };
+  take(BASE, '', renderBase);
+  for (const network of model.networks) {
+    used.add(network.index);
+    const fingerprint = JSON.stringify([model.tunnel, network], (_, v: unknown) =>
+      typeof v === 'bigint' ? `${v}n` : v,
+    );
+    take(network.index, fingerprint, () => renderNetwork(network, backend));
+  }
+  for (const index of memo.keys()) if (!used.has(index)) memo.delete(index);
+  return all;
+}

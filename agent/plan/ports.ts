@@ -1,0 +1,102 @@
+/** What is to be done in OVSDB: the bridge, its tunnel, and a port an endpoint. Pure. */
+import { hostLink } from '../link/steps.ts';
+import type { OvsPort, OvsState, OvsStep, PortType } from '../ovs/steps.ts';
+import { mapText, type Planned } from './planned.ts';
+
+export const TUNNEL_PORT = 'weft-vxlan';
+
+export interface DesiredPort {
+  readonly name: string;
+  readonly type: PortType;
+  readonly options: Readonly<Record<string, string>>;
+  readonly externalIds: Readonly<Record<string, string>>;
+}
+
+export interface DesiredBridge {
+  readonly name: string;
+  readonly datapathType: string;
+  readonly ports: readonly DesiredPort[];
+}
+
+/** The tunnel that carries every network: VNI and peer are set by flows. `vtep` is this host's own. */
+export const tunnelPort = (vtep: string, udpPort: number): DesiredPort => ({
+  name: TUNNEL_PORT,
+  type: 'vxlan',
+  options: { remote_ip: 'flow', key: 'flow', local_ip: vtep, dst_port: String(udpPort) },
+  externalIds: { weft: 'tunnel' },
+});
+
+/** `iface-id` and `attached-mac` are what OVN and other tools read as well (ovs-vswitchd.conf.db(5)). */
+export const endpointPort = (e: { id: string; networkId: string; mac: string }): DesiredPort => ({
+  name: hostLink(e.id),
+  type: '',
+  options: {},
+  externalIds: { weft: 'endpoint', 'weft-network': e.networkId, 'iface-id': e.id, 'attached-mac': e.mac },
+});
+
+const EXTERNAL_IDS = { weft: 'bridge' };
+
+/** The bridge is wholly ours: a port in it that nobody wants is drift, whoever put it there. */
+export function planPorts(desired: DesiredBridge, actual: OvsState): Planned<OvsStep>[] {
+  const planned: Planned<OvsStep>[] = [];
+  const bridge = actual.bridges.get(desired.name);
+  const want = bridgeText(desired.datapathType, 'secure', EXTERNAL_IDS);
+  const have = bridge === undefined ? '' : bridgeText(bridge.datapathType, bridge.failMode, bridge.externalIds);
+  if (have !== want)
+    planned.push({
+      kind: 'bridge',
+      id: desired.name,
+      object: desired.name,
+      change: bridge === undefined ? 'missing' : 'differs',
+      want,
+      have,
+      step: {
+        kind: 'ensureBridge',
+        name: desired.name,
+        datapathType: desired.datapathType,
+        failMode: 'secure',
+        externalIds: EXTERNAL_IDS,
+        otherConfig: bridge?.otherConfig ?? {},
+      },
+    });
+  const ports = bridge?.ports ?? new Map<string, OvsPort>();
+  const wanted = new Set<string>([desired.name]);
+  for (const port of desired.ports) {
+    wanted.add(port.name);
+    const present = ports.get(port.name);
+    const wantPort = portText(port);
+    const havePort = present === undefined ? '' : portText(present);
+    if (wantPort !== havePort)
+      planned.push({
+        kind: 'port',
+        id: port.name,
+        object: port.name,
+        change: present === undefined ? 'missing' : 'differs',
+        want: wantPort,
+        have: havePort,
+        step: { kind: 'addPort', bridge: desired.name, ...port },
+      });
+  }
+  for (const [name, port] of ports)
+    if (!wanted.has(name))
+      planned.push({
+        kind: 'port',
+        id: name,
+        object: name,
+        change: 'extra',
+        want: '',
+        have: portText(port),
+        step: { kind: 'delPort', bridge: desired.name, name },
+      });
+  return planned;
+}
+
+const bridgeText = (type: string, failMode: string | null, ids: Readonly<Record<string, string>>): string =>
+  `datapath_type=${type} fail_mode=${failMode ?? 'none'} external_ids=${mapText({ weft: ids['weft'] ?? '' })}`;
+
+const portText = (p: {
+  type: string;
+  options: Readonly<Record<string, string>>;
+  externalIds: Readonly<Record<string, string>>;
+}): string =>
+  `type=${p.type === '' ? 'system' : p.type} options=${mapText(p.options)} external_ids=${mapText(p.externalIds)}`;

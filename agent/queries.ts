@@ -1,0 +1,53 @@
+/** Answers what the coordinator asks this host. */
+import type { AgentMessage, Answer, Query } from '../gen/weft/v1/session.ts';
+import { CODES, WeftError } from '../lib/errors.ts';
+import type { Container, Drift } from '../lib/model.ts';
+
+type Body = NonNullable<Answer['body']>;
+
+export interface QueryHandlers {
+  /** Throws when the address is in use. */
+  grant(networkId: string, ip: string, forHostId: string): Promise<void>;
+  giveBack(networkId: string, cidr: string): Promise<readonly string[]>;
+  audit(heal: boolean): Promise<Drift[]>;
+  findContainer(container: string): Promise<readonly Container[]>;
+  connect(networkId: string, container: string, ip: string, mac: string): Promise<string>;
+  disconnect(networkId: string, container: string, force: boolean): Promise<void>;
+}
+
+export const answerQueries =
+  (handlers: QueryHandlers) =>
+  (query: Query, send: (message: AgentMessage) => void): void => {
+    const answer = (a: Omit<Answer, 'id'>): void => send({ body: { $case: 'answer', value: { id: query.id, ...a } } });
+    run(handlers, query).then(
+      (body) => answer({ code: 0, message: '', ...(body === null ? {} : { body }) }),
+      (error: unknown) => {
+        const weft = WeftError.from(error);
+        answer({ code: CODES[weft.code], message: weft.details });
+      },
+    );
+  };
+
+async function run(h: QueryHandlers, query: Query): Promise<Body | null> {
+  const body = query.body;
+  switch (body?.$case) {
+    case 'grant':
+      await h.grant(body.value.networkId, body.value.address, body.value.forHostId);
+      return null;
+    case 'giveBack':
+      return { $case: 'giveBack', value: { keep: [...(await h.giveBack(body.value.networkId, body.value.cidr))] } };
+    case 'audit':
+      return { $case: 'audit', value: { drift: await h.audit(!body.value.noHeal) } };
+    case 'findContainer':
+      return { $case: 'findContainer', value: { containers: [...(await h.findContainer(body.value.container))] } };
+    case 'connect': {
+      const { networkId, container, ip, mac } = body.value;
+      return { $case: 'connect', value: { ip: await h.connect(networkId, container, ip, mac) } };
+    }
+    case 'disconnect':
+      await h.disconnect(body.value.networkId, body.value.container, body.value.force);
+      return null;
+    case undefined:
+      throw new WeftError('UNIMPLEMENTED', 'this agent does not know the question', { hint: 'upgrade the agent' });
+  }
+}

@@ -1,0 +1,324 @@
+/**
+ * The loop that makes the host as it should be: desired (journal and view) → plan → apply, one pass at a time. Handlers only say that
+ * something changed. A pass takes what the drivers know; a fresh one reads the real things anew.
+ */
+import { WeftError } from '../lib/errors.ts';
+import type { Log } from '../lib/log.ts';
+import type { Drift, View } from '../lib/model.ts';
+import type { Datapath, Journal } from './contract.ts';
+import { type Desired, type DesireOptions, desire } from './desired.ts';
+import { type Entry, render } from './flows/memo.ts';
+import type { LinkDriver } from './link/driver.ts';
+import { containerLink, hostLink, type Link, type LinkStep } from './link/steps.ts';
+import type { OpenFlowClient } from './openflow/client.ts';
+import type { FlowDriver } from './openflow/driver.ts';
+import type { Flow } from './openflow/flow.ts';
+import type { OvsDriver, OvsStep } from './ovs/driver.ts';
+import { type FlowStep, type FlowTable, keyed, planFlows } from './plan/flows.ts';
+import { planLinks } from './plan/links.ts';
+import { driftOf, type Planned } from './plan/planned.ts';
+import { planPorts } from './plan/ports.ts';
+import { Settled } from './plan/settled.ts';
+
+const RETRY_MS = 500;
+
+export interface ReconcilerOptions {
+  readonly journal: Journal;
+  readonly view: () => View;
+  /** A complete view of this session is the current one. */
+  readonly mayRemove: () => boolean;
+  readonly links: LinkDriver;
+  readonly ovs: OvsDriver;
+  readonly flows: FlowDriver;
+  /** The OpenFlow connection: up again means that flows may be gone. */
+  readonly switch: OpenFlowClient;
+  readonly desire: DesireOptions;
+  /** Mend what somebody else changed. */
+  readonly heal: boolean;
+  readonly onDrift: (drift: Drift, healed: boolean) => void;
+  readonly onPorts: () => void;
+  readonly log: Log;
+}
+
+interface Waiter {
+  readonly endpointId: string | null;
+  readonly resolve: () => void;
+  readonly reject: (error: WeftError) => void;
+}
+
+export class Reconciler implements Datapath {
+  readonly #o: ReconcilerOptions;
+  readonly #settled = new Settled();
+  #links: Map<string, Link> | null = null;
+  #flows: Map<string, Flow> | null = null;
+  #memo = new Map<number, Entry>();
+  #waiting: Waiter[] = [];
+  #wanted = false;
+  #running: Promise<void> | null = null;
+  #timer: NodeJS.Timeout | null = null;
+  #closed = false;
+  #failure = '';
+  #steps = 0;
+  #seen = new Map<string, string>();
+  #queue: Promise<unknown> = Promise.resolve();
+  /** Being deleted right now: not to be seen as drift. */
+  readonly #deleting = new Set<string>();
+
+  constructor(options: ReconcilerOptions) {
+    this.#o = options;
+  }
+
+  /** Steps applied since the start: zero after a restart that had nothing to do. */
+  get steps(): number {
+    return this.#steps;
+  }
+  get failure(): string {
+    return this.#failure;
+  }
+  get flowCount(): number {
+    return this.#flows?.size ?? 0;
+  }
+
+  start(): void {
+    this.#o.links.watch((name) => this.#linkChanged(name));
+    this.#o.ovs.onChange(() => this.kick());
+    this.#o.switch.onUp(() => this.#flowsUnknown());
+    this.kick();
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    this.#o.links.close();
+    await this.#running;
+  }
+
+  kick(): void {
+    this.#wanted = true;
+    if (this.#running === null && !this.#closed)
+      this.#running = this.#run().finally(() => {
+        this.#running = null;
+        if (this.#wanted) this.kick();
+      });
+  }
+
+  /** Everything that is wanted now is there when it resolves; empty string, or what failed. */
+  async settled(): Promise<string> {
+    try {
+      await this.#wait(null);
+      return '';
+    } catch (error) {
+      return WeftError.from(error).message;
+    }
+  }
+
+  async attach(endpointId: string): Promise<{ containerLink: string }> {
+    await this.#wait(endpointId);
+    return { containerLink: containerLink(endpointId) };
+  }
+
+  async detach(endpointId: string): Promise<void> {
+    if (this.#o.journal.endpoints.has(endpointId))
+      throw new WeftError('INTERNAL', `endpoint ${endpointId} is still held`);
+    await this.#wait(null);
+  }
+
+  /** Reads the real things anew; with `heal` mends what differs. */
+  async audit(heal: boolean): Promise<Drift[]> {
+    await this.settled();
+    return this.#exclusive(async () => {
+      const { planned } = await this.#observeAndPlan(true);
+      const drift = [...planned.links, ...planned.ports, ...planned.flows].map(driftOf);
+      if (heal && drift.length > 0) await this.#apply(planned, true);
+      return drift;
+    });
+  }
+
+  /** OpenFlow port of an endpoint; null while it has none. */
+  ofport(endpointId: string): number | null {
+    const port =
+      this.#o.ovs.observe().bridges.get(this.#o.desire.bridge)?.ports.get(hostLink(endpointId))?.ofport ?? null;
+    return port !== null && port > 0 ? port : null;
+  }
+
+  #wait(endpointId: string | null): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#waiting.push({ endpointId, resolve, reject });
+      this.kick();
+    });
+  }
+
+  #exclusive<T>(work: () => Promise<T>): Promise<T> {
+    const next = this.#queue.then(work, work);
+    this.#queue = next.catch(() => undefined);
+    return next;
+  }
+
+  async #run(): Promise<void> {
+    this.#wanted = false;
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    this.#timer = null;
+    const waiting = this.#waiting.splice(0);
+    try {
+      await this.#exclusive(async () => {
+        const { planned } = await this.#observeAndPlan(false);
+        await this.#apply(planned, this.#o.heal);
+      });
+      this.#failure = '';
+    } catch (error) {
+      const failure = WeftError.from(error);
+      if (failure.message !== this.#failure) this.#o.log.warn({ err: failure }, 'pass failed');
+      this.#failure = failure.message;
+      this.#links = null;
+      if (!this.#closed) this.#timer = setTimeout(() => this.kick(), RETRY_MS);
+    }
+    for (const w of waiting) this.#answer(w);
+  }
+
+  #answer(w: Waiter): void {
+    const lost =
+      w.endpointId !== null && this.#o.journal.endpoints.has(w.endpointId) && this.ofport(w.endpointId) === null;
+    if (this.#failure !== '') w.reject(new WeftError('UNAVAILABLE', this.#failure));
+    else if (lost) w.reject(new WeftError('UNAVAILABLE', `Open vSwitch did not take ${hostLink(w.endpointId ?? '')}`));
+    else w.resolve();
+  }
+
+  async #observeAndPlan(fresh: boolean) {
+    const desired = desire(this.#o.view(), this.#o.journal, this.#o.desire);
+    if (fresh || this.#links === null) this.#links = await this.#observeLinks();
+    const links = planLinks(desired.links, this.#links);
+    const ovs = fresh ? await this.#o.ovs.observeFresh() : this.#o.ovs.observe();
+    const ports = planPorts(desired.bridge, ovs);
+    if (fresh || this.#flows === null) this.#flows = keyed(await this.#flowsOf());
+    const flows = planFlows(this.#render(desired), this.#flows);
+    return { planned: { links, ports, flows, desired } };
+  }
+
+  /** The bridge may not be there yet: then there are no flows. */
+  async #flowsOf() {
+    if (!this.#o.ovs.observe().bridges.has(this.#o.desire.bridge)) return [];
+    return this.#o.flows.observe();
+  }
+
+  #render(desired: Desired): FlowTable {
+    const models = desired.models((id) => this.ofport(id));
+    return render({ tunnel: this.#tunnel(), networks: models }, this.#memo);
+  }
+
+  #tunnel(): number | null {
+    const name = this.#o.desire.tunnelPort;
+    const port = this.#o.ovs.observe().bridges.get(this.#o.desire.bridge)?.ports.get(name)?.ofport ?? null;
+    return port !== null && port > 0 ? port : null;
+  }
+
+  async #apply(
+    planned: { links: Planned<LinkStep>[]; ports: Planned<OvsStep>[]; flows: Planned<FlowStep>[]; desired: Desired },
+    heal: boolean,
+  ): Promise<void> {
+    const links = this.#select(planned.links, heal);
+    const [linksDown, linksUp] = partition(links, (p) => p.change === 'extra');
+    if (linksUp.length > 0) {
+      await this.#o.links.apply(linksUp.map((p) => p.step));
+      for (const p of linksUp) this.#note(p.step);
+    }
+    const ports = this.#select(planned.ports, heal);
+    const made = ports.some((p) => p.kind === 'bridge');
+    if (ports.length > 0) await this.#o.ovs.apply(ports.map((p) => p.step));
+    if (made) {
+      await this.#o.switch.ready();
+      this.#flows = keyed(await this.#o.flows.observe());
+    }
+    // Port numbers are known only now.
+    const table = this.#render(planned.desired);
+    const flows = this.#select(ports.length > 0 ? planFlows(table, this.#flows ?? new Map()) : planned.flows, heal);
+    if (flows.length > 0) await this.#applyFlows(flows);
+    if (linksDown.length > 0) this.#deleteLinks(linksDown.map((p) => p.step));
+    this.#steps += links.length + ports.length + flows.length;
+    this.#settled.settle(planned.desired.wanted(), table);
+    if (ports.length > 0) this.#o.onPorts();
+  }
+
+  /** The kernel takes 20 ms to delete a veth pair, and nobody needs to wait for it. */
+  #deleteLinks(steps: readonly LinkStep[]): void {
+    const names = steps.flatMap((s) => (s.kind === 'delLink' ? [s.name] : []));
+    for (const name of names) {
+      this.#links?.delete(name);
+      this.#deleting.add(name);
+    }
+    void this.#o.links
+      .apply(steps)
+      .catch((error: unknown) => this.#o.log.warn({ err: error }, 'links not deleted'))
+      .finally(() => {
+        for (const name of names) this.#deleting.delete(name);
+        this.#links = null;
+      });
+  }
+
+  async #observeLinks(): Promise<Map<string, Link>> {
+    const links = await this.#o.links.observe();
+    for (const name of this.#deleting) {
+      links.delete(name);
+      links.delete(name.replace(/^wft/, 'wfc'));
+    }
+    return links;
+  }
+
+  /** Steps that may be taken now; what is left out is reported all the same. */
+  #select<S>(planned: readonly Planned<S>[], heal: boolean): Planned<S>[] {
+    return planned.filter((p) => {
+      const drift = this.#settled.isDrift(p);
+      const removable = p.change !== 'extra' || this.#o.mayRemove() || this.#settled.isReleased(p);
+      const take = removable && (heal || !drift);
+      if (drift && removable) this.#report(p, take);
+      return take;
+    });
+  }
+
+  /** Drift that is not healed is reported once, not at every pass. */
+  #report(p: Planned<unknown>, healed: boolean): void {
+    const key = Settled.key(p.kind, p.id);
+    const text = `${p.change} ${p.have}`;
+    if (!healed && this.#seen.get(key) === text) return;
+    if (healed) this.#seen.delete(key);
+    else this.#seen.set(key, text);
+    this.#o.onDrift(driftOf(p), healed);
+  }
+
+  async #applyFlows(planned: readonly Planned<FlowStep>[]): Promise<void> {
+    const add = planned.filter((p) => p.step.kind === 'addFlow').map((p) => p.step.flow);
+    const remove = planned.filter((p) => p.step.kind === 'removeFlow').map((p) => p.step.flow);
+    try {
+      await this.#o.flows.apply({ add, remove });
+    } catch (error) {
+      this.#flows = null;
+      throw error;
+    }
+    const table = this.#flows;
+    if (table === null) return;
+    for (const key of keyed(remove).keys()) table.delete(key);
+    for (const [key, flow] of keyed(add)) table.set(key, flow);
+  }
+
+  /** Keeps the picture of the links in step with what was just done. */
+  #note(step: LinkStep): void {
+    const links = this.#links;
+    if (links === null) return;
+    if (step.kind === 'delLink') links.delete(step.name);
+    else if (step.kind === 'setLink') links.set(step.name, { name: step.name, mtu: step.mtu, up: true });
+    else links.set(step.host, { name: step.host, mtu: step.mtu, up: true });
+  }
+
+  #linkChanged(_name: string): void {
+    this.#links = null;
+    this.kick();
+  }
+
+  #flowsUnknown(): void {
+    this.#flows = null;
+    this.kick();
+  }
+}
+
+function partition<T>(items: readonly T[], test: (t: T) => boolean): [T[], T[]] {
+  return [items.filter(test), items.filter((t) => !test(t))];
+}

@@ -1,0 +1,93 @@
+/** weft.v1.Agent on the host's unix socket: what people and tools on the host ask the agent. */
+import { chmod, unlink } from 'node:fs/promises';
+import { Server } from '@grpc/grpc-js';
+import { type AgentServer, AgentService } from '../gen/weft/v1/agent.ts';
+import { WeftError } from '../lib/errors.ts';
+import type { Log } from '../lib/log.ts';
+import type { Drift, Host } from '../lib/model.ts';
+import { insecureServerCredentials, serverOptions, unary } from '../lib/rpc.ts';
+import type { Journal } from './contract.ts';
+import type { Reconciler } from './reconcile.ts';
+import type { SessionMesh } from './session/mesh.ts';
+import { encodeView } from './viewstore.ts';
+
+export interface AgentParts {
+  readonly host: () => Host;
+  readonly mesh: SessionMesh;
+  readonly journal: Journal;
+  readonly reconciler: Reconciler;
+  readonly audit: (heal: boolean) => Promise<Drift[]>;
+  readonly flowText: () => Promise<string>;
+  readonly log: Log;
+}
+
+export function agentService(p: AgentParts): AgentServer {
+  const later = (what: string) =>
+    Promise.reject(
+      new WeftError('UNIMPLEMENTED', `${what} is not available yet`, { hint: 'it comes with a later version' }),
+    );
+  return {
+    status: unary(
+      async () => ({
+        host: p.host(),
+        session: p.mesh.inSync ? 'in sync' : p.mesh.connected ? 'connecting' : 'alone',
+        coordinator: p.mesh.coordinator,
+        applied: p.mesh.appliedRevision,
+        endpoints: p.journal.endpoints.size,
+        networks: p.journal.networks.size,
+        flows: p.reconciler.flowCount,
+        conflicts: [...p.mesh.conflicts],
+        failure: p.reconciler.failure === '' ? p.mesh.failure : p.reconciler.failure,
+      }),
+      p.log,
+    ),
+    dump: unary(async (call) => ({ text: await dump(p, call.request.what) }), p.log),
+    resync: unary(async (call) => ({ drift: await p.audit(call.request.heal) }), p.log),
+    attach: unary(() => later('attach'), p.log),
+    detach: unary(() => later('detach'), p.log),
+  };
+}
+
+async function dump(p: AgentParts, what: string): Promise<string> {
+  switch (what) {
+    case 'view':
+      return encodeView(p.mesh.view());
+    case 'flows':
+      return p.flowText();
+    case 'journal': {
+      const { endpoints, addresses, blocks, networks } = p.journal;
+      const rows = { endpoints, addresses, blocks, networks };
+      const plain = (_: string, v: unknown) =>
+        v instanceof Map ? Object.fromEntries(v) : typeof v === 'bigint' ? `${v}` : v;
+      return JSON.stringify(rows, plain, 2);
+    }
+    case 'plan':
+      return JSON.stringify({ steps: p.reconciler.steps, failure: p.reconciler.failure });
+    default:
+      throw new WeftError('INVALID_ARGUMENT', `there is no "${what}" to dump`, {
+        hint: 'view, flows, journal or plan',
+      });
+  }
+}
+
+/** Serves on the socket, readable by its owner only. @returns how to stop. */
+export async function serveAgent(path: string, service: AgentServer): Promise<() => Promise<void>> {
+  const server = new Server(serverOptions());
+  server.addService(AgentService, service);
+  await unlink(path).catch(() => undefined);
+  await new Promise<void>((resolve, reject) => {
+    server.bindAsync(`unix:${path}`, insecureServerCredentials(), (error) => {
+      if (error === null) resolve();
+      else reject(new WeftError('UNAVAILABLE', `the agent cannot listen on ${path}: ${error.message}`));
+    });
+  });
+  await chmod(path, 0o600);
+  return () =>
+    new Promise((resolve) => {
+      const timer = setTimeout(() => server.forceShutdown(), 500);
+      server.tryShutdown(() => {
+        clearTimeout(timer);
+        resolve();
+      });
+    });
+}
