@@ -1,0 +1,66 @@
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { request } from 'node:http';
+import { WeftError } from '../../lib/errors.ts';
+import { inHost } from './enter.ts';
+import type { NodePaths } from './paths.ts';
+import { alive } from './procs.ts';
+import { startDaemon, until } from './run.ts';
+
+/** dockerd of one host, with a containerd of its own and the standard paths in the host's /run. */
+
+/** Content of the configuration file: the same on every host but for the paths. */
+export function dockerdConfig(dataRoot: string, cgroup: string): Record<string, unknown> {
+  return {
+    hosts: ['unix:///run/docker.sock'],
+    'data-root': dataRoot,
+    'exec-root': '/run/docker',
+    pidfile: '/run/docker.pid',
+    'live-restore': true,
+    'cgroup-parent': `/${cgroup}`,
+    // systemd's driver wants slices, and the lab has no systemd.
+    'exec-opts': ['native.cgroupdriver=cgroupfs'],
+    features: { 'containerd-snapshotter': false },
+    'shutdown-timeout': 5,
+  };
+}
+
+/** Starts dockerd and waits until it answers. The host must have none. @returns its pid. */
+export async function startDockerd(node: NodePaths, dataRoot: string): Promise<number> {
+  mkdirSync(dataRoot, { recursive: true });
+  const config = `${node.state}/dockerd.json`;
+  writeFileSync(config, `${JSON.stringify(dockerdConfig(dataRoot, node.cgroup), null, 2)}\n`);
+  // A pid of another host's process looks alive to dockerd after a crash.
+  rmSync(`${node.hostRun}/docker.pid`, { force: true });
+  const pid = startDaemon(
+    'nsenter',
+    [...inHost(node), 'dockerd', `--config-file=${config}`],
+    `${node.log}/dockerd.log`,
+    {
+      TMPDIR: '/tmp',
+    },
+  );
+  const socket = `${node.hostRun}/docker.sock`;
+  await until(
+    `dockerd on ${node.name} answers`,
+    async () => {
+      if (!alive(pid))
+        throw new WeftError('INTERNAL', `dockerd on ${node.name} ended.`, { hint: `See ${node.log}/dockerd.log.` });
+      return pings(socket);
+    },
+    { deadline: 60_000, every: 40, hint: `See ${node.log}/dockerd.log.` },
+  );
+  return pid;
+}
+
+/** True when a daemon answers GET /_ping on that socket. */
+export function pings(socketPath: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const call = request({ socketPath, path: '/_ping', timeout: 2000 }, (response) => {
+      response.resume();
+      resolve(response.statusCode === 200);
+    });
+    call.on('error', () => resolve(false));
+    call.on('timeout', () => call.destroy());
+    call.end();
+  });
+}

@@ -1,0 +1,69 @@
+import { existsSync, mkdirSync } from 'node:fs';
+import { WeftError } from '../../lib/errors.ts';
+import type { TlsFiles } from '../../lib/tls.ts';
+import { askAnchor, startAnchor } from './anchor.ts';
+import { agentConfig, writeConfig } from './config.ts';
+import { startDockerd } from './dockerd.ts';
+import { cloneImage } from './image.ts';
+import { hostProcesses } from './inventory.ts';
+import { ensureNode } from './netns.ts';
+import { startOvs } from './ovs.ts';
+import { daemonBuilt, type LabPaths, nodePaths, weftProgram } from './paths.ts';
+import { type HostPlan, hostAddress, type LabPlan } from './plan.ts';
+import { alive } from './procs.ts';
+import { until } from './run.ts';
+
+/** One simulated host: switched on, switched off. Each step does what is missing, so that all of it may be repeated. */
+export interface HostContext {
+  readonly lab: LabPaths;
+  readonly plan: LabPlan;
+  /** Directory of the image's golden data root. */
+  readonly image: string;
+  readonly tls: TlsFiles;
+}
+
+/** Switches a host on: namespaces, then OVS and dockerd, then the agent. */
+export async function startHost(context: HostContext, host: HostPlan): Promise<void> {
+  const node = nodePaths(context.lab.name, host.name);
+  mkdirSync(node.log, { recursive: true });
+  await ensureNode(context.lab, node, hostAddress(context.plan, host));
+  const agent = [`${node.log}/agent.out`, weftProgram(), 'agent', '--config', `${node.state}/agent.yaml`];
+  await startAnchor(context.lab.name, node, host.bare ? [] : agent);
+  await Promise.all([startHostOvs(context, host), startHostDockerd(context, host)]);
+  if (!host.bare) await startAgent(context, host);
+}
+
+export async function startHostOvs(context: HostContext, host: HostPlan): Promise<void> {
+  const node = nodePaths(context.lab.name, host.name);
+  await startOvs(context.lab, node, { address: hostAddress(context.plan, host), hostId: host.id });
+}
+
+export async function startHostDockerd(context: HostContext, host: HostPlan): Promise<void> {
+  const node = nodePaths(context.lab.name, host.name);
+  if (hostProcesses(context.lab.name, host.name).dockerd !== null) return;
+  const dataRoot = `${node.state}/docker`;
+  if (!existsSync(dataRoot)) await cloneImage(context.image, dataRoot);
+  await startDockerd(node, dataRoot);
+}
+
+/** Asks the anchor for the agent; it holds the plugin socket and passes it on. */
+export async function startAgent(context: HostContext, host: HostPlan): Promise<void> {
+  const node = nodePaths(context.lab.name, host.name);
+  if (!daemonBuilt('agent')) return;
+  writeConfig(`${node.state}/agent.yaml`, agentConfig(context.plan, host, node, context.tls));
+  const answer = await askAnchor(node, 'start');
+  const pid = Number(answer);
+  if (!Number.isInteger(pid) || pid <= 0)
+    throw new WeftError('INTERNAL', `The agent of ${host.name} did not start: ${answer}`);
+  // Until node has replaced the shell, a look by name would miss it.
+  await until(
+    `the agent of ${host.name} runs`,
+    () => hostProcesses(context.lab.name, host.name).agent !== null || !alive(pid),
+    {
+      deadline: 20_000,
+    },
+  );
+  if (!alive(pid)) {
+    throw new WeftError('INTERNAL', `The agent of ${host.name} ended at once.`, { hint: `See ${node.log}/agent.out.` });
+  }
+}

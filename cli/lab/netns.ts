@@ -1,0 +1,104 @@
+import { existsSync } from 'node:fs';
+import type { LabPaths, NodePaths } from './paths.ts';
+import { netnsInode } from './procs.ts';
+import { run } from './run.ts';
+
+/**
+ * Network namespaces and the underlay: one bridge in a namespace of its own, one veth per machine of the lab, one veth
+ * into the machine's namespace for the CLI. Nothing else of the machine's network is touched.
+ */
+const UNDERLAY_MTU = 1500;
+
+const ip = (netns: string | null, lines: readonly string[]): Promise<string> =>
+  run('ip', [...(netns === null ? [] : ['-n', netns]), '-batch', '-'], { input: `${lines.join('\n')}\n` });
+
+async function addNetns(name: string): Promise<void> {
+  const file = `/run/netns/${name}`;
+  if (netnsInode(file) !== null) return;
+  if (existsSync(file)) await deleteNetns(name); // half an `ip netns add`
+  await run('ip', ['netns', 'add', name]);
+}
+
+export async function deleteNetns(name: string): Promise<void> {
+  if (existsSync(`/run/netns/${name}`)) await run('ip', ['netns', 'delete', name]);
+}
+
+export async function linkExists(netns: string | null, link: string): Promise<boolean> {
+  const links = JSON.parse((await run('ip', [...(netns === null ? [] : ['-n', netns]), '-j', 'link'])) || '[]') as {
+    ifname: string;
+  }[];
+  return links.some((one) => one.ifname === link);
+}
+
+/** Makes the underlay bridge and the way in from the machine. Idempotent. */
+export async function ensureUnderlay(lab: LabPaths, address: string, prefix: number): Promise<void> {
+  await addNetns(lab.underlayNetns);
+  if (!(await linkExists(lab.underlayNetns, 'br0'))) {
+    await run('nsenter', [
+      `--net=/run/netns/${lab.underlayNetns}`,
+      'sysctl',
+      '-qw',
+      'net.ipv6.conf.all.disable_ipv6=1',
+      'net.ipv6.conf.default.disable_ipv6=1',
+    ]);
+    await ip(lab.underlayNetns, [
+      'link set lo up',
+      `link add br0 mtu ${UNDERLAY_MTU} type bridge mcast_snooping 0 nf_call_iptables 0`,
+      'link set br0 up',
+    ]);
+  }
+  if (!(await linkExists(null, lab.rootLink))) {
+    await ip(null, [
+      `link add ${lab.rootLink} mtu ${UNDERLAY_MTU} type veth peer name root netns ${lab.underlayNetns}`,
+      `link set ${lab.rootLink} addrgenmode none`,
+    ]);
+    await offloadOff(null, lab.rootLink);
+  }
+  await ip(lab.underlayNetns, ['link set root master br0 up']);
+  await ip(null, [`link set ${lab.rootLink} up`, `address replace ${address}/${prefix} dev ${lab.rootLink}`]);
+}
+
+/**
+ * Checksums are filled in by the sender: OVS's userspace datapath reads the frame from a packet socket, and hands a
+ * half-made checksum on as it is.
+ */
+async function offloadOff(netns: string | null, link: string): Promise<void> {
+  const enter = netns === null ? [] : [`--net=/run/netns/${netns}`];
+  await run('nsenter', [...enter, 'ethtool', '-K', link, 'tx', 'off']);
+}
+
+/** Makes a machine's namespace with eth0 on the underlay. The MAC follows the address, so that it survives a power cycle. */
+export async function ensureNode(lab: LabPaths, node: NodePaths, address: string): Promise<void> {
+  await addNetns(node.netns);
+  if (await linkExists(node.netns, 'eth0')) return;
+  await removeUplink(lab, node);
+  await ip(lab.underlayNetns, [
+    `link add ${node.name} mtu ${UNDERLAY_MTU} type veth peer name eth0 address ${macOf(address)} mtu ${UNDERLAY_MTU} netns ${node.netns}`,
+    `link set ${node.name} master br0 up`,
+  ]);
+  await ip(node.netns, ['link set lo up', 'link set eth0 up']);
+  await offloadOff(node.netns, 'eth0');
+}
+
+/** MAC of the machine that has this underlay address. */
+export const macOf = (address: string): string =>
+  `02:77:${address
+    .split('.')
+    .map((part) => Number(part).toString(16).padStart(2, '0'))
+    .join(':')}`;
+
+/** A namespace goes away some time after its name; its veth must not stand in the way of the next one. */
+export async function removeUplink(lab: LabPaths, node: NodePaths): Promise<void> {
+  if (netnsInode(`/run/netns/${lab.underlayNetns}`) === null) return;
+  if (await linkExists(lab.underlayNetns, node.name))
+    await run('ip', ['-n', lab.underlayNetns, 'link', 'delete', node.name]);
+}
+
+export async function setAddress(node: NodePaths, link: string, address: string, prefix: number): Promise<void> {
+  await ip(node.netns, [`link set ${link} up`, `address replace ${address}/${prefix} dev ${link}`]);
+}
+
+/** Cuts or mends the cable: the bridge's end goes down, so the machine sees its carrier go. */
+export async function setUplink(lab: LabPaths, node: NodePaths, up: boolean): Promise<void> {
+  await run('ip', ['-n', lab.underlayNetns, 'link', 'set', node.name, up ? 'up' : 'down']);
+}

@@ -1,0 +1,171 @@
+import { execFile, spawn } from 'node:child_process';
+import { accessSync, constants, existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { promisify } from 'node:util';
+import { WeftError } from '../../lib/errors.ts';
+
+/**
+ * Debian packages that the lab needs. A package is missing when one of its files is: a machine that has another dockerd
+ * (docker-ce, say) keeps it. Names without a slash are looked up in PATH.
+ */
+const NEEDS: readonly { name: string; files: readonly string[] }[] = [
+  { name: 'docker.io', files: ['dockerd', 'docker', 'containerd', 'runc'] },
+  { name: 'docker-compose', files: ['docker-compose'] },
+  { name: 'openvswitch-switch', files: ['ovs-vswitchd', 'ovsdb-server', 'ovs-vsctl', 'ovs-ofctl'] },
+  { name: 'etcd-server', files: ['etcd'] },
+  { name: 'etcd-client', files: ['etcdctl'] },
+  { name: 'iproute2', files: ['ip', 'tc'] },
+  { name: 'iptables', files: ['iptables'] },
+  { name: 'nftables', files: ['nft'] },
+  { name: 'ethtool', files: ['ethtool'] },
+  { name: 'util-linux', files: ['nsenter', 'unshare', 'flock'] },
+  { name: 'procps', files: ['sysctl'] },
+  { name: 'perl-base', files: ['perl'] },
+  { name: 'kmod', files: ['modprobe'] },
+  { name: 'tcpdump', files: ['tcpdump'] },
+  { name: 'busybox-static', files: ['/usr/share/doc/busybox-static', 'busybox'] },
+  { name: 'iperf3', files: ['iperf3'] },
+  { name: 'iputils-ping', files: ['ping'] },
+  { name: 'iputils-arping', files: ['arping'] },
+  { name: 'netcat-openbsd', files: ['nc.openbsd'] },
+  { name: 'ca-certificates', files: ['/etc/ssl/certs/ca-certificates.crt'] },
+];
+
+const POLICY = '/usr/sbin/policy-rc.d';
+const SAVED = '/usr/sbin/policy-rc.d.weft-saved';
+const MARK = '# weft: no service is started while the lab installs packages';
+const LOCK = '/var/lock/weft-install.lock';
+
+/** Directories that daemons live in; a user's PATH may lack sbin. */
+export const SYSTEM_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
+
+/** Full path of a program on the system PATH, or null. */
+export function which(program: string): string | null {
+  for (const dir of SYSTEM_PATH.split(':')) {
+    try {
+      accessSync(`${dir}/${program}`, constants.X_OK);
+      return `${dir}/${program}`;
+    } catch {}
+  }
+  return null;
+}
+
+/** Names of the packages of which something is missing on this machine. */
+export function missingPackages(): string[] {
+  const present = (file: string): boolean => (file.startsWith('/') ? existsSync(file) : which(file) !== null);
+  return NEEDS.filter((need) => !need.files.every(present)).map((need) => need.name);
+}
+
+/**
+ * Installs what is missing with apt, no service started, nothing removed. Safe when several run at once: the second
+ * waits, and finds nothing to do.
+ * @throws FAILED_PRECONDITION when not root or without apt, UNAVAILABLE when apt fails.
+ */
+export async function installPackages(say: (line: string) => void): Promise<string[]> {
+  if (missingPackages().length === 0) return [];
+  if (process.getuid?.() !== 0) {
+    throw new WeftError('FAILED_PRECONDITION', `Packages are missing: ${missingPackages().join(' ')}.`, {
+      hint: 'Run this as root, or install them yourself.',
+    });
+  }
+  if (which('apt-get') === null) {
+    throw new WeftError(
+      'FAILED_PRECONDITION',
+      `Packages are missing: ${missingPackages().join(' ')}, and there is no apt-get.`,
+      {
+        hint: 'Weft’s lab is made for Debian and Ubuntu; elsewhere install the same programs by hand.',
+      },
+    );
+  }
+  const lock = await takeLock(LOCK);
+  try {
+    const missing = missingPackages();
+    if (missing.length === 0) return [];
+    say(`installing ${missing.join(' ')}`);
+    forbidServices();
+    try {
+      await install(missing, say);
+    } finally {
+      restorePolicy();
+    }
+    const still = missingPackages();
+    if (still.length > 0) {
+      throw new WeftError('UNAVAILABLE', `apt-get succeeded, but these are still missing: ${still.join(' ')}.`, {
+        hint: 'Install them by hand: apt-get install --no-install-recommends …',
+      });
+    }
+    return missing;
+  } finally {
+    lock.release();
+  }
+}
+
+async function install(packages: string[], say: (line: string) => void): Promise<void> {
+  const options = ['-y', '-q', '--no-install-recommends', '--no-remove', '-o', 'DPkg::Lock::Timeout=600'];
+  const attempt = (): Promise<void> => apt(['install', ...options, ...packages]);
+  if (!(await allKnown(packages))) {
+    say('apt-get update');
+    await apt(['update', '-q', '-o', 'DPkg::Lock::Timeout=600']);
+    return attempt();
+  }
+  try {
+    await attempt();
+  } catch (error) {
+    // A list that is known but old names files that the mirror has dropped.
+    say(`${error instanceof Error ? error.message : String(error)} Trying again after apt-get update.`);
+    await apt(['update', '-q', '-o', 'DPkg::Lock::Timeout=600']);
+    await attempt();
+  }
+}
+
+/** True when apt's lists have a candidate for each. */
+async function allKnown(packages: string[]): Promise<boolean> {
+  const { stdout } = await promisify(execFile)('apt-cache', ['policy', ...packages], {
+    env: { ...process.env, LC_ALL: 'C' },
+  });
+  const candidates = [...stdout.matchAll(/^ {2}Candidate: (.*)$/gm)].map((match) => match[1]);
+  return candidates.length === packages.length && candidates.every((version) => version !== '(none)');
+}
+
+function apt(args: string[]): Promise<void> {
+  const env = { ...process.env, PATH: SYSTEM_PATH, DEBIAN_FRONTEND: 'noninteractive', LC_ALL: 'C' };
+  return new Promise((resolve, reject) => {
+    const child = spawn('apt-get', args, { stdio: ['ignore', 'pipe', 'pipe'], env });
+    let tail = '';
+    const keep = (chunk: Buffer): void => {
+      tail = (tail + chunk.toString()).slice(-2000);
+    };
+    child.stdout.on('data', keep);
+    child.stderr.on('data', keep);
+    child.on('error', reject);
+    child.on('close', (code) => {
+      if (code === 0) return resolve();
+      reject(new WeftError('UNAVAILABLE', `apt-get ${args[0]} failed with status ${code}: ${tail.trim()}`));
+    });
+  });
+}
+
+/** Puts our policy in place; a policy that is there already is kept aside. Leftovers of a killed run are put right first. */
+function forbidServices(): void {
+  restorePolicy();
+  if (existsSync(POLICY)) renameSync(POLICY, SAVED);
+  writeFileSync(POLICY, `#!/bin/sh\n${MARK}\nexit 101\n`, { mode: 0o755 });
+}
+
+function restorePolicy(): void {
+  if (existsSync(POLICY) && readFileSync(POLICY, 'utf8').includes(MARK)) rmSync(POLICY);
+  if (existsSync(SAVED) && !existsSync(POLICY)) renameSync(SAVED, POLICY);
+}
+
+/**
+ * An exclusive lock on a file, freed by the kernel should we die: `flock FILE cat` holds it as long as our end of its
+ * stdin is open, and echoes a line once it has it.
+ */
+export function takeLock(file: string): Promise<{ release: () => void }> {
+  return new Promise((resolve, reject) => {
+    const child = spawn('flock', [file, 'cat'], { stdio: ['pipe', 'pipe', 'inherit'] });
+    child.on('error', reject);
+    child.stdout.once('data', () => resolve({ release: () => child.stdin.end() }));
+    child.on('close', (code) => reject(new WeftError('INTERNAL', `flock ${file} ended with status ${code}.`)));
+    child.stdin.write('\n');
+  });
+}
