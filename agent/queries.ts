@@ -20,10 +20,10 @@ export const answerQueries =
   (query: Query, send: (message: AgentMessage) => void): void => {
     const answer = (a: Omit<Answer, 'id'>): void => send({ body: { $case: 'answer', value: { id: query.id, ...a } } });
     run(handlers, query).then(
-      (body) => answer({ code: 0, message: '', ...(body === null ? {} : { body }) }),
+      (body) => answer({ code: 0, message: '', body: body ?? undefined }),
       (error: unknown) => {
         const weft = WeftError.from(error);
-        answer({ code: CODES[weft.code], message: weft.details });
+        answer({ code: CODES[weft.code], message: weft.details, body: undefined });
       },
     );
   };
