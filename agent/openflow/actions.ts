@@ -1,11 +1,20 @@
 /** Actions and instructions on the wire (OpenFlow 1.4 sections 7.2.4, 7.2.5; Nicira extensions: ovs-actions(7)), both ways. Pure. */
 import { WeftError } from '../../lib/errors.ts';
 import { FIELDS, NICIRA } from './fields.ts';
-import { type Action, canonicalAction, type CtAction, type FieldName, OFPP } from './flow.ts';
+import { type Action, type CtAction, canonicalAction, type FieldName, OFPP } from './flow.ts';
 import { readFieldHeader, readOxm, writeFieldHeader, writeOxm } from './oxm.ts';
 import { Reader, type Writer } from './wire.ts';
 
-const ACTION = { output: 0, pushVlan: 17, popVlan: 18, setQueue: 21, group: 22, decTtl: 24, setField: 25, experimenter: 0xffff };
+const ACTION = {
+  output: 0,
+  pushVlan: 17,
+  popVlan: 18,
+  setQueue: 21,
+  group: 22,
+  decTtl: 24,
+  setField: 25,
+  experimenter: 0xffff,
+};
 const NX = {
   resubmit: 1,
   move: 6,
@@ -47,7 +56,7 @@ const nicira = (writer: Writer, subtype: number, body: () => void): void =>
 
 /** Where in a field, as `(offset << 6) | (bits - 1)`. */
 function range(field: FieldName, ofs: number, nBits: number): number {
-  if (nBits < 1 || nBits > 64 || ofs < 0 || ofs + nBits > FIELDS[field].bits) {
+  if (nBits < 1 || nBits > 64 || ofs < 0 || ofs + nBits > FIELDS[field].subfieldBits) {
     throw new WeftError('INVALID_ARGUMENT', `${field} has no bits ${ofs} to ${ofs + nBits - 1}.`);
   }
   return (ofs << 6) | (nBits - 1);
@@ -128,7 +137,10 @@ function writeNicira(
     }
     case 'resubmit':
       return nicira(writer, NX.resubmitTable, () =>
-        writer.u16(action.port === undefined ? NX_IN_PORT : toNxPort(action.port)).u8(action.table).zeros(3),
+        writer
+          .u16(action.port === undefined ? NX_IN_PORT : toNxPort(action.port))
+          .u8(action.table)
+          .zeros(3),
       );
     case 'conjunction':
       return nicira(writer, NX.conjunction, () => writer.u8(action.clause).u8(action.nClauses).u32(action.id));
@@ -147,7 +159,10 @@ function writeCt(writer: Writer, ct: CtAction): void {
     writeFieldHeader(writer, zone.field);
     writer.u16(range(zone.field, zone.ofs, zone.nBits));
   }
-  writer.u8(ct.table ?? CT.noTable).zeros(3).u16(ct.alg ?? 0);
+  writer
+    .u8(ct.table ?? CT.noTable)
+    .zeros(3)
+    .u16(ct.alg ?? 0);
   for (const action of exec) writeAction(writer, action);
 }
 
@@ -219,7 +234,9 @@ function readSetField(body: Reader): Action | undefined {
   const oxm = readOxm(body);
   if (oxm.field === 'raw') return undefined;
   const { field, value, mask } = oxm;
-  return canonicalAction(mask === undefined ? { type: 'set_field', field, value } : { type: 'set_field', field, value, mask });
+  return canonicalAction(
+    mask === undefined ? { type: 'set_field', field, value } : { type: 'set_field', field, value, mask },
+  );
 }
 
 function readNicira(body: Reader): Action | undefined {

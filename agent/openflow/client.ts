@@ -142,7 +142,11 @@ export class OpenFlowClient implements AsyncDisposable {
     if (!this.connected) return Promise.reject(this.#unavailable());
     const { promise, resolve, reject } = Promise.withResolvers<Message[]>();
     const late = (): void =>
-      reject(new WeftError('DEADLINE_EXCEEDED', `${this.#options.path} did not answer within ${timeoutMs} ms.`, { hint: HINT }));
+      reject(
+        new WeftError('DEADLINE_EXCEEDED', `${this.#options.path} did not answer within ${timeoutMs} ms.`, {
+          hint: HINT,
+        }),
+      );
     const timer = setTimeout(late, timeoutMs);
     this.#pending.set(xid, { resolve, reject, parts: [] });
     return promise.finally(() => {
@@ -289,7 +293,9 @@ export class OpenFlowClient implements AsyncDisposable {
     this.#pending.clear();
     if (this.#state === 'running') {
       const [least, most] = this.#options.backoffMs ?? [20, 2_000];
-      const pause = Math.min(most, least * 2 ** Math.min(this.#attempts++, 20)) * (0.5 + (this.#options.random ?? Math.random)() / 2);
+      const pause =
+        Math.min(most, least * 2 ** Math.min(this.#attempts++, 20)) *
+        (0.5 + (this.#options.random ?? Math.random)() / 2);
       this.#retry = setTimeout(() => this.#connect(), pause);
     }
     if (wasUp) this.#down.emit(reason);

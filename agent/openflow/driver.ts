@@ -26,6 +26,11 @@ export interface FlowChanges {
   readonly remove: readonly Flow[];
 }
 
+interface FlowMod {
+  readonly command: 'add' | 'remove';
+  readonly flow: Flow;
+}
+
 export class FlowDriver {
   readonly #client: OpenFlowClient;
   #bundle = 0;
@@ -53,45 +58,65 @@ export class FlowDriver {
    */
   async apply({ add, remove }: FlowChanges, options: { timeoutMs?: number } = {}): Promise<void> {
     const timeoutMs = options.timeoutMs ?? 10_000;
-    const mods = [
+    const mods: FlowMod[] = [
       ...remove.map((flow) => ({ command: 'remove' as const, flow })),
       ...add.map((flow) => ({ command: 'add' as const, flow })),
     ];
     if (mods.length === 0) return this.#client.barrier(timeoutMs);
-    const client = this.#client;
+    const deadline = performance.now() + timeoutMs;
+    const left = (): number => Math.max(1, deadline - performance.now());
     const bundle = ++this.#bundle;
-    const open = client.allocate(mods.length + 3);
-    const [first, commit, barrier] = [open + 1, open + 1 + mods.length, open + 2 + mods.length];
+    await this.#stage(bundle, mods, left);
+    await this.#control(bundle, BUNDLE.commit, left());
+    await this.#client.barrier(left());
+  }
+
+  /**
+   * Opens a bundle and fills it. Open vSwitch leaves a message that it refuses out of the bundle, and would commit the
+   * others: the bundle is thrown away then.
+   */
+  async #stage(bundle: number, mods: readonly FlowMod[], left: () => number): Promise<void> {
+    const client = this.#client;
+    const open = client.allocate(mods.length + 2);
+    const first = open + 1;
+    const barrier = first + mods.length;
     const writer = new Writer(mods.length * 256 + 256);
     writeBundleControl(writer, open, bundle, BUNDLE.open);
-    for (const [index, { command, flow }] of mods.entries()) {
-      const xid = first + index;
-      try {
-        writeBundleAdd(writer, xid, bundle, () => writeFlowMod(writer, xid, command, flow));
-      } catch (error) {
-        const { code, message } = WeftError.from(error);
-        throw new WeftError(code, `The flow ${describe(flow)} cannot be written: ${message}`, { cause: error });
-      }
-    }
-    writeBundleControl(writer, commit, bundle, BUNDLE.commit);
+    for (const [index, mod] of mods.entries()) writeStaged(writer, first + index, bundle, mod);
     writeMessage(writer, TYPE.barrierRequest, barrier);
 
     let refusal: WeftError | null = null;
     const unsubscribe = client.onRefusal(({ xid, error }) => {
       const mod = mods[xid - first];
-      if (mod === undefined || refusal !== null) return;
-      refusal = new WeftError(error.code, `${error.message} The flow: ${formatFlow(mod.flow)}`, { cause: error });
+      if (mod !== undefined) refusal ??= withFlow(error, mod.flow);
     });
     try {
-      const replies = [client.reply(open, timeoutMs), client.reply(commit, timeoutMs), client.reply(barrier, timeoutMs)];
-      await Promise.all([Promise.allSettled(replies), client.send(writer.bytes())]);
-      if (refusal !== null) throw refusal as WeftError;
-      await Promise.all(replies);
+      const replies = [client.reply(open, left()), client.reply(barrier, left())];
+      await Promise.all([...replies, client.send(writer.bytes())]);
     } finally {
       unsubscribe();
     }
+    if (refusal === null) return;
+    await this.#control(bundle, BUNDLE.discard, left());
+    throw refusal as WeftError;
+  }
+
+  async #control(bundle: number, type: number, timeoutMs: number): Promise<void> {
+    await this.#client.request((writer, xid) => writeBundleControl(writer, xid, bundle, type), timeoutMs);
   }
 }
+
+function writeStaged(writer: Writer, xid: number, bundle: number, { command, flow }: FlowMod): void {
+  try {
+    writeBundleAdd(writer, xid, bundle, () => writeFlowMod(writer, xid, command, flow));
+  } catch (error) {
+    const { code, message } = WeftError.from(error);
+    throw new WeftError(code, `The flow ${describe(flow)} cannot be written: ${message}`, { cause: error });
+  }
+}
+
+const withFlow = (error: WeftError, flow: Flow): WeftError =>
+  new WeftError(error.code, `${error.message} The flow: ${formatFlow(flow)}`, { cause: error });
 
 /** What can be said of a flow that may not make sense. */
 function describe(flow: Flow): string {

@@ -22,6 +22,10 @@ export interface FieldSpec {
   readonly setName: string;
   /** Name as a subfield, in move, load and output. */
   readonly subfield: string;
+  /** Bits as a subfield, where they are fewer: a VLAN id has no "tag is there" bit then. */
+  readonly subfieldBits: number;
+  /** `[class, field, bytes]` as a subfield, where they are others: Open vSwitch sets an in_port of 16 bits only. */
+  readonly subfieldWire?: readonly [cls: number, field: number, bytes: number];
 }
 
 export const NXM_OF = 0x0000;
@@ -37,10 +41,14 @@ interface Options {
   readonly format?: Format;
   readonly text?: string;
   readonly setName?: string;
+  readonly subfieldBits?: number;
+  readonly subfieldWire?: readonly [cls: number, field: number, bytes: number];
 }
 
+type Row = Omit<FieldSpec, 'text' | 'setName' | 'subfieldBits'> & Options;
+
 /** @param nxm name and number in NXM; the class follows from the name. */
-function field(bytes: number, oxm: number | null, nxm: readonly [string, number] | string, options: Options = {}): Omit<FieldSpec, 'text' | 'setName'> & Options {
+function field(bytes: number, oxm: number | null, nxm: readonly [string, number] | string, options: Options = {}): Row {
   const [subfield, number] = typeof nxm === 'string' ? [nxm, null] : nxm;
   const wire: (readonly [number, number])[] = [];
   if (oxm !== null) wire.push([OXM, oxm]);
@@ -106,8 +114,13 @@ const TABLE = {
   tun_ipv6_src: field(16, null, ['NXM_NX_TUN_IPV6_SRC', 109], ipv6),
   tun_ipv6_dst: field(16, null, ['NXM_NX_TUN_IPV6_DST', 110], ipv6),
   metadata: field(8, 2, 'OXM_OF_METADATA'),
-  in_port: field(4, 0, 'OXM_OF_IN_PORT', { format: 'port', setName: 'in_port_oxm' }),
-  vlan_vid: field(2, 6, 'OXM_OF_VLAN_VID', { ...decimal, bits: 13 }),
+  in_port: field(4, 0, 'NXM_OF_IN_PORT', {
+    format: 'port',
+    setName: 'in_port_oxm',
+    subfieldBits: 16,
+    subfieldWire: [NXM_OF, 0, 2],
+  }),
+  vlan_vid: field(2, 6, 'OXM_OF_VLAN_VID', { ...decimal, bits: 13, subfieldBits: 12 }),
   vlan_pcp: field(1, 7, 'OXM_OF_VLAN_PCP', { ...decimal, bits: 3 }),
   vlan_tci: field(2, null, ['NXM_OF_VLAN_TCI', 4]),
   eth_src: field(6, 4, ['NXM_OF_ETH_SRC', 2], { ...mac, text: 'dl_src' }),
@@ -149,16 +162,21 @@ const TABLE = {
       [OXM, 42],
     ] as const,
   },
-} as const satisfies Record<string, Omit<FieldSpec, 'text' | 'setName'> & Options>;
+} as const satisfies Record<string, Row>;
 
 export type FieldName = keyof typeof TABLE;
 
 export const FIELD_NAMES = Object.freeze(Object.keys(TABLE)) as readonly FieldName[];
 
 export const FIELDS: Readonly<Record<FieldName, FieldSpec>> = Object.fromEntries(
-  Object.entries(TABLE as Record<string, Omit<FieldSpec, 'text' | 'setName'> & Options>).map(([name, spec]) => [
+  Object.entries(TABLE as Record<string, Row>).map(([name, spec]) => [
     name,
-    { ...spec, text: spec.text ?? name, setName: spec.setName ?? name },
+    {
+      ...spec,
+      text: spec.text ?? name,
+      setName: spec.setName ?? name,
+      subfieldBits: spec.subfieldBits ?? spec.bits,
+    },
   ]),
 ) as Record<FieldName, FieldSpec>;
 
@@ -166,7 +184,17 @@ export const FIELDS: Readonly<Record<FieldName, FieldSpec>> = Object.fromEntries
 export const fullMask = (name: FieldName): bigint => (1n << BigInt(FIELDS[name].bits)) - 1n;
 
 /** Prerequisites must precede what depends on them, on the wire and in a canonical match. */
-const FIRST: readonly FieldName[] = ['in_port', 'eth_type', 'ip_proto', 'arp_op', 'icmp_type', 'icmpv6_type', 'vlan_vid', 'ct_nw_proto'];
+const FIRST: readonly FieldName[] = [
+  'in_port',
+  'eth_type',
+  'ip_proto',
+  'arp_op',
+  'icmp_type',
+  'icmpv6_type',
+  'vlan_vid',
+  'ct_state',
+  'ct_nw_proto',
+];
 
 export const ENCODE_ORDER: ReadonlyMap<FieldName, number> = new Map(
   [...FIRST, ...FIELD_NAMES.filter((name) => !FIRST.includes(name))].map((name, index) => [name, index]),

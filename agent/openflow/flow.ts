@@ -1,5 +1,5 @@
 /** A flow as data: what renderers make, what the driver installs and observes. Pure. */
-import { ENCODE_ORDER, type FieldName, fullMask } from './fields.ts';
+import { ENCODE_ORDER, FIELDS, type FieldName, fullMask } from './fields.ts';
 
 export type { FieldName } from './fields.ts';
 
@@ -55,7 +55,13 @@ export type Action =
       readonly dstOfs: number;
       readonly nBits: number;
     }
-  | { readonly type: 'load'; readonly field: FieldName; readonly ofs: number; readonly nBits: number; readonly value: bigint }
+  | {
+      readonly type: 'load';
+      readonly field: FieldName;
+      readonly ofs: number;
+      readonly nBits: number;
+      readonly value: bigint;
+    }
   /** Look up in another table, then go on here. `port`: with that as in_port. */
   | { readonly type: 'resubmit'; readonly table: number; readonly port?: number }
   /** The last action. */
@@ -166,7 +172,7 @@ export function canonicalAction(action: Action): Action {
       return action.port === OFPP.IN_PORT ? { type: 'in_port' } : action;
     case 'output_reg': {
       const { field, ofs = 0, nBits = Number.POSITIVE_INFINITY } = action;
-      return { type: 'output_reg', field, ofs, nBits: Math.min(nBits, bitsOf(field) - ofs) };
+      return { type: 'output_reg', field, ofs, nBits: Math.min(nBits, FIELDS[field].subfieldBits - ofs) };
     }
     case 'set_field': {
       const { field, value, mask } = action;
@@ -179,8 +185,6 @@ export function canonicalAction(action: Action): Action {
       return action;
   }
 }
-
-const bitsOf = (field: FieldName): number => fullMask(field).toString(2).length;
 
 /** Plain data compared; an absent property equals one that is undefined or false. */
 function sameData(a: unknown, b: unknown): boolean {

@@ -3,7 +3,15 @@
  * lib/match.c and lib/ofp-actions.c). Pure.
  */
 import { FIELD_NAMES, FIELDS, type FieldName } from './fields.ts';
-import { type Action, canonicalAction, canonicalMatch, type CtAction, type Flow, type KnownMatch, type MatchField } from './flow.ts';
+import {
+  type Action,
+  type CtAction,
+  canonicalAction,
+  canonicalMatch,
+  type Flow,
+  type KnownMatch,
+  type MatchField,
+} from './flow.ts';
 import { formatMatchValue, formatPort, formatSetValue, formatSubfield, hashHex } from './values.ts';
 
 const DEFAULT_PRIORITY = 32768;
@@ -36,7 +44,8 @@ export function formatFlow(flow: Flow): string {
   for (const [bit, name] of FLAG_NAMES.entries()) if (((flow.flags ?? 0) & (1 << bit)) !== 0) text += `${name} `;
   if ((flow.importance ?? 0) !== 0) text += `importance=${flow.importance}, `;
   const match = formatMatch(flow.match);
-  if (flow.priority !== DEFAULT_PRIORITY) text += match === '' ? `priority=${flow.priority} ` : `priority=${flow.priority},`;
+  if (flow.priority !== DEFAULT_PRIORITY)
+    text += match === '' ? `priority=${flow.priority} ` : `priority=${flow.priority},`;
   return `${text}${match}${match === '' ? '' : ' '}actions=${formatActions(flow.actions)}`;
 }
 
@@ -98,7 +107,7 @@ function formatAction(action: Action): string {
     case 'in_port':
       return 'IN_PORT';
     case 'output_reg':
-      return `output:${formatSubfield(action.field, action.ofs ?? 0, action.nBits ?? FIELDS[action.field].bits)}`;
+      return `output:${formatSubfield(action.field, action.ofs ?? 0, action.nBits ?? FIELDS[action.field].subfieldBits)}`;
     case 'set_field':
       return `set_field:${formatSetValue(action.field, action.value, action.mask)}->${FIELDS[action.field].setName}`;
     case 'move': {
@@ -146,6 +155,7 @@ function formatCt({ commit, force, table, zone, exec = [], alg }: CtAction): str
   if (typeof zone === 'object') parts.push(`zone=${formatSubfield(zone.field, zone.ofs, zone.nBits)}`);
   else if (zone !== undefined && zone !== 0) parts.push(`zone=${zone}`);
   if (exec.length > 0) parts.push(`exec(${formatActions(exec)})`);
-  if (alg !== undefined && alg !== 0) parts.push(`alg=${({ 21: 'ftp', 69: 'tftp' } as Record<number, string>)[alg] ?? alg}`);
+  if (alg !== undefined && alg !== 0)
+    parts.push(`alg=${({ 21: 'ftp', 69: 'tftp' } as Record<number, string>)[alg] ?? alg}`);
   return `ct(${parts.join(',')})`;
 }

@@ -3,7 +3,7 @@ import { WeftError } from '../../lib/errors.ts';
 import { readInstructions, writeInstructions } from './actions.ts';
 import type { Flow } from './flow.ts';
 import { readMatch, writeMatch } from './oxm.ts';
-import { Reader, Writer } from './wire.ts';
+import { Reader, type Writer } from './wire.ts';
 
 export const VERSION = 5;
 export const HEADER = 8;
@@ -69,7 +69,12 @@ export function splitMessages(buffer: Buffer): { messages: Message[]; rest: Buff
 
 /** HELLO with a bitmap that offers our version alone. */
 export const writeHello = (writer: Writer, xid: number): void =>
-  writeMessage(writer, TYPE.hello, xid, () => writer.u16(1).u16(8).u32(1 << VERSION));
+  writeMessage(writer, TYPE.hello, xid, () =>
+    writer
+      .u16(1)
+      .u16(8)
+      .u32(1 << VERSION),
+  );
 
 /** ADD (which replaces a flow of the same key), or DELETE_STRICT. */
 export function writeFlowMod(writer: Writer, xid: number, command: 'add' | 'remove', flow: Flow): void {

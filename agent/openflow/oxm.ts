@@ -1,6 +1,6 @@
 /** OXM and NXM: match fields as type-length-value (OpenFlow 1.4 section 7.2.3, ovs-fields(7)), both ways. Pure. */
 import { WeftError } from '../../lib/errors.ts';
-import { EXPERIMENTER, FIELDS, type FieldName, fieldOf, fullMask } from './fields.ts';
+import { EXPERIMENTER, FIELDS, type FieldName, fieldOf, fullMask, NXM_OF } from './fields.ts';
 import { canonicalMatch, type KnownMatch, type MatchField } from './flow.ts';
 import { Reader, type Writer } from './wire.ts';
 
@@ -16,9 +16,12 @@ function checkFits(field: FieldName, value: bigint): void {
 }
 
 /** The four (with experimenter: eight) bytes that name a field and the length of what follows. */
-function writeHeader(writer: Writer, field: FieldName, payload: number, masked: boolean, index = 0): void {
-  const [cls, number, experimenter] = FIELDS[field].wire[index]!;
-  writer.u16(cls).u8((number << 1) | (masked ? 1 : 0)).u8(payload + (experimenter === undefined ? 0 : 4));
+function writeHeader(writer: Writer, field: FieldName, payload: number, masked: boolean): void {
+  const [cls, number, experimenter] = FIELDS[field].wire[0]!;
+  writer
+    .u16(cls)
+    .u8((number << 1) | (masked ? 1 : 0))
+    .u8(payload + (experimenter === undefined ? 0 : 4));
   if (experimenter !== undefined) writer.u32(experimenter);
 }
 
@@ -36,19 +39,31 @@ export function writeOxm(writer: Writer, { field, value, mask }: KnownMatch): vo
   }
 }
 
-/** A bare header, as load, move and output take it to name a field: always four bytes. */
+/** What names a field as a subfield: always four bytes, so not by an experimenter's number. */
+function subfieldWire(field: FieldName): readonly [cls: number, number: number, bytes: number] {
+  const { wire, bytes, subfieldWire: own } = FIELDS[field];
+  if (own !== undefined) return own;
+  const [cls, number] = wire.find(([, , experimenter]) => experimenter === undefined)!;
+  return [cls, number, bytes];
+}
+
+/** A bare header, as load, move and output take it to name a field. */
 export function writeFieldHeader(writer: Writer, field: FieldName): void {
   checkFits(field, 0n);
-  const index = FIELDS[field].wire.findIndex(([, , experimenter]) => experimenter === undefined);
-  writeHeader(writer, field, FIELDS[field].bytes, false, index);
+  const [cls, number, bytes] = subfieldWire(field);
+  writer
+    .u16(cls)
+    .u8(number << 1)
+    .u8(bytes);
 }
 
 /** The field of a bare header, undefined for an unknown one. */
 export function readFieldHeader(reader: Reader): FieldName | undefined {
   const cls = reader.u16();
-  const field = fieldOf(cls, reader.u8() >> 1);
+  const number = reader.u8() >> 1;
   const length = reader.u8();
-  return field !== undefined && FIELDS[field].bytes === length ? field : undefined;
+  const field = fieldOf(cls, number) ?? (cls === NXM_OF && number === 0 ? 'in_port' : undefined);
+  return field !== undefined && subfieldWire(field)[2] === length ? field : undefined;
 }
 
 /** One field; what is not in the table comes back as its bytes. */
@@ -84,7 +99,8 @@ export function writeMatch(writer: Writer, match: readonly MatchField[]): void {
 export function readMatch(reader: Reader): MatchField[] {
   const type = reader.u16();
   const length = reader.u16();
-  if (type !== 1 || length < 4) throw new WeftError('INTERNAL', `A flow has a match of type ${type}, length ${length}.`);
+  if (type !== 1 || length < 4)
+    throw new WeftError('INTERNAL', `A flow has a match of type ${type}, length ${length}.`);
   const body = reader.sub(length - 4);
   reader.skip((8 - (length % 8)) % 8);
   const fields: MatchField[] = [];

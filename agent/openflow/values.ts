@@ -66,9 +66,17 @@ function masked(value: bigint, mask: bigint | undefined, bits: number, format: (
 function formatFlags(names: readonly string[], value: bigint, mask: bigint, all: bigint): string {
   const bits = names.map((name, i) => ({ name, bit: 1n << BigInt(i) }));
   if ((mask & all) === all) {
-    return bits.filter(({ bit }) => (value & bit) !== 0n).map(({ name }) => name).join('|') || '0';
+    return (
+      bits
+        .filter(({ bit }) => (value & bit) !== 0n)
+        .map(({ name }) => name)
+        .join('|') || '0'
+    );
   }
-  return bits.filter(({ bit }) => (mask & bit) !== 0n).map(({ name, bit }) => ((value & bit) === 0n ? '-' : '+') + name).join('');
+  return bits
+    .filter(({ bit }) => (mask & bit) !== 0n)
+    .map(({ name, bit }) => ((value & bit) === 0n ? '-' : '+') + name)
+    .join('');
 }
 
 /** What match and set_field write alike. */
@@ -89,7 +97,7 @@ function formatCommon(format: Format, field: FieldName, value: bigint, mask: big
     case 'frag':
       return FRAGMENTS[`${value}/${mask ?? fullMask(field)}`] ?? '<error>';
     case 'hex128':
-      return mask === undefined ? hex(value) : `${hex(value)}/${hex(mask)}`;
+      return mask === undefined ? hashHex(value) : `${hashHex(value)}/${hex(mask)}`;
     default:
       return null;
   }
@@ -112,13 +120,13 @@ export function formatMatchValue(field: FieldName, value: bigint, mask: bigint |
 export function formatSetValue(field: FieldName, value: bigint, mask: bigint | undefined): string {
   const common = formatCommon(FIELDS[field].format, field, value, mask);
   if (common !== null) return common;
-  const text = FIELDS[field].format === 'decimal' ? String(value) : hex(value);
+  const text = FIELDS[field].format === 'decimal' ? String(value) : hashHex(value);
   return mask === undefined ? text : `${text}/${hex(mask)}`;
 }
 
 /** `NXM_NX_REG0[]`, `NXM_NX_REG0[3]`, `NXM_NX_REG0[0..15]`. */
 export function formatSubfield(field: FieldName, ofs: number, nBits: number): string {
-  const { subfield, bits } = FIELDS[field];
-  if (ofs === 0 && nBits === bits) return `${subfield}[]`;
+  const { subfield, subfieldBits } = FIELDS[field];
+  if (ofs === 0 && nBits === subfieldBits) return `${subfield}[]`;
   return nBits === 1 ? `${subfield}[${ofs}]` : `${subfield}[${ofs}..${ofs + nBits - 1}]`;
 }

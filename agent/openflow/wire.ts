@@ -71,7 +71,8 @@ export class Writer {
 
   /** Writes a length that was not known before. */
   patchU16(at: number, value: number): void {
-    if (value > 0xffff) throw new WeftError('INVALID_ARGUMENT', 'An OpenFlow message or action is longer than 65,535 bytes.');
+    if (value > 0xffff)
+      throw new WeftError('INVALID_ARGUMENT', 'An OpenFlow message or action is longer than 65,535 bytes.');
     this.#buffer.writeUInt16BE(value, at);
   }
 

@@ -12,7 +12,7 @@ import { applyUpdates, COLUMNS, emptyRows, putRow, type RootRow, type Rows, type
 
 const DB = 'Open_vSwitch';
 
-export type Operation = Readonly<Record<string, unknown>> & { readonly op: string };
+export type Operation = Readonly<Record<string, unknown>> & { readonly op: string; readonly table: string };
 /** What one operation gave (RFC 7047 section 5.2). */
 export interface OperationResult {
   readonly count?: number;
@@ -267,16 +267,15 @@ export class Ovsdb implements AsyncDisposable {
 /** Throws for the first operation that failed; a failure at commit stands after the last one. */
 function checkReply(reply: readonly (OperationResult | null)[], operations: readonly Operation[]): OperationResult[] {
   for (const [index, result] of reply.entries()) {
-    const { error, details } = (result ?? {}) as { error?: unknown; details?: unknown };
+    const { error, details } = (result ?? {}) as { error?: string | null; details?: string };
     if (error === undefined || error === null) continue;
-    const raced =
-      error === 'timed out' || error === 'constraint violation' || error === 'referential integrity violation';
     const operation = operations[index];
-    const what = operation === undefined ? 'at commit' : `${operation.op} ${String(operation['table'] ?? '')}`;
-    throw new WeftError(
-      raced ? 'ABORTED' : 'INTERNAL',
-      `OVSDB refused ${what}: ${String(error)} (${String(details ?? '')}).`,
-    );
+    const what = operation === undefined ? 'the commit' : `${operation.op} in ${operation.table}`;
+    const code = RACES.has(error) ? 'ABORTED' : 'INTERNAL';
+    throw new WeftError(code, `OVSDB refused ${what}: ${error} (${details ?? ''}).`);
   }
   return reply.slice(0, operations.length).map((result) => result ?? {});
 }
+
+/** Errors that mean: somebody else was faster. */
+const RACES: ReadonlySet<string> = new Set(['timed out', 'constraint violation', 'referential integrity violation']);

@@ -49,6 +49,6 @@ export function readOptional<T extends 'string' | 'number'>(
   type: T,
 ): (T extends 'string' ? string : number) | null {
   const [item] = readSet(value);
-  // biome-ignore lint/suspicious/useValidTypeof: the type is one of two literals
-  return typeof item === type ? (item as T extends 'string' ? string : number) : null;
+  const matches = type === 'string' ? typeof item === 'string' : typeof item === 'number';
+  return matches ? (item as T extends 'string' ? string : number) : null;
 }

@@ -87,13 +87,19 @@ const matches: readonly (readonly MatchField[])[] = [
   [IP, is('ct_state', 0x22, 0x23), is('ct_zone', 5), is('ct_mark', 0x80000000, 0x80000000)],
   [IP, is('ct_mark', 0), is('ct_label', 0x1234_0000_0000_0000_0001n)],
   [IP, is('ct_label', 0x1200, 0xff00)],
-  [IP, is('ct_state', 0x20, 0x20), is('ct_nw_src', 0x0a000001), is('ct_nw_dst', 0x0a000000, 0xff000000)],
-  [IP, is('ct_state', 0x20, 0x20), is('ct_nw_proto', 6), is('ct_tp_src', 80), is('ct_tp_dst', 0x10, 0xf0)],
-  [IP6, is('ct_state', 0x20, 0x20), is('ct_ipv6_src', FE80), is('ct_ipv6_dst', FE80 & PREFIX, PREFIX)],
+  [IP, is('ct_state', 0x22, 0x22), is('ct_nw_src', 0x0a000001), is('ct_nw_dst', 0x0a000000, 0xff000000)],
+  [IP, is('ct_state', 0x22, 0x22), is('ct_nw_proto', 6), is('ct_tp_src', 80), is('ct_tp_dst', 0x10, 0xf0)],
+  [IP6, is('ct_state', 0x22, 0x22), is('ct_ipv6_src', FE80), is('ct_ipv6_dst', FE80 & PREFIX, PREFIX)],
 ];
 
 const text = (fields: readonly MatchField[]): string =>
-  fields.map((f) => (f.field === 'raw' ? 'raw' : `${f.field}=${f.value.toString(16)}${f.mask === undefined ? '' : `/${f.mask.toString(16)}`}`)).join(' ') || 'everything';
+  fields
+    .map((f) =>
+      f.field === 'raw'
+        ? 'raw'
+        : `${f.field}=${f.value.toString(16)}${f.mask === undefined ? '' : `/${f.mask.toString(16)}`}`,
+    )
+    .join(' ') || 'everything';
 
 export const MATCH_CASES: readonly (readonly [string, readonly MatchField[]])[] = matches.map((m) => [text(m), m]);
 
@@ -114,25 +120,65 @@ const move = (src: FieldName, dst: FieldName, nBits: number, srcOfs = 0, dstOfs 
 export const ACTION_CASES: readonly (readonly [string, readonly MatchField[], readonly Action[]])[] = [
   ['drop', [], []],
   ['output', [], [out]],
-  ['output to reserved ports', [], [{ type: 'output', port: OFPP.LOCAL }, { type: 'output', port: OFPP.FLOOD }]],
+  [
+    'output to reserved ports',
+    [],
+    [
+      { type: 'output', port: OFPP.LOCAL },
+      { type: 'output', port: OFPP.FLOOD },
+    ],
+  ],
   ['normal', [], [{ type: 'output', port: OFPP.NORMAL }]],
   ['in_port', [is('in_port', 3)], [{ type: 'in_port' }]],
   ['output_reg', [], [{ type: 'output_reg', field: 'reg15' }]],
   ['output_reg of bits', [], [{ type: 'output_reg', field: 'reg1', ofs: 4, nBits: 16 }]],
-  ['set registers', [], [set('reg0', 0), set('reg15', 0xffffffffn), set('reg1', 0x10, 0xf0), set('xreg2', 5), set('xxreg3', 6)]],
+  [
+    'set registers',
+    [],
+    [set('reg0', 0), set('reg15', 0xffffffffn), set('reg1', 0x10, 0xf0), set('xreg2', 5), set('xxreg3', 6)],
+  ],
   ['set metadata, marks', [], [set('metadata', 5), set('pkt_mark', 1), set('metadata', 0x100, 0xff00)]],
   ['set tunnel', [], [set('tun_id', 0x64), set('tun_dst', 0x0a630002), set('tun_src', 0x0a630001), out]],
   ['set tunnel over IPv6', [], [set('tun_ipv6_dst', FE80), set('tun_ipv6_src', FE80), out]],
-  ['set Ethernet', [], [set('eth_src', 0x02580a800041n), set('eth_dst', 0xffffffffffffn), set('eth_src', 0x025800000000n, 0xffff00000000n), out]],
+  [
+    'set Ethernet',
+    [],
+    [
+      set('eth_src', 0x02580a800041n),
+      set('eth_dst', 0xffffffffffffn),
+      set('eth_src', 0x025800000000n, 0xffff00000000n),
+      out,
+    ],
+  ],
   ['set VLAN', [is('vlan_vid', 0x1005)], [set('vlan_vid', 0x1006), set('vlan_pcp', 2), out]],
-  ['push and pop VLAN', [is('vlan_vid', 0, 0x1fff)], [{ type: 'push_vlan', etherType: 0x88a8 }, set('vlan_vid', 0x1006), out, { type: 'pop_vlan' }, out]],
-  ['set IPv4', [IP], [set('ipv4_src', 0x0a000001), set('ipv4_dst', 0x0a000002), set('ip_dscp', 46), set('ip_ecn', 1), set('nw_ttl', 5), { type: 'dec_ttl' }, out]],
+  [
+    'push and pop VLAN',
+    [is('vlan_vid', 0, 0x1fff)],
+    [{ type: 'push_vlan', etherType: 0x88a8 }, set('vlan_vid', 0x1006), out, { type: 'pop_vlan' }, out],
+  ],
+  [
+    'set IPv4',
+    [IP],
+    [
+      set('ipv4_src', 0x0a000001),
+      set('ipv4_dst', 0x0a000002),
+      set('ip_dscp', 46),
+      set('ip_ecn', 1),
+      set('nw_ttl', 5),
+      { type: 'dec_ttl' },
+      out,
+    ],
+  ],
   ['set part of IPv4', [IP], [set('ipv4_dst', 0x0a000000, 0xff000000), out]],
   ['set IPv6', [IP6], [set('ipv6_src', FE80), set('ipv6_dst', 1), set('ipv6_label', 3), out]],
   ['set ports', TCP, [set('tcp_src', 80), set('tcp_dst', 8080), out]],
   ['set UDP ports', UDP, [set('udp_src', 80), set('udp_dst', 8080), out]],
   ['set ICMP', [IP, is('ip_proto', 1)], [set('icmp_type', 0), set('icmp_code', 0), out]],
-  ['set in_port', [], [set('in_port', 0), out]],
+  [
+    'load and move in_port',
+    [],
+    [{ type: 'load', field: 'in_port', ofs: 0, nBits: 16, value: 0n }, move('in_port', 'reg0', 16), out],
+  ],
   [
     'ARP responder',
     [ARP, is('arp_op', 1), is('arp_tpa', 0x0a800040, 0xffffffc0)],
@@ -151,20 +197,46 @@ export const ACTION_CASES: readonly (readonly [string, readonly MatchField[], re
     ],
   ],
   [
-    'ND responder',
+    'ND solicitation',
     [...NS, is('nd_target', FE80)],
-    [set('icmpv6_type', 136), set('icmpv6_code', 0), set('nd_tll', 0x025800000000n), set('nd_target', FE80), { type: 'in_port' }],
+    [set('icmpv6_type', 136), set('icmpv6_code', 0), set('nd_target', FE80), { type: 'resubmit', table: 9 }],
   ],
-  ['move bits', [], [move('reg0', 'reg1', 8, 16, 24), move('tun_id', 'metadata', 24), move('reg0', 'reg1', 1, 3, 4), move('xxreg0', 'xxreg1', 128)]],
-  ['move from fields without an NXM name', [is('vlan_vid', 0x1000, 0x1000)], [move('vlan_vid', 'reg1', 12), move('vlan_tci', 'reg2', 16), move('metadata', 'xreg3', 64)]],
-  ['load', [], [
-    { type: 'load', field: 'reg0', ofs: 0, nBits: 32, value: 0n },
-    { type: 'load', field: 'reg1', ofs: 8, nBits: 16, value: 0xabcdn },
-    { type: 'load', field: 'tun_id', ofs: 0, nBits: 64, value: 5n },
-    { type: 'load', field: 'eth_src', ofs: 32, nBits: 16, value: 0x0258n },
-    out,
-  ]],
-  ['resubmit', [], [{ type: 'resubmit', table: 20 }, { type: 'resubmit', table: 21, port: 4 }, { type: 'resubmit', table: 255, port: 5 }]],
+  ['ND advertisement', NA, [set('nd_tll', 0x025800000000n), move('nd_target', 'nd_tll', 32), { type: 'in_port' }]],
+  [
+    'move bits',
+    [],
+    [
+      move('reg0', 'reg1', 8, 16, 24),
+      move('tun_id', 'metadata', 24),
+      move('reg0', 'reg1', 1, 3, 4),
+      move('xxreg0', 'xxreg1', 128),
+    ],
+  ],
+  [
+    'move from fields without an NXM name',
+    [is('vlan_vid', 0x1000, 0x1000)],
+    [move('vlan_vid', 'reg1', 12), move('vlan_tci', 'reg2', 16), move('metadata', 'xreg3', 64)],
+  ],
+  [
+    'load',
+    [],
+    [
+      { type: 'load', field: 'reg0', ofs: 0, nBits: 32, value: 0n },
+      { type: 'load', field: 'reg1', ofs: 8, nBits: 16, value: 0xabcdn },
+      { type: 'load', field: 'tun_id', ofs: 0, nBits: 64, value: 5n },
+      { type: 'load', field: 'eth_src', ofs: 32, nBits: 16, value: 0x0258n },
+      out,
+    ],
+  ],
+  [
+    'resubmit',
+    [],
+    [
+      { type: 'resubmit', table: 20 },
+      { type: 'resubmit', table: 21, port: 4 },
+      { type: 'resubmit', table: 255, port: 5 },
+    ],
+  ],
   ['goto', [], [set('reg0', 1), { type: 'goto', table: 30 }]],
   ['goto alone', [], [{ type: 'goto', table: 254 }]],
   ['controller', [], [{ type: 'controller', maxLen: 128 }]],
@@ -172,6 +244,20 @@ export const ACTION_CASES: readonly (readonly [string, readonly MatchField[], re
   ['conjunction', [is('reg0', 1)], [{ type: 'conjunction', id: 7, clause: 0, nClauses: 2 }]],
   ['ct', [IP], [{ type: 'ct', table: 40, zone: 5 }]],
   ['ct, zone in a register', [IP], [{ type: 'ct', table: 40, zone: { field: 'reg1', ofs: 0, nBits: 16 } }]],
-  ['ct commit', TCP, [{ type: 'ct', commit: true, force: true, zone: 9, alg: 21, exec: [set('ct_mark', 1), set('ct_label', 5), set('ct_mark', 2, 0xf)] }, out]],
+  [
+    'ct commit',
+    TCP,
+    [
+      {
+        type: 'ct',
+        commit: true,
+        force: true,
+        zone: 9,
+        alg: 21,
+        exec: [set('ct_mark', 1), set('ct_label', 5), set('ct_mark', 2, 0xf)],
+      },
+      out,
+    ],
+  ],
   ['ct bare, ct_clear', [IP], [{ type: 'ct' }, { type: 'ct_clear' }, out]],
 ];
