@@ -21,6 +21,8 @@ import { planPorts } from './plan/ports.ts';
 import { Settled } from './plan/settled.ts';
 
 const RETRY_MS = 500;
+/** Drift events of one pass. */
+const TOLD = 50;
 
 export interface ReconcilerOptions {
   readonly journal: Journal;
@@ -35,7 +37,9 @@ export interface ReconcilerOptions {
   readonly desire: DesireOptions;
   /** Mend what somebody else changed. */
   readonly heal: boolean;
-  readonly onDrift: (drift: Drift, healed: boolean) => void;
+  /** Times are epoch milliseconds; healed null: it was left as it is. */
+  readonly onDrift: (drift: Drift, detectedAt: number, healedAt: number | null) => void;
+  readonly now: () => number;
   readonly onPorts: () => void;
   readonly log: Log;
 }
@@ -60,6 +64,8 @@ export class Reconciler implements Datapath {
   #failure = '';
   #steps = 0;
   #seen = new Map<string, string>();
+  /** Drift met in this pass: told when the pass has ended. */
+  #found: { drift: Drift; at: number; heal: boolean }[] = [];
   #queue: Promise<unknown> = Promise.resolve();
   /** Being deleted right now: not to be seen as drift. */
   readonly #deleting = new Set<string>();
@@ -236,6 +242,18 @@ export class Reconciler implements Datapath {
     this.#steps += links.length + ports.length + flows.length;
     this.#settled.settle(planned.desired.wanted(), table);
     if (ports.length > 0) this.#o.onPorts();
+    this.#tell();
+  }
+
+  /** After a restart of Open vSwitch every flow is missing: the first ones are named, the rest are counted. */
+  #tell(): void {
+    const found = this.#found.splice(0);
+    const healedAt = this.#o.now();
+    for (const f of found.slice(0, TOLD)) this.#o.onDrift(f.drift, f.at, f.heal ? healedAt : null);
+    const rest = found.length - TOLD;
+    const last = found.at(-1);
+    if (rest > 0 && last !== undefined)
+      this.#o.onDrift({ ...last.drift, object: `and ${rest} more` }, last.at, last.heal ? healedAt : null);
   }
 
   /** The kernel takes 20 ms to delete a veth pair, and nobody needs to wait for it. */
@@ -281,7 +299,7 @@ export class Reconciler implements Datapath {
     if (!healed && this.#seen.get(key) === text) return;
     if (healed) this.#seen.delete(key);
     else this.#seen.set(key, text);
-    this.#o.onDrift(driftOf(p), healed);
+    this.#found.push({ drift: driftOf(p), at: this.#o.now(), heal: healed });
   }
 
   async #applyFlows(planned: readonly Planned<FlowStep>[]): Promise<void> {

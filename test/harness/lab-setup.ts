@@ -1,0 +1,26 @@
+/** Brings up the one lab of a test run (three hosts, two coordinators), under a name and a HOME of its own, and removes it. */
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { run, weft } from './lab.ts';
+
+export default async function setup(): Promise<() => Promise<void>> {
+  const home = await mkdtemp(join(tmpdir(), 'weft-test-'));
+  process.env['HOME'] = home;
+  // A lab that is already there is used as it is and left as it is: for writing tests.
+  const kept = process.env['WEFT_TEST_LAB'];
+  const name = kept ?? `wt${process.pid}`;
+  process.env['WEFT_LAB'] = name;
+  const down = async (): Promise<void> => {
+    if (kept === undefined) await weft('lab', 'down', '--name', name);
+    await rm(home, { recursive: true, force: true });
+  };
+  const r = await run('bin/weft', ['lab', 'up', '--hosts', '3', '--coordinators', '2', '--name', name], {
+    timeoutMs: 280_000,
+  });
+  if (r.code !== 0) {
+    await down();
+    throw new Error(`weft lab up: exit ${r.code}\n${r.stdout}${r.stderr}`);
+  }
+  return down;
+}
