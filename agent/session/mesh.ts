@@ -178,6 +178,11 @@ export class SessionMesh implements Mesh {
     return this.#conflicts;
   }
 
+  /** The host's own record changed (versions became known). */
+  hostChanged(): void {
+    this.#report();
+  }
+
   /** A drift or another event of this host, for `weft events`. */
   event(event: Event): void {
     this.#session?.send({ body: { $case: 'event', value: event } });

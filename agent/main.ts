@@ -1,0 +1,265 @@
+/** The agent, put together: everything is made here, started in order, and stopped in the opposite order. */
+
+import { X509Certificate } from 'node:crypto';
+import { mkdir } from 'node:fs/promises';
+import { parseArgs } from 'node:util';
+import { SessionClient } from '../gen/weft/v1/session.ts';
+import { type AgentConfig, loadAgentConfig } from '../lib/config.ts';
+import { WeftError } from '../lib/errors.ts';
+import { type Log, makeLog } from '../lib/log.ts';
+import type { Drift, View } from '../lib/model.ts';
+import { channelCredentials, channelOptions, parseIdentity } from '../lib/rpc.ts';
+import { Scope } from '../lib/scope.ts';
+import { readTls } from '../lib/tls.ts';
+import { AddressBook } from './addresses.ts';
+import { systemClock } from './clock.ts';
+import { BRIDGE, TUNNEL_PORT } from './desired.ts';
+import { DockerSide } from './docker/index.ts';
+import { datapathType, hostRecord, underlayMtu } from './facts.ts';
+import { FileJournal } from './journal.ts';
+import { LinkDriver } from './link/driver.ts';
+import { Neighbours } from './link/neighbours.ts';
+import { agentMetrics } from './metrics.ts';
+import { OpenFlowClient } from './openflow/client.ts';
+import { FlowDriver } from './openflow/driver.ts';
+import { formatFlow } from './openflow/format.ts';
+import { OvsDriver } from './ovs/driver.ts';
+import { Ovsdb } from './ovs/ovsdb.ts';
+import { answerQueries } from './queries.ts';
+import { Reconciler } from './reconcile.ts';
+import { agentService, serveAgent } from './service.ts';
+import { SessionMesh } from './session/mesh.ts';
+import { ViewStore } from './viewstore.ts';
+
+/** Between audits that read everything anew. */
+const AUDIT_MS = 10_000;
+
+export async function startAgent(config: AgentConfig, log: Log): Promise<Scope> {
+  const scope = new Scope({ onError: (name, error) => log.warn({ err: error, part: name }, 'not stopped cleanly') });
+  try {
+    await assemble(config, log, scope);
+    return scope;
+  } catch (error) {
+    await scope.close();
+    throw error;
+  }
+}
+
+async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<void> {
+  for (const dir of [config.stateDir, config.runDir]) await mkdir(dir, { recursive: true, mode: 0o700 });
+  const tls = await readTls(config.tls);
+  const id = hostIdOf(tls.cert, config.tls.cert);
+  const { vtep } = config.underlay;
+  const datapath = await datapathType(config.datapath);
+  const mtu = config.underlay.mtu ?? (await underlayMtu(vtep));
+
+  const journal = new FileJournal({ path: `${config.stateDir}/journal`, log });
+  await journal.start();
+  scope.defer('journal', () => journal.close());
+  const views = new ViewStore(`${config.stateDir}/view.json`, log);
+  scope.defer('view', () => views.flush());
+  const fromDisk = await views.load();
+
+  const db = new Ovsdb({ path: config.ovs.db });
+  db.start();
+  scope.defer('ovsdb', () => db.close());
+  const openflow = new OpenFlowClient({ path: `${config.ovs.rundir}/${BRIDGE}.mgmt` });
+  openflow.start();
+  scope.defer('openflow', () => openflow.close());
+  const ovs = new OvsDriver(db);
+  const flows = new FlowDriver(openflow);
+  const links = new LinkDriver({ txChecksum: datapath === 'system', log });
+  const neighbours = new Neighbours(vtep, log);
+  await neighbours.start();
+  scope.defer('neighbours', () => neighbours.close());
+
+  let versions: Record<string, string> = {};
+  let record = await hostRecord({ id, name: config.name, vtep, datapath, underlayMtu: mtu, versions });
+  const refresh = async (more: Record<string, string>): Promise<void> => {
+    versions = { ...versions, ...more };
+    record = await hostRecord({ id, name: config.name, vtep, datapath, underlayMtu: mtu, versions });
+    mesh.hostChanged();
+  };
+
+  const drifted = (drift: Drift, detectedAt: number, healedAt: number | null): void => {
+    metrics.drift(drift.kind);
+    log.warn({ ...drift, healed: healedAt !== null }, 'drift');
+    mesh.event({
+      type: 'drift',
+      time: rfc3339(detectedAt),
+      host: config.name,
+      action: drift.change,
+      kind: drift.kind,
+      object: drift.object,
+      detectedAt: rfc3339(detectedAt),
+      healedAt: healedAt === null ? '' : rfc3339(healedAt),
+      message: '',
+      revision: undefined,
+    });
+  };
+
+  const reconciler = new Reconciler({
+    journal,
+    view: () => mesh.view(),
+    mayRemove: () => mesh.complete,
+    links,
+    ovs,
+    flows,
+    switch: openflow,
+    desire: {
+      bridge: BRIDGE,
+      tunnelPort: TUNNEL_PORT,
+      datapathType: datapath,
+      vtep,
+      udpPort: config.vxlanPort,
+      hostId: id,
+    },
+    heal: config.heal,
+    onDrift: drifted,
+    onPorts: () => mesh.portsChanged(),
+    now: () => systemClock.now(),
+    log,
+  });
+  const apply = async (view: View): Promise<string> => {
+    const [failure, networks] = await Promise.all([
+      reconciler.settled(),
+      docker.networksApplied().then(
+        () => '',
+        (error: unknown) => WeftError.from(error).message,
+      ),
+      neighbours.resolve(vtepsOf(view)),
+    ]);
+    return failure === '' ? networks : failure;
+  };
+  const audit = async (heal: boolean): Promise<Drift[]> => {
+    const parts = await Promise.all([reconciler.audit(heal), docker.networksAudit()]);
+    return parts.flat();
+  };
+  const mesh: SessionMesh = new SessionMesh({
+    coordinators: config.coordinators,
+    connect: (address) => new SessionClient(address, channelCredentials(tls), channelOptions({ session: true })),
+    host: () => record,
+    journal,
+    view: fromDisk,
+    apply,
+    ofport: (endpointId) => reconciler.ofport(endpointId) ?? 0,
+    onQuery: answerQueries({
+      grant: (networkId, ip, forHost) => addresses.grant(networkId, ip, forHost),
+      giveBack: (networkId, cidr) => addresses.giveBack(networkId, cidr),
+      audit: (heal) => audit(heal && config.heal),
+      findContainer: (name) => docker.findContainer(name),
+      connect: (networkId, container, ip, mac) => docker.connect(networkId, container, { ip, mac }),
+      disconnect: (networkId, container, force) => docker.disconnect(networkId, container, force),
+    }),
+    onSaved: (view) => views.save(view),
+    random: Math.random,
+    log,
+  });
+  const addresses = new AddressBook({ journal, mesh, clock: systemClock, log });
+  const metrics = agentMetrics({ mesh, journal, reconciler, listen: config.metrics });
+  const docker = new DockerSide({
+    journal,
+    mesh,
+    datapath: reconciler,
+    addresses,
+    config: {
+      dockerSocket: config.dockerSocket,
+      pluginSocket: config.pluginSocket,
+      env: process.env,
+      pid: process.pid,
+      onCall: (method, ms) => metrics.pluginCall(method, ms),
+    },
+    log,
+  });
+
+  // Docker may be waiting: what is on disk is enough to answer it.
+  await docker.start();
+  scope.defer('docker', () => docker.close());
+  reconciler.start();
+  scope.defer('reconciler', () => reconciler.close());
+  addresses.start();
+  scope.defer('addresses', () => addresses.close());
+  mesh.start();
+  scope.defer('session', () => mesh.close());
+  const service = agentService({
+    host: () => record,
+    mesh,
+    journal,
+    reconciler,
+    audit: (heal) => audit(heal && config.heal),
+    flowText: async () => (await flows.observe()).map(formatFlow).join('\n'),
+    log,
+  });
+  scope.defer('service', await serveAgent(config.agentSocket, service));
+  await metrics.start();
+  scope.defer('metrics', () => metrics.close());
+  scope.background(
+    'audits',
+    (signal) => every(AUDIT_MS, signal, () => audit(config.heal)),
+    (error) => log.error({ err: error }, 'audits ended'),
+  );
+  db.ready().then(
+    () => refresh({ ovs: ovs.observe().ovsVersion ?? '' }),
+    (error: unknown) => log.warn({ err: error }, 'Open vSwitch does not answer'),
+  );
+  docker.api.version().then(
+    ({ version }) => refresh({ docker: version }),
+    (error: unknown) => log.warn({ err: error }, 'dockerd does not answer'),
+  );
+  log.info({ host: config.name, id, vtep, datapath, mtu }, 'agent started');
+}
+
+function hostIdOf(cert: string, file: string): string {
+  const identity = parseIdentity(new X509Certificate(cert).subjectAltName);
+  if (identity?.kind !== 'host')
+    throw new WeftError('INVALID_ARGUMENT', `${file} is not a host's certificate`, {
+      hint: 'make one with `weft ca host NAME`',
+    });
+  return identity.name;
+}
+
+function vtepsOf(view: View): Set<string> {
+  const out = new Set<string>();
+  for (const interest of view.interests.values())
+    for (const peer of interest.peers.values()) for (const v of peer.vteps) out.add(v.address);
+  return out;
+}
+
+const rfc3339 = (ms: number): string => new Date(ms).toISOString();
+
+/** Again and again, with a pause in between, until the signal; what fails is tried again the next time. */
+async function every(ms: number, signal: AbortSignal, work: () => Promise<unknown>): Promise<void> {
+  while (!signal.aborted) {
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, ms);
+      signal.addEventListener(
+        'abort',
+        () => {
+          clearTimeout(timer);
+          resolve();
+        },
+        { once: true },
+      );
+    });
+    if (!signal.aborted) await work().catch(() => undefined); // the failure is in status, and logged by the pass
+  }
+}
+
+/** `weft agent [--config FILE]`: runs until SIGTERM or SIGINT. */
+export async function main(argv: readonly string[]): Promise<void> {
+  const { values } = parseArgs({ args: [...argv], options: { config: { type: 'string' } } });
+  const config = await loadAgentConfig(values.config);
+  const log = makeLog('agent', {
+    level: config.log.level,
+    ...(config.log.file === null ? {} : { file: config.log.file }),
+  });
+  const scope = await startAgent(config, log);
+  const stop = (signal: NodeJS.Signals): void => {
+    log.info({ signal }, 'agent stops');
+    void scope.close().then(() => process.exit(0));
+  };
+  process.once('SIGTERM', stop);
+  process.once('SIGINT', stop);
+}
+
+if (import.meta.main) await main(process.argv.slice(2));
