@@ -96,7 +96,13 @@ export function writeAction(writer: Writer, action: Action): void {
       throw new WeftError('INVALID_ARGUMENT', `${action.type} stands at the wrong place in a list of actions.`, {
         hint: 'meter is the first, goto the last action of a flow, neither inside of ct.',
       });
-    default:
+    case 'move':
+    case 'load':
+    case 'output_reg':
+    case 'resubmit':
+    case 'conjunction':
+    case 'ct':
+    case 'ct_clear':
       return writeNicira(writer, action);
   }
 }

@@ -220,7 +220,14 @@ export class OpenFlowClient implements AsyncDisposable {
         end(WeftError.from(error));
       }
     });
-    socket.on('error', (error) => end(WeftError.from(error)));
+    socket.on('error', (cause) => {
+      end(
+        new WeftError('UNAVAILABLE', `The connection to ${this.#options.path} failed (${cause.message}).`, {
+          hint: HINT,
+          cause,
+        }),
+      );
+    });
     socket.on('close', () => end(new WeftError('UNAVAILABLE', `${this.#options.path} closed the connection.`)));
     const idleMs = this.#options.idleMs ?? 5_000;
     this.#probe = setInterval(() => this.#keepAlive(idleMs), Math.max(10, idleMs / 2)).unref();
@@ -289,7 +296,7 @@ export class OpenFlowClient implements AsyncDisposable {
     this.#reason = reason;
     if (this.#probe !== null) clearInterval(this.#probe);
     socket?.destroy();
-    for (const pending of [...this.#pending.values()]) pending.reject(reason);
+    for (const pending of this.#pending.values()) pending.reject(reason);
     this.#pending.clear();
     if (this.#state === 'running') {
       const [least, most] = this.#options.backoffMs ?? [20, 2_000];

@@ -15,9 +15,11 @@ import {
   writeFlowStatsRequest,
   writeMessage,
 } from './messages.ts';
+import { FLOW_MONITOR, type FlowUpdate, readFlowUpdates, writeMonitorRequest } from './monitor.ts';
 import { Writer } from './wire.ts';
 
 export type { FlowStats } from './messages.ts';
+export type { FlowUpdate } from './monitor.ts';
 
 export interface FlowChanges {
   /** Installed, in place of a flow of the same key. */
@@ -34,6 +36,7 @@ interface FlowMod {
 export class FlowDriver {
   readonly #client: OpenFlowClient;
   #bundle = 0;
+  #monitor = 0;
 
   /** @param client started and closed by the caller. */
   constructor(client: OpenFlowClient) {
@@ -99,6 +102,29 @@ export class FlowDriver {
     if (refusal === null) return;
     await this.#control(bundle, BUNDLE.discard, left());
     throw refusal as WeftError;
+  }
+
+  /**
+   * Tells of flows changed by anybody but this driver's own connection; also of `paused`, after which a change may have
+   * gone untold. Watching begins anew with each connection (whose `onUp` is the notice for what happened in between), and
+   * is silently not there with a switch that cannot do it. Returns the function that ends it.
+   */
+  watchFlows(listener: (updates: readonly FlowUpdate[]) => void): () => void {
+    const id = ++this.#monitor;
+    const stopUp = this.#client.onUp(() => {
+      this.#client.request((writer, xid) => writeMonitorRequest(writer, xid, id)).catch(() => undefined);
+    });
+    const stopMessages = this.#client.onMessage((message) => {
+      if (message.type !== TYPE.multipartReply) return;
+      const { kind, body } = readMultipart(message.body);
+      if (kind !== FLOW_MONITOR) return;
+      const updates = readFlowUpdates(body).filter((update) => update.event !== 'abbreviated');
+      if (updates.length > 0) listener(updates);
+    });
+    return () => {
+      stopUp();
+      stopMessages();
+    };
   }
 
   async #control(bundle: number, type: number, timeoutMs: number): Promise<void> {

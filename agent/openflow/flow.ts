@@ -167,23 +167,17 @@ export const flowEquals = (a: Flow, b: Flow): boolean =>
 
 /** One spelling for each action. */
 export function canonicalAction(action: Action): Action {
-  switch (action.type) {
-    case 'output':
-      return action.port === OFPP.IN_PORT ? { type: 'in_port' } : action;
-    case 'output_reg': {
-      const { field, ofs = 0, nBits = Number.POSITIVE_INFINITY } = action;
-      return { type: 'output_reg', field, ofs, nBits: Math.min(nBits, FIELDS[field].subfieldBits - ofs) };
-    }
-    case 'set_field': {
-      const { field, value, mask } = action;
-      if (mask === undefined || mask === fullMask(field)) return { type: 'set_field', field, value };
-      return { type: 'set_field', field, value: value & mask, mask };
-    }
-    case 'ct':
-      return action.exec === undefined ? action : { ...action, exec: action.exec.map(canonicalAction) };
-    default:
-      return action;
+  if (action.type === 'output' && action.port === OFPP.IN_PORT) return { type: 'in_port' };
+  if (action.type === 'output_reg') {
+    const { type, field, ofs = 0, nBits = FIELDS[field].subfieldBits - ofs } = action;
+    return { type, field, ofs, nBits };
   }
+  if (action.type === 'set_field' && action.mask !== undefined) {
+    const { type, field, value, mask } = action;
+    return mask === fullMask(field) ? { type, field, value } : { type, field, value: value & mask, mask };
+  }
+  if (action.type === 'ct' && action.exec !== undefined) return { ...action, exec: action.exec.map(canonicalAction) };
+  return action;
 }
 
 /** Plain data compared; an absent property equals one that is undefined or false. */

@@ -98,7 +98,8 @@ function formatCommon(format: Format, field: FieldName, value: bigint, mask: big
       return FRAGMENTS[`${value}/${mask ?? fullMask(field)}`] ?? '<error>';
     case 'hex128':
       return mask === undefined ? hashHex(value) : `${hashHex(value)}/${hex(mask)}`;
-    default:
+    case 'hex':
+    case 'decimal':
       return null;
   }
 }

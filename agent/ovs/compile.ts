@@ -43,7 +43,8 @@ function fold(steps: readonly OvsStep[]): Outcome {
         outcome.ports.set(step.name, merges ? ({ ...before, ...step, kind: before.kind } as AddPort | SetPort) : step);
         break;
       }
-      default:
+      case 'addPort':
+      case 'delPort':
         outcome.ports.set(step.name, step);
     }
   }

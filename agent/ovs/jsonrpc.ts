@@ -37,7 +37,11 @@ export class JsonRpc {
     this.#socket = socket;
     this.#options = options;
     socket.on('data', (chunk) => this.#receive(chunk));
-    socket.on('error', (error) => this.#end(WeftError.from(error)));
+    socket.on('error', (cause) => {
+      this.#end(
+        new WeftError('UNAVAILABLE', `The connection to ${options.path} failed (${cause.message}).`, { cause }),
+      );
+    });
     socket.on('close', () => this.#end(this.#unavailable('closed the connection')));
     const idleMs = options.idleMs ?? 5_000;
     this.#probe = setInterval(() => this.#keepAlive(idleMs), Math.max(10, idleMs / 2)).unref();

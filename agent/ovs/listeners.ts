@@ -10,7 +10,7 @@ export class Listeners<A extends readonly unknown[]> {
 
   /** Calls all; what one throws is thrown again afterwards, as an uncaught exception: a bug must not go unseen. */
   emit(...args: A): void {
-    for (const listener of [...this.#listeners]) {
+    for (const listener of this.#listeners) {
       try {
         listener(...args);
       } catch (error) {
