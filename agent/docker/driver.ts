@@ -1,0 +1,161 @@
+/** The network driver's networks: a Docker network is bound to its reservation, or is a copy of a network of the catalogue. */
+import { WeftError } from '../../lib/errors.ts';
+import type { Log } from '../../lib/log.ts';
+import type { Network } from '../../lib/model.ts';
+import type { Clock } from '../clock.ts';
+import type { Journal, LocalNetwork, Mesh } from '../contract.ts';
+import type { Copies } from './copies.ts';
+import { refuseUnknownOptions } from './ipam.ts';
+import {
+  ADDRESS_SPACE,
+  type CreateNetworkRequest,
+  GLOBAL_ADDRESS_SPACE,
+  type IpamData,
+  KEY,
+  type NetworkRef,
+} from './wire.ts';
+
+export class NetworkDriver {
+  readonly #journal: Journal;
+  readonly #mesh: Mesh;
+  readonly #copies: Copies;
+  readonly #clock: Clock;
+  readonly #log: Log;
+  readonly #created: () => void;
+
+  /** @param options.created called when Docker has a new network: its name can be asked for soon */
+  constructor(options: { journal: Journal; mesh: Mesh; copies: Copies; clock: Clock; log: Log; created: () => void }) {
+    this.#journal = options.journal;
+    this.#mesh = options.mesh;
+    this.#copies = options.copies;
+    this.#clock = options.clock;
+    this.#log = options.log;
+    this.#created = options.created;
+  }
+
+  capabilities(): object {
+    return { Scope: 'local', ConnectivityScope: 'global' };
+  }
+
+  async createNetwork(request: CreateNetworkRequest): Promise<object> {
+    const options = userOptions(request.Options);
+    const data = this.#ipamData(request);
+    if (this.#copies.byDockerId(request.NetworkID) !== undefined) return {}; // asked again after a lost answer
+    const { [KEY.network]: copyOf, ...own } = options;
+    const row = this.#pendingRow(data, copyOf);
+    let network = row.network;
+    if (row.network.state === 'reserved') {
+      refuseUnknownOptions(own);
+      network = {
+        ...network,
+        options: own,
+        internal: request.Options?.[KEY.internal] === true,
+        auxAddresses: auxOf(data),
+      };
+    }
+    this.#copies.createdAt.set(row.networkId, this.#clock.monotonic());
+    await this.#journal.write([this.#copies.put({ ...row, dockerNetworkId: request.NetworkID, network })]);
+    this.#copies.changed();
+    this.#created();
+    return {};
+  }
+
+  #ipamData(request: CreateNetworkRequest): IpamData {
+    if ((request.IPv6Data ?? []).length > 0)
+      throw new WeftError('UNIMPLEMENTED', 'IPv6 is not available yet on Weft networks', { hint: 'leave --ipv6 out' });
+    const [data, ...more] = request.IPv4Data ?? [];
+    if (data === undefined || (data.AddressSpace !== ADDRESS_SPACE && data.AddressSpace !== GLOBAL_ADDRESS_SPACE))
+      throw new WeftError(
+        'INVALID_ARGUMENT',
+        'a Weft network takes its addresses from the mesh, not from this host alone',
+        {
+          hint: 'use --ipam-driver weft',
+        },
+      );
+    if (more.length > 0)
+      throw new WeftError('UNIMPLEMENTED', 'a Weft network has one subnet for now', { hint: 'give one --subnet' });
+    return data;
+  }
+
+  /** The pool that Docker has asked for just before. */
+  #pendingRow(data: IpamData, copyOf: string | undefined): LocalNetwork {
+    const pending = this.#journal.networks
+      .values()
+      .find(
+        (row) =>
+          row.dockerNetworkId === null &&
+          (copyOf === undefined ? row.network.subnets.includes(data.Pool) : row.networkId === copyOf),
+      );
+    if (pending === undefined)
+      throw new WeftError('FAILED_PRECONDITION', `subnet ${data.Pool} is not reserved for a new network`, {
+        hint: 'try docker network create again',
+      });
+    return pending;
+  }
+
+  /** `docker network rm`. Docker does not honour a refusal (only libnetwork's own errors stop it): the network then comes back. */
+  async deleteNetwork(request: NetworkRef): Promise<object> {
+    const row = this.#copies.byDockerId(request.NetworkID);
+    if (row === undefined) return {};
+    this.#copies.createdAt.delete(row.networkId);
+    if (this.#copies.removing.has(request.NetworkID)) {
+      await this.#journal.write([this.#copies.put({ ...row, dockerNetworkId: null })]);
+      return {};
+    }
+    const network = this.#copies.record(row);
+    const gone = this.#mesh.inSync && network.state === 'bound' && !this.#mesh.view().networks.has(row.networkId);
+    try {
+      if (!gone) await this.#remove(network);
+    } catch (error) {
+      const e = WeftError.from(error);
+      if (e.code !== 'NOT_FOUND') {
+        await this.#journal.write([this.#copies.put({ ...row, dockerNetworkId: null })]);
+        this.#copies.refused.set(row.networkId, {
+          network: network.name,
+          message: `docker network rm ${network.name} was refused, and the network put back: ${e.message}`,
+          at: this.#clock.monotonic(),
+        });
+        this.#created();
+        throw e;
+      }
+    }
+    this.#copies.removed.set(row.networkId, this.#clock.monotonic());
+    this.#copies.refused.delete(row.networkId);
+    await this.#journal.write(this.#copies.forget(row.networkId));
+    this.#copies.changed();
+    return {};
+  }
+
+  async #remove(network: Network): Promise<void> {
+    const elsewhere = this.#endpointsElsewhere(network.id);
+    if (elsewhere.length > 0)
+      throw new WeftError('FAILED_PRECONDITION', `network ${network.name} is in use: ${elsewhere.join(', ')}`, {
+        hint: 'remove or disconnect these containers first',
+      });
+    this.#log.info({ network: network.name }, 'docker network rm: removed from the mesh');
+    await this.#mesh.removeNetwork(network.id);
+  }
+
+  #endpointsElsewhere(networkId: string): string[] {
+    const interest = this.#mesh.view().interests.get(networkId);
+    if (interest === undefined) return [];
+    return interest.endpoints
+      .values()
+      .filter((endpoint) => endpoint.hostId !== this.#mesh.hostId)
+      .take(5)
+      .map((endpoint) => {
+        const host = interest.peers.get(endpoint.hostId)?.name ?? endpoint.hostId;
+        return `${endpoint.container?.name ?? endpoint.id.slice(0, 12)} on ${host}`;
+      })
+      .toArray();
+  }
+}
+
+function userOptions(options: Readonly<Record<string, unknown>> | null): Record<string, string> {
+  const generic = options?.[KEY.generic];
+  if (typeof generic !== 'object' || generic === null) return {};
+  return Object.fromEntries(Object.entries(generic).map(([key, value]) => [key, String(value)]));
+}
+
+const auxOf = (data: IpamData): Record<string, string> =>
+  Object.fromEntries(Object.entries(data.AuxAddresses ?? {}).map(([name, cidr]) => [name, cidr.split('/')[0] ?? cidr]));

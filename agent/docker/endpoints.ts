@@ -1,0 +1,230 @@
+/** The network driver's endpoints: CreateEndpoint … DeleteEndpoint. Every call may come twice, late, or for what is gone. */
+import { WeftError } from '../../lib/errors.ts';
+import { parseHostCidr } from '../../lib/ip.ts';
+import type { Log } from '../../lib/log.ts';
+import { MAC_PREFIX, macOfIp, normalMac, parseMac } from '../../lib/mac.ts';
+import type { Network } from '../../lib/model.ts';
+import { type AddressBook, addressKey } from '../addresses.ts';
+import type { Clock } from '../clock.ts';
+import type { Datapath, Journal, JournalWrite, LocalEndpoint, LocalNetwork, Mesh } from '../contract.ts';
+import type { Copies } from './copies.ts';
+import type { JoinWaiter } from './join-wait.ts';
+import { type CreateEndpointRequest, type EndpointRef, type JoinRequest, KEY } from './wire.ts';
+
+export interface EndpointOptions {
+  readonly journal: Journal;
+  readonly mesh: Mesh;
+  readonly datapath: Datapath;
+  readonly addresses: AddressBook;
+  readonly copies: Copies;
+  readonly waiter: JoinWaiter;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+/** What only this process knows of an endpoint. */
+interface Living {
+  readonly createdAt: number;
+  containerLink: string | null;
+}
+
+export class EndpointDriver {
+  readonly #o: EndpointOptions;
+  readonly #living = new Map<string, Living>();
+
+  constructor(options: EndpointOptions) {
+    this.#o = options;
+  }
+
+  /** Monotonic moment at which this process answered CreateEndpoint for it; null for what is older than the process. */
+  createdAt(endpointId: string): number | null {
+    return this.#living.get(endpointId)?.createdAt ?? null;
+  }
+
+  async createEndpoint(request: CreateEndpointRequest): Promise<object> {
+    const row = this.#network(request.NetworkID);
+    const network = this.#o.copies.record(row);
+    this.#refuse(request, network);
+    const { ip, prefix } = addressOf(request, network);
+    const given = macOf(request);
+    const answer = { Interface: given === null ? { MacAddress: macOfIp(ip) } : {} };
+    const mac = given ?? macOfIp(ip);
+    const known = this.#o.journal.endpoints.get(request.EndpointID);
+    if (known !== undefined && known.ip === ip && known.mac === mac) {
+      await this.#attach(request.EndpointID);
+      return answer;
+    }
+    this.#refuseMac(network, ip, mac, request.EndpointID);
+    const endpoint: LocalEndpoint = {
+      id: request.EndpointID,
+      networkId: network.id,
+      dockerNetworkId: request.NetworkID,
+      ip,
+      prefix,
+      mac,
+      givenMac: mac !== macOfIp(ip),
+      mtu: network.mtu,
+      createdAt: new Date(this.#o.clock.now()).toISOString(),
+      sandbox: null,
+      container: null,
+      labels: {},
+      aliases: [],
+      interfaceName: null,
+    };
+    this.#living.set(endpoint.id, { createdAt: this.#o.clock.monotonic(), containerLink: null });
+    await this.#o.journal.write([
+      { table: 'endpoint', key: endpoint.id, value: endpoint },
+      this.#address(endpoint, 'endpoint'),
+    ]);
+    // Peers and blocks of the network begin to come; Join waits for them.
+    this.#o.waiter.begin(network.id);
+    try {
+      await this.#attach(endpoint.id);
+    } catch (error) {
+      await this.#forget(endpoint);
+      throw error;
+    }
+    return answer;
+  }
+
+  async #attach(endpointId: string): Promise<string> {
+    const { containerLink } = await this.#o.datapath.attach(endpointId);
+    const living = this.#living.get(endpointId);
+    if (living === undefined) this.#living.set(endpointId, { createdAt: Number.NEGATIVE_INFINITY, containerLink });
+    else living.containerLink = containerLink;
+    return containerLink;
+  }
+
+  async join(request: JoinRequest): Promise<object> {
+    const endpoint = this.#o.journal.endpoints.get(request.EndpointID);
+    if (endpoint === undefined)
+      throw new WeftError('NOT_FOUND', `Weft does not know endpoint ${request.EndpointID.slice(0, 12)}`, {
+        hint: 'start the container again',
+      });
+    const link = this.#living.get(endpoint.id)?.containerLink ?? (await this.#attach(endpoint.id));
+    await this.#o.journal.write([
+      { table: 'endpoint', key: endpoint.id, value: { ...this.#now(endpoint), sandbox: request.SandboxKey } },
+    ]);
+    await this.#o.waiter.wait(this.#now(endpoint));
+    return {
+      InterfaceName: { SrcName: link, DstPrefix: 'eth' },
+      // Without it dockerd would give the container a second interface, on docker_gwbridge.
+      DisableGatewayService: true,
+      StaticRoutes: [],
+    };
+  }
+
+  async leave(request: EndpointRef): Promise<object> {
+    const endpoint = this.#o.journal.endpoints.get(request.EndpointID);
+    if (endpoint !== undefined && endpoint.sandbox !== null)
+      await this.#o.journal.write([{ table: 'endpoint', key: endpoint.id, value: { ...endpoint, sandbox: null } }]);
+    return {};
+  }
+
+  async deleteEndpoint(request: EndpointRef): Promise<object> {
+    const endpoint = this.#o.journal.endpoints.get(request.EndpointID);
+    this.#living.delete(request.EndpointID);
+    if (endpoint !== undefined) await this.#forget(endpoint);
+    else await this.#o.datapath.detach(request.EndpointID); // a repeated call; what an earlier one left is finished
+    return {};
+  }
+
+  operInfo(request: EndpointRef): object {
+    const endpoint = this.#o.journal.endpoints.get(request.EndpointID);
+    if (endpoint === undefined) return { Value: {} };
+    return {
+      Value: { 'weft.network': endpoint.networkId, 'weft.mac': endpoint.mac, 'weft.mtu': String(endpoint.mtu) },
+    };
+  }
+
+  /** The endpoint leaves; its address stays Docker's until ReleaseAddress. */
+  async #forget(endpoint: LocalEndpoint): Promise<void> {
+    this.#living.delete(endpoint.id);
+    const writes: JournalWrite[] = [{ table: 'endpoint', key: endpoint.id, value: null }];
+    const address = this.#o.journal.addresses.get(addressKey(endpoint.networkId, endpoint.ip));
+    if (address?.state === 'endpoint') writes.push(this.#address(endpoint, 'requested'));
+    await this.#o.journal.write(writes);
+    await this.#o.datapath.detach(endpoint.id);
+  }
+
+  #address(endpoint: LocalEndpoint, state: 'requested' | 'endpoint'): JournalWrite {
+    const key = addressKey(endpoint.networkId, endpoint.ip);
+    const row = this.#o.journal.addresses.get(key);
+    const claimed = row?.claimed ?? this.#o.addresses.blockOf(endpoint.networkId, endpoint.ip) === undefined;
+    const since = this.#o.clock.now();
+    const { networkId, ip } = endpoint;
+    return { table: 'address', key, value: { networkId, ip, state, since, lentTo: null, claimed } };
+  }
+
+  /** The row as it is now: identity may have come meanwhile. */
+  #now(endpoint: LocalEndpoint): LocalEndpoint {
+    return this.#o.journal.endpoints.get(endpoint.id) ?? endpoint;
+  }
+
+  #network(dockerNetworkId: string): LocalNetwork {
+    const row = this.#o.copies.byDockerId(dockerNetworkId);
+    if (row === undefined)
+      throw new WeftError('NOT_FOUND', `Docker's network ${dockerNetworkId.slice(0, 12)} is not on the mesh`, {
+        hint: 'look at weft status and docker network ls; was the network removed elsewhere?',
+      });
+    return row;
+  }
+
+  #refuse(request: CreateEndpointRequest, network: Network): void {
+    const { mesh } = this.#o;
+    if (mesh.draining)
+      throw new WeftError('FAILED_PRECONDITION', `host ${mesh.hostName} is being drained: it takes no new endpoints`, {
+        hint: `start the container on another host, or end it with weft host drain --off ${mesh.hostName}`,
+      });
+    const ports = request.Options?.[KEY.portMap];
+    if (Array.isArray(ports) && ports.length > 0)
+      throw new WeftError('UNIMPLEMENTED', 'publishing ports (-p) is not available yet on Weft networks', {
+        hint: 'leave -p out; containers of the network reach each other on every port',
+      });
+    if ((request.Interface?.AddressIPv6 ?? '') !== '')
+      throw new WeftError('UNIMPLEMENTED', 'IPv6 is not available yet on Weft networks', { hint: 'leave --ip6 out' });
+    const holder = this.#o.journal.addresses.get(addressKey(network.id, addressOf(request, network).ip));
+    if (holder?.state === 'lent') throw new WeftError('ALREADY_EXISTS', `address ${holder.ip} is lent to another host`);
+  }
+
+  /** One MAC, one endpoint of a network, as far as this host knows; default MACs are unique as their addresses are. */
+  #refuseMac(network: Network, ip: string, mac: string, endpointId: string): void {
+    const usual = macOfIp(ip);
+    if (mac === usual) return;
+    if (parseMac(mac) >> 32n === BigInt(MAC_PREFIX))
+      throw new WeftError('INVALID_ARGUMENT', `MAC address ${mac} belongs to another address of the network`, {
+        hint: `addresses beginning with 02:58 are made from the IP address; leave --mac-address out to get ${usual}`,
+      });
+    for (const other of this.#o.journal.endpoints.values())
+      if (other.networkId === network.id && other.mac === mac && other.id !== endpointId)
+        throw macInUse(mac, network, `${other.container?.name ?? other.id.slice(0, 12)} on ${this.#o.mesh.hostName}`);
+    const interest = this.#o.mesh.view().interests.get(network.id);
+    for (const other of interest?.endpoints.values() ?? [])
+      if (other.mac === mac && other.id !== endpointId && other.hostId !== this.#o.mesh.hostId)
+        throw macInUse(
+          mac,
+          network,
+          `${other.container?.name ?? other.id.slice(0, 12)} on ${interest?.peers.get(other.hostId)?.name ?? other.hostId}`,
+        );
+  }
+}
+
+const macInUse = (mac: string, network: Network, who: string): WeftError =>
+  new WeftError('ALREADY_EXISTS', `MAC address ${mac} of network ${network.name} is in use by container ${who}`, {
+    hint: 'choose another one, or leave --mac-address out',
+  });
+
+function addressOf(request: CreateEndpointRequest, network: Network): { ip: string; prefix: number } {
+  const text = request.Interface?.Address ?? '';
+  if (text === '')
+    throw new WeftError('INVALID_ARGUMENT', `an endpoint of network ${network.name} needs an address`, {
+      hint: 'was the network made with --ipam-driver weft?',
+    });
+  const { prefix } = parseHostCidr(text);
+  return { ip: text.split('/')[0]!, prefix };
+}
+
+function macOf(request: CreateEndpointRequest): string | null {
+  const text = request.Interface?.MacAddress ?? '';
+  return text === '' ? null : normalMac(text);
+}

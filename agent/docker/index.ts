@@ -1,0 +1,139 @@
+/** The agent's Docker side, put together: plugin server, network and IPAM driver, and the loops that keep Docker as the mesh has it. */
+import type { Log } from '../../lib/log.ts';
+import type { Drift } from '../../lib/model.ts';
+import type { AddressBook } from '../addresses.ts';
+import { type Clock, systemClock } from '../clock.ts';
+import type { Datapath, Journal, Mesh } from '../contract.ts';
+import { DockerApi, type DockerEvent } from './api.ts';
+import { Copies } from './copies.ts';
+import { NetworkDriver } from './driver.ts';
+import { EndpointDriver } from './endpoints.ts';
+import { Ipam } from './ipam.ts';
+import { JoinWaiter } from './join-wait.ts';
+import { NetworksLoop } from './networks-loop.ts';
+import { type Handlers, PluginServer } from './plugin.ts';
+
+export interface DockerConfig {
+  /** dockerd's API socket. */
+  readonly dockerSocket: string;
+  /** Where the plugin listens unless systemd passed a socket. */
+  readonly pluginSocket: string;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly pid: number;
+  /** After each plugin call: method and milliseconds. */
+  readonly onCall?: (method: string, ms: number) => void;
+}
+
+export interface DockerSideOptions {
+  readonly journal: Journal;
+  readonly mesh: Mesh;
+  readonly datapath: Datapath;
+  readonly addresses: AddressBook;
+  readonly config: DockerConfig;
+  readonly log: Log;
+  readonly clock?: Clock;
+}
+
+export class DockerSide {
+  readonly api: DockerApi;
+  readonly #o: DockerSideOptions;
+  readonly #plugin: PluginServer;
+  readonly #networks: NetworksLoop;
+  readonly #copies: Copies;
+  readonly #abort = new AbortController();
+  #events: Promise<void> | null = null;
+
+  constructor(options: DockerSideOptions) {
+    const { journal, mesh, datapath, addresses, config, log, clock = systemClock } = options;
+    this.#o = options;
+    this.api = new DockerApi({ socketPath: config.dockerSocket, log });
+    this.#copies = new Copies({ journal, mesh });
+    const copies = this.#copies;
+    this.#networks = new NetworksLoop({ journal, mesh, api: this.api, copies, clock, log });
+    const waiter = new JoinWaiter({ journal, mesh, addresses, clock, log });
+    const ipam = new Ipam({ journal, mesh, addresses, copies, clock, log });
+    const created = (): void => this.#networks.kick();
+    const driver = new NetworkDriver({ journal, mesh, copies, clock, log, created });
+    const endpoints = new EndpointDriver({ journal, mesh, datapath, addresses, copies, waiter, clock, log });
+    this.#plugin = new PluginServer({
+      path: config.pluginSocket,
+      env: config.env,
+      pid: config.pid,
+      handlers: handlersOf(ipam, driver, endpoints),
+      log,
+      onCall: config.onCall,
+    });
+  }
+
+  /** The plugin answers first: dockerd may be waiting for it before it answers anybody. */
+  async start(): Promise<void> {
+    await this.#plugin.start();
+    this.#networks.start();
+    this.#events = this.api.events(
+      {
+        event: (event) => this.#onEvent(event),
+        connected: () => this.#networks.kick(),
+        lost: () => undefined,
+      },
+      this.#abort.signal,
+    );
+  }
+
+  async close(): Promise<void> {
+    this.#abort.abort();
+    await this.#plugin.close();
+    await this.#networks.close();
+    await this.#events;
+    this.api.close();
+  }
+
+  /** Docker has the catalogue's networks when it resolves: belongs to "applied". @throws the step that failed */
+  networksApplied(): Promise<void> {
+    return this.#networks.reconcile();
+  }
+
+  /** Null, or the step that fails and why. */
+  get failure(): string | null {
+    return this.#networks.failure;
+  }
+
+  networksAudit(): Promise<Drift[]> {
+    return this.#networks.drift();
+  }
+
+  #onEvent(event: DockerEvent): void {
+    if (event.type === 'network' && (event.action === 'create' || event.action === 'destroy')) this.#networks.kick();
+    else this.#o.datapath.kick();
+  }
+}
+
+function handlersOf(ipam: Ipam, driver: NetworkDriver, endpoints: EndpointDriver): Handlers {
+  const nothing = (): object => ({});
+  return {
+    'Plugin.Activate': () => ({ Implements: ['NetworkDriver', 'IpamDriver'] }),
+    'IpamDriver.GetCapabilities': () => ipam.capabilities(),
+    'IpamDriver.GetDefaultAddressSpaces': () => ipam.addressSpaces(),
+    'IpamDriver.RequestPool': (r) => ipam.requestPool(r),
+    'IpamDriver.ReleasePool': (r) => ipam.releasePool(r),
+    'IpamDriver.RequestAddress': (r) => ipam.requestAddress(r),
+    'IpamDriver.ReleaseAddress': (r) => ipam.releaseAddress(r),
+    'NetworkDriver.GetCapabilities': () => driver.capabilities(),
+    'NetworkDriver.CreateNetwork': (r) => driver.createNetwork(r),
+    'NetworkDriver.DeleteNetwork': (r) => driver.deleteNetwork(r),
+    'NetworkDriver.CreateEndpoint': (r) => endpoints.createEndpoint(r),
+    'NetworkDriver.EndpointOperInfo': (r) => endpoints.operInfo(r),
+    'NetworkDriver.DeleteEndpoint': (r) => endpoints.deleteEndpoint(r),
+    'NetworkDriver.Join': (r) => endpoints.join(r),
+    'NetworkDriver.Leave': (r) => endpoints.leave(r),
+    // Swarm's and service discovery's calls: nothing to do on a network of local scope.
+    'NetworkDriver.AllocateNetwork': () => ({ Options: {} }),
+    'NetworkDriver.FreeNetwork': nothing,
+    'NetworkDriver.DiscoverNew': nothing,
+    'NetworkDriver.DiscoverDelete': nothing,
+    // Port maps are refused in CreateEndpoint.
+    'NetworkDriver.ProgramExternalConnectivity': nothing,
+    'NetworkDriver.RevokeExternalConnectivity': nothing,
+    // 26: the network has a gateway address already.
+    'NetworkDriver.GwAllocCheck': () => ({ SkipIPv4: false, SkipIPv6: false }),
+  };
+}

@@ -1,0 +1,343 @@
+/**
+ * Keeps Docker's networks as the catalogue has them. Every wake-up plans anew from what Docker says now; nothing is locked while
+ * Docker is called, whose callbacks (RequestPool, CreateNetwork …) come back into this process.
+ */
+import { codeOf, WeftError } from '../../lib/errors.ts';
+import type { Log } from '../../lib/log.ts';
+import type { Conflict, Drift, Network } from '../../lib/model.ts';
+import type { Clock } from '../clock.ts';
+import type { Journal, LocalNetwork, Mesh } from '../contract.ts';
+import type { DockerApi, DockerNetwork } from './api.ts';
+import type { Copies } from './copies.ts';
+import { dockerName, type NetworkStep, type NetworksPlan, planNetworks } from './networks.ts';
+import { KEY } from './wire.ts';
+
+const PERIOD_MS = 10_000;
+const RETRY_MS = 1_000;
+/** A creation under way, or a name just got, is younger than this. */
+const YOUNG_MS = 60_000;
+/** Docker lists a network this long after its CreateNetwork was answered, at the latest. */
+const UNLISTED_MS = 5_000;
+const REFUSED_SHOWN_MS = 600_000;
+/** Plans in one pass: remove, create, refresh. */
+const ROUNDS = 4;
+
+export class NetworksLoop {
+  readonly #journal: Journal;
+  readonly #mesh: Mesh;
+  readonly #api: DockerApi;
+  readonly #copies: Copies;
+  readonly #clock: Clock;
+  readonly #log: Log;
+  readonly #started: number;
+  #catalogue: ReadonlyMap<string, Network> | null = null;
+  #running: Promise<void> | null = null;
+  #next: Promise<void> | null = null;
+  #timer: NodeJS.Timeout | null = null;
+  #stop: (() => void)[] = [];
+  #closed = false;
+  #reported = '';
+  #failure: string | null = null;
+
+  constructor(options: { journal: Journal; mesh: Mesh; api: DockerApi; copies: Copies; clock: Clock; log: Log }) {
+    this.#journal = options.journal;
+    this.#mesh = options.mesh;
+    this.#api = options.api;
+    this.#copies = options.copies;
+    this.#clock = options.clock;
+    this.#log = options.log;
+    this.#started = options.clock.monotonic();
+  }
+
+  /** The step that failed in the last pass, and why; null when all is as it should be. */
+  get failure(): string | null {
+    return this.#failure;
+  }
+
+  start(): void {
+    this.#stop.push(
+      this.#mesh.onView(() => {
+        this.#copies.changed();
+        const { networks } = this.#mesh.view();
+        if (networks === this.#catalogue) return;
+        this.#catalogue = networks;
+        this.kick();
+      }),
+    );
+    this.kick();
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    for (const stop of this.#stop) stop();
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    await this.#running;
+  }
+
+  /** Looks again soon. */
+  kick(): void {
+    this.reconcile().catch(() => undefined); // kept in `failure`, and tried again
+  }
+
+  /**
+   * Resolves when a pass that began after the call is done.
+   * @throws the first step's error (the pass is tried again by itself)
+   */
+  reconcile(): Promise<void> {
+    if (this.#closed) return Promise.resolve();
+    if (this.#running === null) return this.#begin();
+    // One more pass after the one that runs, for all who ask meanwhile.
+    this.#next ??= this.#running.then(
+      () => this.#begin(),
+      () => this.#begin(),
+    );
+    return this.#next;
+  }
+
+  #begin(): Promise<void> {
+    this.#next = null;
+    if (this.#closed) return Promise.resolve();
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    this.#timer = null;
+    const pass = this.#pass().finally(() => {
+      this.#running = null;
+      this.#sleep(this.#failure === null ? PERIOD_MS : RETRY_MS);
+    });
+    this.#running = pass;
+    return pass;
+  }
+
+  #sleep(ms: number): void {
+    if (this.#closed) return;
+    this.#timer ??= setTimeout(() => {
+      this.#timer = null;
+      this.kick();
+    }, ms);
+  }
+
+  async #pass(): Promise<void> {
+    const failures: WeftError[] = [];
+    let conflicts: NetworksPlan['conflicts'] = [];
+    try {
+      for (let round = 0; round < ROUNDS; round++) {
+        const plan = this.#plan(await this.#api.networks());
+        conflicts = plan.conflicts;
+        failures.length = 0;
+        let done = 0;
+        for (const step of plan.steps) {
+          if (this.#closed) return;
+          try {
+            await this.#apply(step);
+            done++;
+          } catch (error) {
+            failures.push(this.#failed(step, error));
+          }
+        }
+        if (done === 0) break;
+      }
+    } catch (error) {
+      failures.push(WeftError.from(error)); // dockerd does not answer
+    }
+    const failure = failures[0]?.message ?? null;
+    if (failure !== this.#failure && failure !== null)
+      this.#log.warn({ failure }, 'docker networks: not as they should be');
+    this.#failure = failure;
+    this.#report(conflicts, failures);
+    if (failures[0] !== undefined) throw failures[0];
+  }
+
+  #plan(actual: readonly DockerNetwork[]): NetworksPlan {
+    const now = this.#clock.monotonic();
+    const catalogue = this.#mesh.view().networks;
+    for (const [id, at] of this.#copies.removed)
+      if (!catalogue.has(id) || now - at > YOUNG_MS) this.#copies.removed.delete(id);
+    return planNetworks({
+      catalogue,
+      actual,
+      rows: this.#journal.networks,
+      inSync: this.#mesh.inSync,
+      removed: new Set(this.#copies.removed.keys()),
+      young: this.#young(now),
+      unlisted: new Set(
+        this.#copies.createdAt
+          .entries()
+          .filter(([, at]) => now - at < UNLISTED_MS)
+          .map(([id]) => id),
+      ),
+    });
+  }
+
+  #young(now: number): Set<string> {
+    const young = new Set<string>();
+    for (const [id, at] of this.#copies.touchedAt) if (now - at < YOUNG_MS) young.add(id);
+    const revision = this.#mesh.view().revision.number;
+    for (const row of this.#journal.networks.values()) {
+      const finished = row.dockerNetworkId !== null && row.network.state === 'bound';
+      if (finished && revision >= row.network.revision) young.delete(row.networkId);
+      // Of an earlier life of the agent: dockerd repeats a call whose answer was lost, for a while.
+      if (!finished && now - this.#started < YOUNG_MS) young.add(row.networkId);
+    }
+    return young;
+  }
+
+  async #apply(step: NetworkStep): Promise<void> {
+    switch (step.kind) {
+      case 'create':
+        this.#log.info({ network: step.name, subnet: step.network.subnets[0] }, 'docker network: create');
+        await this.#api.createNetwork(specOf(step.network));
+        return;
+      case 'remove':
+        await this.#remove(step.dockerId, step.name, step.networkId, step.why);
+        return;
+      case 'bind':
+        await this.#bind(step.docker, step.row);
+        return;
+      case 'adopt':
+        this.#log.info({ network: step.network.name, dockerId: step.dockerId }, 'docker network: recognised');
+        await this.#journal.write([this.#copies.put(this.#copies.rowFor(step.network, step.dockerId))]);
+        this.#copies.changed();
+        return;
+      case 'refresh':
+        await this.#journal.write([this.#copies.put({ ...step.row, name: step.network.name, network: step.network })]);
+        this.#copies.changed();
+        return;
+      case 'forget':
+        await this.#forget(step.row);
+        return;
+    }
+  }
+
+  async #remove(dockerId: string, name: string, networkId: string, why: string): Promise<void> {
+    const found = await this.#api.network(dockerId);
+    if (found !== null && found.endpoints.length > 0)
+      throw new WeftError(
+        'FAILED_PRECONDITION',
+        `Docker network ${name} is not as the mesh has it (${why}), and containers use it here: ${found.endpoints.map((e) => e.containerName).join(', ')}`,
+      );
+    this.#log.info({ network: name, dockerId, why }, 'docker network: remove');
+    this.#copies.removing.add(dockerId);
+    try {
+      await this.#api.removeNetwork(dockerId);
+    } finally {
+      this.#copies.removing.delete(dockerId);
+    }
+    if (this.#mesh.inSync && !this.#mesh.view().networks.has(networkId))
+      await this.#journal.write(this.#copies.forget(networkId));
+    this.#copies.changed();
+  }
+
+  async #forget(row: LocalNetwork): Promise<void> {
+    if (this.#mesh.view().networks.has(row.networkId)) {
+      // The row stays (its index is in the datapath); the next plan creates the copy.
+      await this.#journal.write([this.#copies.put({ ...row, dockerNetworkId: null })]);
+      return;
+    }
+    const reserved = row.network.state === 'reserved';
+    if (!reserved && !this.#mesh.inSync) return;
+    await this.#journal.write(this.#copies.forget(row.networkId));
+    this.#copies.changed();
+    if (reserved) await this.#mesh.removeNetwork(row.networkId).catch(() => undefined); // its lease ends anyway
+  }
+
+  /** docker network create gave it a name: the mesh hears it now. */
+  async #bind(docker: DockerNetwork, row: LocalNetwork): Promise<void> {
+    const bind = (networkId: string): Promise<{ network: Network; won: boolean; winnerHost: string }> =>
+      this.#mesh.bindNetwork({
+        networkId,
+        name: docker.name,
+        labels: docker.labels,
+        options: docker.options,
+        internal: docker.internal,
+        attachable: docker.attachable,
+        gateway: row.network.gateways[0] ?? '',
+        auxAddresses: row.network.auxAddresses,
+      });
+    let result: Awaited<ReturnType<typeof bind>>;
+    let why = 'its reservation had ended';
+    try {
+      result = await bind(row.networkId);
+      why = `${result.winnerHost === '' ? 'the mesh' : `host ${result.winnerHost}`} made the network of this name first`;
+    } catch (error) {
+      if (codeOf(error) !== 'NOT_FOUND') throw error;
+      // The reservation ended (no coordinator for long): the same subnet anew, and then an ordinary copy of it.
+      const pool = row.network.subnets[0] ?? '';
+      const again = await this.#mesh.reserveNetwork({ pool, subPool: row.network.ipRange, ipv6: false, options: {} });
+      result = { ...(await bind(again.id)), won: false };
+    }
+    if (result.won) {
+      this.#log.info({ network: docker.name, subnet: result.network.subnets[0] }, 'docker network: its name is bound');
+      this.#copies.touchedAt.set(row.networkId, this.#clock.monotonic());
+      await this.#journal.write([this.#copies.put({ ...row, name: result.network.name, network: result.network })]);
+      this.#copies.changed();
+      return;
+    }
+    this.#log.warn(
+      { network: docker.name, why },
+      'docker network: made again as a copy of the network that has its name',
+    );
+    await this.#journal.write(this.#copies.forget(row.networkId));
+    this.#copies.changed();
+    await this.#remove(docker.id, docker.name, row.networkId, why);
+  }
+
+  #failed(step: NetworkStep, error: unknown): WeftError {
+    const e = WeftError.from(error);
+    const name = step.kind === 'create' || step.kind === 'remove' ? step.name : nameOf(step);
+    return new WeftError(e.code, `docker network ${name}: ${step.kind} failed: ${e.message}`, { cause: error });
+  }
+
+  #report(conflicts: NetworksPlan['conflicts'], failures: readonly WeftError[]): void {
+    const host = this.#mesh.hostName;
+    const now = this.#clock.monotonic();
+    const all: Conflict[] = conflicts.map((c) => ({ host, network: c.network, message: c.message }));
+    for (const [id, refused] of this.#copies.refused)
+      if (now - refused.at > REFUSED_SHOWN_MS) this.#copies.refused.delete(id);
+      else all.push({ host, network: refused.network, message: refused.message });
+    for (const failure of failures)
+      if (failure.code === 'FAILED_PRECONDITION' || failure.code === 'ALREADY_EXISTS')
+        all.push({ host, network: '', message: failure.message });
+    const text = JSON.stringify(all);
+    if (text === this.#reported) return;
+    this.#reported = text;
+    this.#mesh.reportConflicts(all);
+  }
+
+  /** What is not as it should be, read anew; nothing is changed. */
+  async drift(): Promise<Drift[]> {
+    const { steps } = this.#plan(await this.#api.networks());
+    return steps.flatMap((step): Drift[] => {
+      const drift = { kind: 'dockerNetwork', object: nameOf(step), want: '', have: '' };
+      if (step.kind === 'create') return [{ ...drift, change: 'missing', want: step.network.subnets[0] ?? '' }];
+      if (step.kind === 'remove') return [{ ...drift, change: 'extra', have: step.why }];
+      return [];
+    });
+  }
+}
+
+function nameOf(step: NetworkStep): string {
+  switch (step.kind) {
+    case 'create':
+    case 'remove':
+      return step.name;
+    case 'bind':
+      return step.docker.name;
+    case 'adopt':
+      return dockerName(step.network);
+    case 'refresh':
+    case 'forget':
+      return step.row.name || step.row.networkId;
+  }
+}
+
+const specOf = (network: Network) => ({
+  name: dockerName(network),
+  subnet: network.subnets[0] ?? '',
+  ipRange: network.ipRange,
+  gateway: network.gateways[0] ?? '',
+  auxAddresses: network.auxAddresses,
+  ipamOptions: { [KEY.network]: network.id },
+  options: { ...network.options, [KEY.network]: network.id },
+  labels: network.labels,
+  internal: network.internal,
+  attachable: network.attachable,
+});

@@ -1,0 +1,365 @@
+/** A mesh in memory: what etcd and the coordinators hold, and `Mesh` as each host sees it. Stateful, with failures on request. */
+import type { AddressBook } from '../../agent/addresses.ts';
+import type { Mesh } from '../../agent/contract.ts';
+import { type Code, WeftError } from '../../lib/errors.ts';
+import {
+  blockPrefix,
+  type Cidr,
+  containsIp,
+  formatCidr,
+  formatIp,
+  overlaps,
+  parseCidr,
+  parseIp,
+  sizeOf,
+} from '../../lib/ip.ts';
+import type { Address, Block, Conflict, Endpoint, Network, NetworkView, Revision, View } from '../../lib/model.ts';
+
+export const networkOf = (fields: Partial<Network> & { id: string; subnets: string[] }): Network => ({
+  project: 'default',
+  name: '',
+  space: 'default',
+  vni: 100,
+  ipRange: '',
+  gateways: [formatIp(parseCidr(fields.subnets[0]!).base + 1)],
+  encap: 'vxlan',
+  mtu: 1450,
+  internal: false,
+  encrypted: false,
+  labels: {},
+  options: {},
+  auxAddresses: {},
+  state: 'bound',
+  originHost: '',
+  createdAt: '2026-01-01T00:00:00Z',
+  revision: 1n,
+  ipv6: false,
+  attachable: false,
+  ...fields,
+});
+
+export class FakeWorld {
+  readonly networks = new Map<string, Network>();
+  /** Key: network id/cidr. */
+  readonly blocks = new Map<string, Block>();
+  /** Key: network id/address. */
+  readonly addresses = new Map<string, Address>();
+  readonly endpoints = new Map<string, Endpoint>();
+  readonly hosts = new Map<string, FakeMesh>();
+  /** Awaited inside every call: a test lets others run here. */
+  pause: () => Promise<void> = () => Promise.resolve();
+  #revision = 1n;
+  #ids = 0;
+
+  host(name: string): FakeMesh {
+    const mesh = new FakeMesh(this, `${this.hosts.size + 1}`.padStart(16, '0'), name);
+    this.hosts.set(mesh.hostId, mesh);
+    return mesh;
+  }
+
+  get revision(): Revision {
+    return { epoch: 1n, number: this.#revision };
+  }
+
+  bump(): bigint {
+    this.#revision++;
+    return this.#revision;
+  }
+
+  publish(): void {
+    for (const host of this.hosts.values()) host.changed();
+  }
+
+  newId(): string {
+    this.#ids++;
+    return this.#ids.toString(16).padStart(16, 'a');
+  }
+
+  /** As `weft network create`. */
+  createNetwork(name: string, subnet: string, fields: Partial<Network> = {}): Network {
+    const network = networkOf({ id: this.newId(), name, subnets: [subnet], revision: this.bump(), ...fields });
+    this.networks.set(network.id, network);
+    this.publish();
+    return network;
+  }
+
+  /** As `weft network rm`. */
+  removeNetwork(id: string): void {
+    this.networks.delete(id);
+    this.bump();
+    this.publish();
+  }
+
+  put(network: Network): Network {
+    const stored = { ...network, revision: this.bump() };
+    this.networks.set(network.id, stored);
+    this.publish();
+    return stored;
+  }
+
+  blocksOf(networkId: string): Block[] {
+    return [...this.blocks.values()].filter((block) => block.networkId === networkId);
+  }
+
+  async allocate(networkId: string, hostId: string, containing: string | null): Promise<Block> {
+    const network = this.networks.get(networkId);
+    if (network === undefined) throw new WeftError('NOT_FOUND', `no network ${networkId}`);
+    for (let round = 0; round < 2; round++) {
+      const free = this.#freeBlock(network, containing);
+      if (free !== null) {
+        const block: Block = { networkId, cidr: formatCidr(free), hostId, revision: this.bump() };
+        this.blocks.set(`${networkId}/${block.cidr}`, block);
+        this.publish();
+        return block;
+      }
+      for (const other of this.blocksOf(networkId)) await this.#takeBack(other);
+    }
+    throw new WeftError('RESOURCE_EXHAUSTED', `every usable address of network ${network.name} is taken`);
+  }
+
+  #freeBlock(network: Network, containing: string | null): Cidr | null {
+    const subnet = parseCidr(network.subnets[0]!);
+    const range = network.ipRange === '' ? subnet : parseCidr(network.ipRange);
+    const held = this.blocksOf(network.id).map((block) => parseCidr(block.cidr));
+    for (let prefix = blockPrefix(range); prefix <= 32; prefix++) {
+      const size = sizeOf(prefix);
+      for (let base = range.base; base < range.base + sizeOf(range.prefix); base += size) {
+        const cidr = { base, prefix };
+        if (containing !== null && !containsIp(cidr, parseIp(containing))) continue;
+        if (!held.some((other) => overlaps(other, cidr)) && this.#useful(network, cidr)) return cidr;
+      }
+    }
+    return null;
+  }
+
+  /** Not only the network, broadcast and gateway address. */
+  #useful(network: Network, cidr: Cidr): boolean {
+    const subnet = parseCidr(network.subnets[0]!);
+    for (let ip = cidr.base; ip < cidr.base + sizeOf(cidr.prefix); ip++)
+      if (ip !== subnet.base && ip !== subnet.base + sizeOf(subnet.prefix) - 1 && formatIp(ip) !== network.gateways[0])
+        return true;
+    return false;
+  }
+
+  async #takeBack(block: Block): Promise<void> {
+    const holder = this.hosts.get(block.hostId);
+    if (holder?.book === null || holder?.connected !== true) return;
+    const keep = await holder.book!.giveBack(block.networkId, block.cidr);
+    this.blocks.delete(`${block.networkId}/${block.cidr}`);
+    for (const cidr of keep) this.blocks.set(`${block.networkId}/${cidr}`, { ...block, cidr, revision: this.bump() });
+    this.publish();
+  }
+}
+
+export class FakeMesh implements Mesh {
+  readonly world: FakeWorld;
+  readonly hostId: string;
+  readonly hostName: string;
+  /** The host's addresses: asked for grants and blocks. */
+  book: AddressBook | null = null;
+  inSync = true;
+  connected = true;
+  draining = false;
+  conflicts: readonly Conflict[] = [];
+  laggards: readonly string[] = [];
+  /** Names of calls, in order. */
+  readonly calls: string[] = [];
+  readonly #failures = new Map<string, WeftError[]>();
+  readonly #listeners = new Set<() => void>();
+  #view: View;
+
+  constructor(world: FakeWorld, hostId: string, hostName: string) {
+    this.world = world;
+    this.hostId = hostId;
+    this.hostName = hostName;
+    this.#view = this.#render();
+  }
+
+  /** The next call of that name fails. */
+  failNext(call: string, code: Code, message = `${call} fails`): void {
+    this.#failures.set(call, [...(this.#failures.get(call) ?? []), new WeftError(code, message)]);
+  }
+
+  /** The host hears of the world's present state. */
+  changed(): void {
+    if (!this.connected) return;
+    this.#view = this.#render();
+    for (const listener of this.#listeners) listener();
+  }
+
+  setConnected(connected: boolean): void {
+    this.connected = connected;
+    this.inSync = connected;
+    this.changed();
+  }
+
+  view(): View {
+    return this.#view;
+  }
+
+  onView(listener: () => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  #render(): View {
+    const { world } = this;
+    const interests = new Map<string, NetworkView>();
+    for (const networkId of world.networks.keys()) {
+      const of = <T extends { networkId: string }>(map: ReadonlyMap<string, T>): Map<string, T> =>
+        new Map([...map].filter(([, value]) => value.networkId === networkId));
+      const peers = new Map([...world.hosts].map(([id, host]) => [id, { hostId: id, name: host.hostName, vteps: [] }]));
+      interests.set(networkId, {
+        networkId,
+        blocks: of(world.blocks),
+        endpoints: of(world.endpoints),
+        peers,
+        addresses: of(world.addresses),
+      });
+    }
+    return { revision: world.revision, networks: new Map(world.networks), interests };
+  }
+
+  async #call(name: string): Promise<void> {
+    this.calls.push(name);
+    if (!this.connected) throw new WeftError('UNAVAILABLE', 'no coordinator is connected');
+    const failure = this.#failures.get(name)?.shift();
+    if (failure !== undefined) throw failure;
+    await this.world.pause();
+  }
+
+  async requestBlock(networkId: string, containing: string | null): Promise<{ blocks: Block[]; revision: Revision }> {
+    await this.#call('requestBlock');
+    const block = await this.world.allocate(networkId, this.hostId, containing);
+    await this.world.pause();
+    return { blocks: [block], revision: this.world.revision };
+  }
+
+  async releaseBlocks(networkId: string, cidrs: readonly string[]): Promise<void> {
+    await this.#call('releaseBlocks');
+    for (const cidr of cidrs) this.world.blocks.delete(`${networkId}/${cidr}`);
+    this.world.publish();
+  }
+
+  async claimAddress(networkId: string, ip: string): Promise<{ block: Block | null; revision: Revision }> {
+    await this.#call('claimAddress');
+    const { world } = this;
+    const holding = world.blocksOf(networkId).find((block) => containsIp(parseCidr(block.cidr), parseIp(ip)));
+    if (holding === undefined)
+      return { block: await world.allocate(networkId, this.hostId, ip), revision: world.revision };
+    const key = `${networkId}/${ip}`;
+    const present = world.addresses.get(key);
+    if (present !== undefined && present.hostId !== this.hostId)
+      throw new WeftError('ALREADY_EXISTS', `address ${ip} is held by host ${present.hostId}`);
+    const grantor = world.hosts.get(holding.hostId)!;
+    if (!grantor.connected) throw new WeftError('FAILED_PRECONDITION', `host ${grantor.hostName} is not connected`);
+    const claim: Address = {
+      networkId,
+      address: ip,
+      hostId: this.hostId,
+      state: 'claimed',
+      grantorHostId: grantor.hostId,
+      reason: '',
+      revision: world.bump(),
+    };
+    world.addresses.set(key, claim);
+    world.publish();
+    try {
+      await grantor.book!.grant(networkId, ip, this.hostId);
+    } catch (error) {
+      world.addresses.delete(key);
+      world.publish();
+      throw error;
+    }
+    world.addresses.set(key, { ...claim, state: 'held', revision: world.bump() });
+    world.publish();
+    await world.pause();
+    return { block: null, revision: world.revision };
+  }
+
+  async releaseAddresses(networkId: string, ips: readonly string[]): Promise<void> {
+    await this.#call('releaseAddresses');
+    for (const ip of ips) {
+      const key = `${networkId}/${ip}`;
+      if (this.world.addresses.get(key)?.hostId === this.hostId) this.world.addresses.delete(key);
+    }
+    this.world.bump();
+    this.world.publish();
+  }
+
+  async reserveNetwork(r: Parameters<Mesh['reserveNetwork']>[0]): Promise<Network> {
+    await this.#call('reserveNetwork');
+    const { world } = this;
+    const taken = [...world.networks.values()].map((n) => parseCidr(n.subnets[0]!));
+    let subnet = r.pool;
+    for (let i = 0; subnet === ''; i++) {
+      const candidate = parseCidr(`10.200.${i}.0/24`);
+      if (!taken.some((other) => overlaps(other, candidate))) subnet = formatCidr(candidate);
+    }
+    if (taken.some((other) => overlaps(other, parseCidr(subnet))))
+      throw new WeftError('FAILED_PRECONDITION', `subnet ${subnet} overlaps another network's`);
+    return world.put(
+      networkOf({
+        id: world.newId(),
+        subnets: [subnet],
+        ipRange: r.subPool,
+        state: 'reserved',
+        originHost: this.hostId,
+      }),
+    );
+  }
+
+  async bindNetwork(
+    b: Parameters<Mesh['bindNetwork']>[0],
+  ): Promise<{ network: Network; won: boolean; winnerHost: string }> {
+    await this.#call('bindNetwork');
+    const { world } = this;
+    const reserved = world.networks.get(b.networkId);
+    if (reserved === undefined) throw new WeftError('NOT_FOUND', `no network ${b.networkId}`);
+    const winner = [...world.networks.values()].find((n) => n.name === b.name && n.id !== b.networkId);
+    if (winner !== undefined) {
+      world.removeNetwork(b.networkId);
+      return { network: winner, won: false, winnerHost: world.hosts.get(winner.originHost)?.hostName ?? '' };
+    }
+    const network = world.put({
+      ...reserved,
+      name: b.name,
+      labels: { ...b.labels },
+      options: { ...b.options },
+      internal: b.internal,
+      attachable: b.attachable,
+      gateways: [b.gateway],
+      auxAddresses: { ...b.auxAddresses },
+      state: 'bound',
+    });
+    return { network, won: true, winnerHost: this.hostName };
+  }
+
+  async removeNetwork(networkId: string): Promise<void> {
+    await this.#call('removeNetwork');
+    if (!this.world.networks.has(networkId)) throw new WeftError('NOT_FOUND', `no network ${networkId}`);
+    const others = [...this.world.endpoints.values()].filter(
+      (e) => e.networkId === networkId && e.hostId !== this.hostId,
+    );
+    if (others.length > 0) throw new WeftError('FAILED_PRECONDITION', 'network in use elsewhere');
+    this.world.removeNetwork(networkId);
+  }
+
+  async interested(_networkId: string, _signal: AbortSignal): Promise<void> {
+    await this.#call('interested');
+  }
+
+  async registered(endpointId: string): Promise<Revision> {
+    await this.#call(`registered ${endpointId}`);
+    return this.world.revision;
+  }
+
+  async waitPeers(_networkId: string, _revision: Revision, _timeoutMs: number): Promise<readonly string[]> {
+    await this.#call('waitPeers');
+    return this.laggards;
+  }
+
+  reportConflicts(conflicts: readonly Conflict[]): void {
+    this.conflicts = conflicts;
+  }
+}
