@@ -105,7 +105,7 @@ export class FileJournal implements Journal {
   }
 
   async #flush(): Promise<void> {
-    await null; // writes of the same turn go together
+    await Promise.resolve(); // writes of the same turn go together
     while (this.#queue.length > 0) {
       const group = this.#queue;
       this.#queue = [];

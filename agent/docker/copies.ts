@@ -82,7 +82,7 @@ export class Copies {
 
   /** Wakes those that wait for a network's name. */
   changed(): void {
-    for (const wake of [...this.#bound]) wake();
+    for (const wake of this.#bound) wake();
   }
 
   /**

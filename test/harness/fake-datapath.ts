@@ -18,6 +18,9 @@ export class FakeDatapath implements Datapath {
   async start(): Promise<void> {
     await this.#ip('link', 'add', 'fakebr', 'type', 'bridge').catch(() => undefined);
     await this.#ip('link', 'set', 'fakebr', 'up');
+    // dockerd's FORWARD policy would drop what the bridge carries.
+    const off = ['sysctl', '-qw', 'net.bridge.bridge-nf-call-iptables=0'];
+    await run('ip', ['netns', 'exec', this.#netns, ...off]).catch(() => undefined);
   }
 
   async attach(endpointId: string): Promise<{ containerLink: string }> {

@@ -31,7 +31,7 @@ test('a network of the catalogue appears in Docker; containers on it reach each 
   const a = await docker('run', '-d', '--name', 'first', '--network', 'mesh1', IMAGE, 'sleep', '1000');
   expect(a).toMatchObject({ code: 0, stderr: '' });
   const pinged = await docker('run', '--rm', '--network', 'mesh1', IMAGE, 'ping', '-c', '1', '-W', '2', '10.128.0.2');
-  expect(pinged.stdout).toContain('1 packets received');
+  expect(pinged.stdout + pinged.stderr).toContain('1 packets received');
   const given = await docker('run', '--rm', '--network', 'mesh1', '--ip', '10.128.0.200', IMAGE, 'ip', 'link');
   expect(given.stdout).toContain('02:58:0a:80:00:c8');
 });
