@@ -5,13 +5,18 @@
 #
 # With a COMMAND (the agent) it listens on /run/docker/plugins/weft.sock, never accepts, and hands the socket to the command as
 # systemd does (LISTEN_FDS). So the socket outlives the agent: dockerd waits for the next agent instead of failing.
-# Control socket: connect, send "start\n", read "PID\n". In Perl because Node cannot listen without accepting, and
-# perl-base is on every Debian.
+# It is also the host's init: it starts the other daemons, and collects what dies here at once (dockerd takes a containerd that is
+# still a zombie for a live one).
+# Control socket: one line there, "agent" or "run\tLOGFILE\tPROGRAM\tARGUMENT...", the pid or a complaint back.
+# In Perl because Node cannot listen without accepting, and perl-base is on every Debian.
 use strict;
 use warnings;
 use Errno;
 use POSIX ();
 use Socket;
+
+# prctl(2) by machine (asm/unistd.h).
+my %prctl = (x86_64 => 157, aarch64 => 167, riscv64 => 167);
 
 my ($lab, $host, $log, @command) = @ARGV;
 die "usage: anchor.pl LAB HOST [LOGFILE COMMAND...]\n" unless defined $host;
@@ -46,6 +51,9 @@ sub listen_at {
 my $plugin = @command ? listen_at('/run/docker/plugins/weft.sock') : undef;
 my $control = listen_at("$dir/anchor.sock");
 
+my $prctl = $prctl{ (POSIX::uname())[4] };
+syscall($prctl, 36, 1, 0, 0, 0) if $prctl;    # PR_SET_CHILD_SUBREAPER
+
 my $agent = 0;
 $SIG{CHLD} = sub {
   while ((my $pid = waitpid(-1, POSIX::WNOHANG())) > 0) {
@@ -62,23 +70,34 @@ print $pidfile "$$\n";
 close $pidfile;
 rename "$dir/anchor.pid.new", "$dir/anchor.pid" or die "anchor.pid: $!\n";
 
-sub start_agent {
-  return $agent if $agent && kill(0, $agent);
+sub start {
+  my ($out, $listener, @words) = @_;
   my $pid = fork;
   return "fork: $!" unless defined $pid;
-  return $agent = $pid if $pid;
+  return $pid if $pid;
   $SIG{$_} = 'DEFAULT' for 'CHLD', 'PIPE', 'HUP';
   POSIX::setsid();
   open(STDIN, '<', '/dev/null');
-  open(STDOUT, '>>', $log);
+  open(STDOUT, '>>', $out);
   open(STDERR, '>&', \*STDOUT);
-  # dup2 clears close-on-exec, unless the socket is 3 already.
-  if (fileno($plugin) == 3) { fcntl($plugin, 2, 0) }
-  else { POSIX::dup2(fileno($plugin), 3) }
-  $ENV{LISTEN_FDS} = 1;
-  $ENV{LISTEN_PID} = $$;
-  $ENV{LISTEN_FDNAMES} = 'weft.sock';
-  exec { $command[0] } @command or POSIX::_exit(127);
+  if ($listener) {
+    # dup2 clears close-on-exec, unless the socket is 3 already.
+    if (fileno($listener) == 3) { fcntl($listener, 2, 0) }
+    else { POSIX::dup2(fileno($listener), 3) }
+    $ENV{LISTEN_FDS} = 1;
+    $ENV{LISTEN_PID} = $$;
+    $ENV{LISTEN_FDNAMES} = 'weft.sock';
+  }
+  exec { $words[0] } @words or POSIX::_exit(127);
+}
+
+sub answer {
+  my ($verb, $out, @words) = split /\t/, $_[0], -1;
+  return start($out, undef, @words) if $verb eq 'run' && @words;
+  return 'unknown request' if $verb ne 'agent';
+  return 'no agent here' unless @command;
+  $agent = start($log, $plugin, @command) unless $agent && kill(0, $agent);
+  return $agent;
 }
 
 while (1) {
@@ -88,7 +107,7 @@ while (1) {
     die "accept: $!\n";
   }
   my $line = <$client>;
-  my $answer = !defined $line ? '' : $line ne "start\n" ? 'unknown request' : !@command ? 'no agent here' : start_agent();
-  syswrite($client, "$answer\n");
+  chomp $line if defined $line;
+  syswrite($client, answer($line) . "\n") if defined $line;
   close $client;
 }

@@ -28,17 +28,25 @@ export async function startAnchor(lab: string, node: NodePaths, agent: readonly 
   );
 }
 
-/** One request to the anchor: a line there, a line back. */
-export function askAnchor(node: NodePaths, line: string): Promise<string> {
-  return new Promise((resolve, reject) => {
-    let answer = '';
-    const socket = createConnection(node.anchorSocket, () => socket.write(`${line}\n`));
-    socket.setEncoding('utf8').on('data', (text: string) => {
-      answer += text;
+/** Asks the anchor for the agent, which gets the plugin socket. @returns its pid, also when it runs already. */
+export const startAgentProcess = (node: NodePaths): Promise<number> => ask(node, ['agent']);
+
+/** Starts a daemon as a child of the anchor, its output appended to a file. @returns its pid. */
+export const startInHost = (node: NodePaths, log: string, command: readonly string[]): Promise<number> =>
+  ask(node, ['run', log, ...command]);
+
+async function ask(node: NodePaths, request: readonly string[]): Promise<number> {
+  const answer = await new Promise<string>((resolve, reject) => {
+    let text = '';
+    const socket = createConnection(node.anchorSocket, () => socket.write(`${request.join('\t')}\n`));
+    socket.setEncoding('utf8').on('data', (part: string) => {
+      text += part;
     });
-    socket.on('error', reject);
-    socket.on('close', () => resolve(answer.trim()));
+    socket.on('error', (cause) => reject(new WeftError('UNAVAILABLE', `${node.name} is down.`, { cause })));
+    socket.on('close', () => resolve(text.trim()));
   });
+  if (/^\d+$/.test(answer)) return Number(answer);
+  throw new WeftError('INTERNAL', `${node.name} could not start ${request.slice(0, 3).join(' ')}: ${answer}`);
 }
 
 /** True when something accepts connections on that socket. */

@@ -1,17 +1,18 @@
 import { spawnSync } from 'node:child_process';
-import { type Command, InvalidArgumentError } from 'commander';
+import type { Command } from 'commander';
 import { WeftError } from '../../lib/errors.ts';
+import { flagsOf, jsonFlag } from '../command.ts';
+import { UsageError } from '../usage.ts';
 import { asset, labName } from './paths.ts';
 
 /**
  * `weft lab …`. Everything but the options is loaded when it is needed. `lab exec` is here for `--help` only: bin/weft hands
  * it to exec.pl before Node is started.
  */
-interface Common {
+interface LabFlags {
   readonly name?: string;
-  readonly json?: boolean;
 }
-interface UpFlags extends Common {
+interface UpFlags extends LabFlags {
   readonly hosts: number;
   readonly coordinators: number;
   readonly etcdMembers: number;
@@ -28,21 +29,17 @@ export function registerLab(program: Command): void {
     .command('lab')
     .description('simulated hosts on this machine: dockerd, OVS and agents, etcd and coordinators');
   const command = (name: string, text: string): Command =>
-    lab
-      .command(name)
-      .description(text)
-      .option('--name <lab>', 'which lab (or WEFT_LAB)')
-      .option('--json', 'print JSON');
+    jsonFlag(lab.command(name).description(text).option('--name <lab>', 'which lab (WEFT_LAB)'));
 
   command('up', 'bring the lab up, or add what is missing')
     .option('--hosts <n>', 'hosts with an agent', count, 3)
     .option('--coordinators <n>', 'coordinators', count, 1)
     .option('--etcd-members <n>', 'etcd members', count, 1)
     .option('--bare <n>', 'hosts with dockerd and OVS, without an agent', count, 0)
-    .action(async (_flags: UpFlags, self: Command) => {
-      const flags = self.optsWithGlobals<UpFlags>();
+    .action(async (_flags: unknown, self: Command) => {
+      const flags = flagsOf<UpFlags>(self);
       if (flags.coordinators < 1 || flags.etcdMembers < 1) {
-        self.error('error: a lab has at least one coordinator and one etcd member', { exitCode: 2 });
+        throw new UsageError('A lab has at least one coordinator and one etcd member.');
       }
       const name = nameOf(self);
       requireRoot();
@@ -51,17 +48,16 @@ export function registerLab(program: Command): void {
       await printStatus(name, flags.json === true);
     });
 
-  command('down', 'remove everything of the lab').action(async (_flags: Common, self: Command) => {
+  command('down', 'remove everything of the lab').action(async (_flags: unknown, self: Command) => {
     const name = nameOf(self);
     requireRoot();
     const { down } = await import('./down.ts');
     await down(name);
-    if (self.optsWithGlobals<Common>().json === true)
-      process.stdout.write(`${JSON.stringify({ name, removed: true })}\n`);
+    if (flagsOf<LabFlags>(self).json === true) process.stdout.write(`${JSON.stringify({ name, removed: true })}\n`);
   });
 
-  command('status', 'machines, paths and processes of the lab').action(async (_flags: Common, self: Command) => {
-    await printStatus(nameOf(self), self.optsWithGlobals<Common>().json === true);
+  command('status', 'machines, paths and processes of the lab').action(async (_flags: unknown, self: Command) => {
+    await printStatus(nameOf(self), flagsOf<LabFlags>(self).json === true);
   });
 
   lab
@@ -86,30 +82,30 @@ export function registerLab(program: Command): void {
     command(action, texts[action])
       .argument('<target>', 'hN, coordN or etcdN')
       .argument('[component]', 'agent, dockerd, ovs or underlay')
-      .action(async (target: string, component: string | undefined, _flags: Common, self: Command) => {
+      .action(async (target: string, component: string | undefined, _flags: unknown, self: Command) => {
         const name = nameOf(self);
         requireRoot();
         const { act, findTarget } = await import('./components.ts');
         await act(
           action,
-          usage(self, () => findTarget(name, target, component)),
+          usage(() => findTarget(name, target, component)),
         );
-        if (self.optsWithGlobals<Common>().json === true) {
+        if (flagsOf<LabFlags>(self).json === true) {
           process.stdout.write(`${JSON.stringify({ name, action, target, component: component ?? null })}\n`);
         }
       });
   }
 }
 
-const nameOf = (self: Command): string => usage(self, () => labName(self.optsWithGlobals<Common>().name));
+const nameOf = (self: Command): string => usage(() => labName(flagsOf<LabFlags>(self).name));
 
-/** What the user typed wrongly ends with status 2, like commander's own complaints. */
-function usage<T>(self: Command, work: () => T): T {
+/** A name that does not exist is the user's, like a flag that does not. */
+function usage<T>(work: () => T): T {
   try {
     return work();
   } catch (error) {
     if (!(error instanceof WeftError) || error.code !== 'INVALID_ARGUMENT') throw error;
-    return self.error(`error: ${error.message}${error.hint === null ? '' : `\n${error.hint}`}`, { exitCode: 2 });
+    throw new UsageError(error.message, error.hint);
   }
 }
 
@@ -128,5 +124,5 @@ function requireRoot(): void {
 
 function count(text: string): number {
   if (/^\d{1,4}$/.test(text)) return Number(text);
-  throw new InvalidArgumentError('It is not a number.');
+  throw new UsageError(`“${text}” is not a number.`);
 }

@@ -45,7 +45,7 @@ export function coordinatorConfig(
   const address = coordinatorAddress(plan, index);
   return {
     name: node.name,
-    listen: `${address}:${COORDINATOR_PORT}`,
+    listen: [`${address}:${COORDINATOR_PORT}`],
     advertise: `${address}:${COORDINATOR_PORT}`,
     metrics: `${address}:${COORDINATOR_METRICS_PORT}`,
     tls,

@@ -1,10 +1,10 @@
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { WeftError } from '../../lib/errors.ts';
-import { inHost } from './enter.ts';
+import { startInHost } from './anchor.ts';
 import type { NodePaths } from './paths.ts';
 import { alive } from './procs.ts';
-import { startDaemon, until } from './run.ts';
+import { until } from './run.ts';
 
 /** dockerd of one host, with a containerd of its own and the standard paths in the host's /run. */
 
@@ -29,25 +29,16 @@ export async function startDockerd(node: NodePaths, dataRoot: string): Promise<n
   mkdirSync(dataRoot, { recursive: true });
   const config = `${node.state}/dockerd.json`;
   writeFileSync(config, `${JSON.stringify(dockerdConfig(dataRoot, node.cgroup), null, 2)}\n`);
-  // A pid of another host's process looks alive to dockerd after a crash.
-  rmSync(`${node.hostRun}/docker.pid`, { force: true });
-  const pid = startDaemon(
-    'nsenter',
-    [...inHost(node), 'dockerd', `--config-file=${config}`],
-    `${node.log}/dockerd.log`,
-    {
-      TMPDIR: '/tmp',
-    },
-  );
+  const log = `${node.log}/dockerd.log`;
+  const pid = await startInHost(node, log, ['env', 'TMPDIR=/tmp', 'dockerd', `--config-file=${config}`]);
   const socket = `${node.hostRun}/docker.sock`;
   await until(
     `dockerd on ${node.name} answers`,
     async () => {
-      if (!alive(pid))
-        throw new WeftError('INTERNAL', `dockerd on ${node.name} ended.`, { hint: `See ${node.log}/dockerd.log.` });
+      if (!alive(pid)) throw new WeftError('INTERNAL', `dockerd on ${node.name} ended.`, { hint: `See ${log}.` });
       return pings(socket);
     },
-    { deadline: 60_000, every: 40, hint: `See ${node.log}/dockerd.log.` },
+    { deadline: 60_000, every: 40, hint: `See ${log}.` },
   );
   return pid;
 }

@@ -1,7 +1,7 @@
-import { existsSync, mkdirSync } from 'node:fs';
+import { existsSync, mkdirSync, rmSync } from 'node:fs';
 import { WeftError } from '../../lib/errors.ts';
 import type { TlsFiles } from '../../lib/tls.ts';
-import { askAnchor, startAnchor } from './anchor.ts';
+import { startAgentProcess, startAnchor } from './anchor.ts';
 import { agentConfig, writeConfig } from './config.ts';
 import { startDockerd } from './dockerd.ts';
 import { cloneImage } from './image.ts';
@@ -40,7 +40,11 @@ export async function startHostOvs(context: HostContext, host: HostPlan): Promis
 
 export async function startHostDockerd(context: HostContext, host: HostPlan): Promise<void> {
   const node = nodePaths(context.lab.name, host.name);
-  if (hostProcesses(context.lab.name, host.name).dockerd !== null) return;
+  const have = hostProcesses(context.lab.name, host.name);
+  if (have.dockerd !== null) return;
+  // Pid files of before a crash may name a process of somebody else, which dockerd would take for its own.
+  rmSync(`${node.hostRun}/docker.pid`, { force: true });
+  if (have.containerd === null) rmSync(`${node.hostRun}/docker/containerd/containerd.pid`, { force: true });
   const dataRoot = `${node.state}/docker`;
   if (!existsSync(dataRoot)) await cloneImage(context.image, dataRoot);
   await startDockerd(node, dataRoot);
@@ -51,10 +55,7 @@ export async function startAgent(context: HostContext, host: HostPlan): Promise<
   const node = nodePaths(context.lab.name, host.name);
   if (!daemonBuilt('agent')) return;
   writeConfig(`${node.state}/agent.yaml`, agentConfig(context.plan, host, node, context.tls));
-  const answer = await askAnchor(node, 'start');
-  const pid = Number(answer);
-  if (!Number.isInteger(pid) || pid <= 0)
-    throw new WeftError('INTERNAL', `The agent of ${host.name} did not start: ${answer}`);
+  const pid = await startAgentProcess(node);
   // Until node has replaced the shell, a look by name would miss it.
   await until(
     `the agent of ${host.name} runs`,

@@ -70,8 +70,15 @@ export function signalAll(pids: Iterable<number>, signal: NodeJS.Signals): void 
   }
 }
 
-/** True while the process exists and is not a zombie. */
-export const alive = (pid: number): boolean => readProc(pid) !== null;
+/** True while the process exists and is not a zombie. (Its command line may be empty for a moment: during exec.) */
+export function alive(pid: number): boolean {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+    return !/^[ZX]/.test(stat.slice(stat.lastIndexOf(')') + 2));
+  } catch {
+    return false;
+  }
+}
 
 /** Waits until none of them is left. @throws DEADLINE_EXCEEDED */
 export async function waitGone(pids: readonly number[], what: string, deadline: number): Promise<void> {

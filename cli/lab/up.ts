@@ -5,9 +5,9 @@ import { startCoordinator, startEtcd, waitForEtcd } from './control.ts';
 import { startHost } from './host.ts';
 import { ensureImage } from './image.ts';
 import { waitForMesh } from './mesh.ts';
-import { ensureUnderlay } from './netns.ts';
+import { ensureUnderlay, setUplink } from './netns.ts';
 import { installPackages, takeLock } from './packages.ts';
-import { type LabPaths, labPaths } from './paths.ts';
+import { type LabPaths, labPaths, nodePaths } from './paths.ts';
 import { grow, type LabPlan, PREFIX, rootAddress, type Wanted } from './plan.ts';
 import { openPlan, savePlan } from './state.ts';
 
@@ -51,6 +51,9 @@ async function bringUp(lab: LabPaths, plan: LabPlan, say: Say): Promise<void> {
       pool(plan.hosts, PARALLEL, (host) => startHost({ lab, plan, image, tls: tlsFiles(lab, host.name) }, host)),
     );
   await all([control(), hosts()]);
+  for (const { name } of [...plan.hosts, ...plan.coordinators, ...plan.etcd]) {
+    await setUplink(lab, nodePaths(lab.name, name), true);
+  }
   if (plan.contextFile !== null) writeContext(plan.contextFile, lab, plan);
   await phase('mesh', () => waitForMesh(lab, plan));
 }
