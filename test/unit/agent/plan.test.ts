@@ -1,0 +1,212 @@
+import { describe, expect, it } from 'vitest';
+import type { LocalEndpoint, LocalNetwork } from '../../../agent/contract.ts';
+import { desire } from '../../../agent/desired.ts';
+import type { Link } from '../../../agent/link/steps.ts';
+import { containerLink, hostBatch, hostLink, parseLinks, sandboxBatch } from '../../../agent/link/steps.ts';
+import type { OvsPort, OvsState } from '../../../agent/ovs/steps.ts';
+import { networkModels } from '../../../agent/plan/bridge.ts';
+import { planLinks } from '../../../agent/plan/links.ts';
+import { planPorts } from '../../../agent/plan/ports.ts';
+import { Settled } from '../../../agent/plan/settled.ts';
+import { EMPTY_VIEW } from '../../../agent/view.ts';
+import { Peer } from '../../../gen/weft/v1/session.ts';
+import { Block, Endpoint, Network } from '../../../gen/weft/v1/types.ts';
+import { macOfIp } from '../../../lib/mac.ts';
+import type { View } from '../../../lib/model.ts';
+
+const ID = 'abcdef0123456789'.repeat(4);
+const endpoint = (over: Partial<LocalEndpoint> = {}): LocalEndpoint => ({
+  id: ID,
+  networkId: 'n1',
+  dockerNetworkId: 'd1',
+  ip: '10.0.0.2',
+  prefix: 24,
+  mac: macOfIp('10.0.0.2'),
+  givenMac: false,
+  mtu: 1450,
+  createdAt: '2026-01-01T00:00:00Z',
+  sandbox: null,
+  container: null,
+  labels: {},
+  aliases: [],
+  interfaceName: null,
+  ...over,
+});
+const NETWORKS = new Map<string, LocalNetwork>([
+  [
+    'n1',
+    {
+      networkId: 'n1',
+      dockerNetworkId: 'd1',
+      name: 'net',
+      index: 7,
+      network: Network.fromPartial({ id: 'n1', vni: 5000 }),
+    },
+  ],
+]);
+const OPTIONS = {
+  bridge: 'br-weft',
+  tunnelPort: 'weft-vxlan',
+  datapathType: 'netdev',
+  vtep: '192.0.2.1',
+  udpPort: 4789,
+  hostId: 'h1',
+};
+const journalOf = (...list: LocalEndpoint[]) => ({
+  endpoints: new Map(list.map((e) => [e.id, e])),
+  networks: NETWORKS,
+});
+const links = (...list: Link[]) => new Map(list.map((l) => [l.name, l]));
+
+describe('links', () => {
+  const want = desire(EMPTY_VIEW, journalOf(endpoint()), OPTIONS).links;
+
+  it('makes a pair that is missing, and nothing that is there', () => {
+    expect(planLinks(want, links()).map((p) => p.step.kind)).toEqual(['addVeth']);
+    expect(planLinks(want, links({ name: hostLink(ID), mtu: 1450, up: true }))).toEqual([]);
+  });
+
+  it('mends MTU and state', () => {
+    const [p] = planLinks(want, links({ name: hostLink(ID), mtu: 1500, up: false }));
+    expect(p).toMatchObject({ change: 'differs', want: 'mtu 1450 up', have: 'mtu 1500 down' });
+  });
+
+  it('restores the interface of a running container inside its sandbox', () => {
+    const joined = endpoint({ sandbox: '/var/run/docker/netns/x', interfaceName: 'eth0' });
+    const [p] = planLinks(desire(EMPTY_VIEW, journalOf(joined), OPTIONS).links, links());
+    expect(p && hostBatch(p.step).at(-1)).toBe(`link set ${containerLink(ID)} netns /var/run/docker/netns/x`);
+    expect(p && sandboxBatch(p.step)).toContain('addr add 10.0.0.2/24 broadcast + dev eth0');
+  });
+
+  it('names an orphan pair once', () => {
+    const orphans = links(
+      { name: 'wft000000000000', mtu: 1450, up: true },
+      { name: 'wfc000000000000', mtu: 1450, up: false },
+    );
+    expect(planLinks([], orphans).map((p) => p.step)).toEqual([{ kind: 'delLink', name: 'wft000000000000' }]);
+  });
+
+  it('reads what ip prints, ours only', () => {
+    const json = JSON.stringify([
+      { ifname: 'lo', mtu: 65536, flags: ['UP'] },
+      { ifname: hostLink(ID), mtu: 1450, flags: ['BROADCAST', 'UP'] },
+      { ifname: 'wftnothex', mtu: 1450, flags: [] },
+    ]);
+    expect([...parseLinks(json).values()]).toEqual([{ name: hostLink(ID), mtu: 1450, up: true }]);
+    expect(parseLinks('').size).toBe(0);
+  });
+});
+
+describe('ports', () => {
+  const { bridge } = desire(EMPTY_VIEW, journalOf(endpoint()), OPTIONS);
+  const state = (ports: Record<string, Partial<OvsPort>>): OvsState => ({
+    bridges: new Map([
+      [
+        'br-weft',
+        {
+          name: 'br-weft',
+          datapathType: 'netdev',
+          failMode: 'secure',
+          externalIds: { weft: 'bridge' },
+          otherConfig: { mine: 'kept' },
+          ports: new Map(Object.entries(ports)) as ReadonlyMap<string, OvsPort>,
+        },
+      ],
+    ]),
+    ovsVersion: null,
+    datapathTypes: [],
+    ifaceTypes: [],
+    otherConfig: {},
+    externalIds: {},
+  });
+  const asWanted = Object.fromEntries(bridge.ports.map((p) => [p.name, { ...p, ofport: 1 }]));
+
+  it('has nothing to do when all is as wanted', () => {
+    expect(planPorts(bridge, state({ 'br-weft': { type: 'internal' }, ...asWanted }))).toEqual([]);
+  });
+
+  it('makes bridge, tunnel and port from nothing, and removes what nobody wants', () => {
+    const nothing = { ...state({}), bridges: new Map() };
+    expect(planPorts(bridge, nothing).map((p) => [p.kind, p.change])).toEqual([
+      ['bridge', 'missing'],
+      ['port', 'missing'],
+      ['port', 'missing'],
+    ]);
+    const extra = state({ ...asWanted, stray: { name: 'stray', type: '', options: {}, externalIds: {} } });
+    expect(planPorts(bridge, extra)).toMatchObject([{ object: 'stray', change: 'extra', step: { kind: 'delPort' } }]);
+  });
+
+  it('sees changed options and ids', () => {
+    const port = asWanted['weft-vxlan']!;
+    const changed = state({ ...asWanted, 'weft-vxlan': { ...port, options: { ...port.options, dst_port: '8472' } } });
+    expect(planPorts(bridge, changed)).toMatchObject([{ object: 'weft-vxlan', change: 'differs' }]);
+  });
+});
+
+describe('what the bridge must know', () => {
+  const peer = (hostId: string, address: string) => Peer.fromPartial({ hostId, name: hostId, vteps: [{ address }] });
+  const view: View = {
+    ...EMPTY_VIEW,
+    interests: new Map([
+      [
+        'n1',
+        {
+          networkId: 'n1',
+          blocks: new Map([
+            ['10.0.0.0/28', Block.fromPartial({ cidr: '10.0.0.0/28', hostId: 'h1' })],
+            ['10.0.0.16/28', Block.fromPartial({ cidr: '10.0.0.16/28', hostId: 'h2' })],
+          ]),
+          peers: new Map([
+            ['h1', peer('h1', '192.0.2.1')],
+            ['h2', peer('h2', '192.0.2.2')],
+            ['h3', peer('h3', '192.0.2.3')],
+          ]),
+          endpoints: new Map(
+            [
+              { id: 'plain', hostId: 'h2', ips: ['10.0.0.17'], mac: macOfIp('10.0.0.17') },
+              { id: 'mac', hostId: 'h2', ips: ['10.0.0.18'], mac: '02:42:00:00:00:01', givenMac: true },
+              { id: 'lent', hostId: 'h3', ips: ['10.0.0.5'], mac: macOfIp('10.0.0.5') },
+            ].map((e) => [e.id, Endpoint.fromPartial(e)]),
+          ),
+          addresses: new Map(),
+        },
+      ],
+    ]),
+  };
+
+  it('describes other hosts by blocks, and by entries only what blocks do not say', () => {
+    const [model] = networkModels(view, 'h1', NETWORKS, [endpoint()], () => 3);
+    expect(model).toMatchObject({ index: 7, vni: 5000, locals: [{ ofport: 3 }] });
+    expect(model?.remotes.map((r) => [r.blocks.length, r.entries.length])).toEqual([
+      [1, 1],
+      [0, 1],
+    ]);
+  });
+
+  it('leaves out networks without a local endpoint that has a port', () => {
+    expect(networkModels(view, 'h1', NETWORKS, [endpoint()], () => null)).toEqual([]);
+  });
+});
+
+describe('drift', () => {
+  const missing = { kind: 'link', id: 'x', object: 'x', change: 'missing' as const, want: 'w', have: '' };
+  const extra = { kind: 'port', id: 'stray', object: 'stray', change: 'extra' as const, want: '', have: 'h' };
+
+  it('is what was there as wanted and no longer is; not what was never there', () => {
+    const s = new Settled();
+    expect(s.isDrift(missing)).toBe(false);
+    s.settle(new Map(), new Map());
+    expect(s.isDrift(missing)).toBe(false);
+    expect(s.isDrift(extra)).toBe(true);
+    s.settle(new Map([['link x', 'w']]), new Map());
+    expect(s.isDrift(missing)).toBe(true);
+    expect(s.isDrift({ ...missing, want: 'other' })).toBe(false);
+  });
+
+  it('is not what this process itself stopped wanting', () => {
+    const s = new Settled();
+    s.settle(new Map([['port stray', 'h']]), new Map());
+    expect(s.isReleased(extra)).toBe(true);
+    expect(s.isDrift(extra)).toBe(false);
+  });
+});
