@@ -1,0 +1,188 @@
+/**
+ * What is wrong with the keys in etcd, and the transaction that rights it. Pure. Two ways to see it: by the state alone (records
+ * against index keys), and by a change that no coordinator made: each of our transactions also writes the stamp key, so a revision
+ * without it was made by hand, unless it is the end of a lease.
+ */
+import type { Drift, Network } from '../../lib/model.ts';
+import type { RawChange, RawChangeSet } from '../cache.ts';
+import { decode, type RawKey } from './codec.ts';
+import { type Key, keys, parseKey } from './keys.ts';
+import { indexKeys } from './taken.ts';
+import type { Compare, Op, Txn } from './txn.ts';
+
+export interface Finding {
+  readonly drift: Drift;
+  /** Null: nobody can tell what it should be. */
+  readonly heal: Txn | null;
+}
+
+type RawKeys = ReadonlyMap<string, RawKey>;
+
+const CLIP = 200;
+const clip = (text: string): string => (text.length > CLIP ? `${text.slice(0, CLIP)}…` : text);
+
+function finding(
+  change: 'missing' | 'extra' | 'differs',
+  object: string,
+  want: string,
+  have: string,
+  heal: Txn | null,
+) {
+  return { drift: { kind: 'etcdKey', object, change, want: clip(want), have: clip(have) }, heal } satisfies Finding;
+}
+
+/** Every key, judged by the others. Keys of a kind that is not known are drift too: a new kind needs a new cluster format. */
+export function auditKeys(raw: RawKeys): Finding[] {
+  const findings: Finding[] = [];
+  const expected = expectedIndex(raw, findings);
+  for (const [text, { id, lease, record }] of expected) {
+    const have = raw.get(text);
+    if (have?.value === id) continue;
+    const compares: Compare[] = [
+      { key: text, mod: have?.mod ?? 0n },
+      { key: record, exists: true },
+    ];
+    const heal: Txn = { compares, ops: [{ put: text, value: id, lease }] };
+    findings.push(finding(have === undefined ? 'missing' : 'differs', text, id, have?.value ?? '', heal));
+  }
+  for (const [text, value] of raw) {
+    const key = parseKey(text);
+    const wrong = key === null ? 'no key of Weft' : misplaced(key, value, raw, expected);
+    if (wrong !== null) findings.push(finding('extra', text, '', value.value, remove(text, value, key, raw, wrong)));
+  }
+  return findings;
+}
+
+interface Expected {
+  readonly id: string;
+  readonly lease: string;
+  /** Key of the record that it is the index of. */
+  readonly record: string;
+}
+
+/** Index keys that the records ask for. The record that was first keeps what two of them claim. */
+function expectedIndex(raw: RawKeys, findings: Finding[]): Map<string, Expected> {
+  const expected = new Map<string, Expected>();
+  const records = [...raw].sort(([, a], [, b]) => (a.create < b.create ? -1 : Number(a.create > b.create)));
+  for (const [text, value] of records) {
+    const key = parseKey(text);
+    const index = key === null ? null : recordIndex(key, value);
+    if (index === null) continue;
+    for (const one of index.keys) {
+      const first = expected.get(one);
+      if (first === undefined) expected.set(one, { id: index.id, lease: value.lease, record: text });
+      else findings.push(finding('differs', text, '', `${one} belongs to ${first.id} too`, null));
+    }
+  }
+  return expected;
+}
+
+function recordIndex(key: Key, value: RawKey): { id: string; keys: readonly string[] } | null {
+  if (key.kind !== 'network' && key.kind !== 'host') return null;
+  const decoded = decode(key, value);
+  if (decoded?.kind === 'network') return { id: decoded.value.id, keys: indexKeys(decoded.value) };
+  if (decoded?.kind === 'host') return { id: decoded.value.id, keys: [keys.hostname(decoded.value.name)] };
+  return null;
+}
+
+/** Why a key should not be there, or null. */
+function misplaced(key: Key, value: RawKey, raw: RawKeys, expected: ReadonlyMap<string, Expected>): string | null {
+  if (decode(key, value) === null) return 'unreadable';
+  switch (key.kind) {
+    case 'name':
+      return expected.has(keys.name(key.project, key.name)) ? null : 'orphan';
+    case 'vni':
+      return expected.has(keys.vni(key.vni)) ? null : 'orphan';
+    case 'subnet':
+      return expected.has(keys.subnet(key.project, key.space, key.cidr)) ? null : 'orphan';
+    case 'hostname':
+      return expected.has(keys.hostname(key.name)) ? null : 'orphan';
+    case 'block':
+    case 'blockguard':
+    case 'address':
+    case 'endpoint':
+      return raw.has(keys.network(key.project, key.networkId)) ? null : 'orphan';
+    default:
+      return null;
+  }
+}
+
+function remove(text: string, value: RawKey, key: Key | null, raw: RawKeys, wrong: string): Txn | null {
+  // What it was is not to be guessed: people must look at it.
+  if (wrong === 'unreadable' && (key?.kind === 'network' || key?.kind === 'cluster')) return null;
+  const compares: Compare[] = [{ key: text, mod: value.mod }];
+  const record = key === null ? null : recordOf(key, value);
+  // The record may come back at this moment.
+  if (wrong === 'orphan' && record !== null) compares.push({ key: record, mod: raw.get(record)?.mod ?? 0n });
+  return { compares, ops: [{ del: text }] };
+}
+
+function recordOf(key: Key, value: RawKey): string | null {
+  switch (key.kind) {
+    case 'name':
+    case 'subnet':
+      return keys.network(key.project, value.value);
+    case 'vni':
+      return keys.network('default', value.value);
+    case 'hostname':
+      return keys.host(value.value);
+    case 'block':
+    case 'blockguard':
+    case 'address':
+    case 'endpoint':
+      return keys.network(key.project, key.networkId);
+    default:
+      return null;
+  }
+}
+
+/** What a set of changes has in it that no coordinator did, and how to undo it. */
+export function foreignChanges(set: RawChangeSet, raw: RawKeys): Finding[] {
+  if (set.restored) return [];
+  if (set.reset) return set.changes.flatMap((change) => lostNetwork(change, raw));
+  if (set.changes.length === 0 || set.changes.some((change) => change.key === keys.stamp())) return [];
+  return set.changes.flatMap((change) => undo(change));
+}
+
+function undo({ key, before, after }: RawChange): Finding[] {
+  if (after === null) {
+    // Also what a lease's end looks like; keys under our own lease are looked after by it.
+    if (before === null || before.lease !== '0') return [];
+    const put: Op = { put: key, value: before.value };
+    return [finding('missing', key, before.value, '', { compares: [{ key, mod: 0n }], ops: [put] })];
+  }
+  const compares: Compare[] = [{ key, mod: after.mod }];
+  if (before === null) return [finding('extra', key, '', after.value, { compares, ops: [{ del: key }] })];
+  const put: Op = { put: key, value: before.value, lease: before.lease };
+  return [finding('differs', key, before.value, after.value, { compares, ops: [put] })];
+}
+
+/** Between two lists there are no revisions to look at; but whoever deletes a network leaves its VNI in quarantine. */
+function lostNetwork({ key: text, before, after }: RawChange, raw: RawKeys): Finding[] {
+  const key = parseKey(text);
+  if (key?.kind !== 'network' || before === null || after !== null || before.lease !== '0') return [];
+  const decoded = decode(key, before);
+  if (decoded?.kind !== 'network' || rests(decoded.value, raw)) return [];
+  const put = [text, ...indexKeys(decoded.value)].map(
+    (one): Op => ({
+      put: one,
+      value: one === text ? before.value : decoded.value.id,
+    }),
+  );
+  const guard = keys.pool(key.project, decoded.value.space);
+  const compares: Compare[] = [
+    { key: text, mod: 0n },
+    { key: guard, mod: raw.get(guard)?.mod ?? 0n },
+  ];
+  return [finding('missing', text, before.value, '', { compares, ops: [...put, { put: guard, value: key.id }] })];
+}
+
+function rests(network: Network, raw: RawKeys): boolean {
+  const all = [
+    keys.restingVni(network.vni),
+    ...network.subnets.map((c) => keys.restingSubnet(network.project, network.space, c)),
+  ];
+  // Taken into use again is as good a sign that it was deleted in order.
+  const again = raw.get(keys.vni(network.vni))?.value;
+  return (again !== undefined && again !== network.id) || all.some((key) => raw.get(key)?.value.includes(network.id));
+}

@@ -1,0 +1,149 @@
+/** Values in etcd: the protobuf JSON form of the model's messages; small JSON objects or plain ids for the rest. */
+import { Address, Block, Endpoint, Host, Network } from '../../gen/weft/v1/types.ts';
+import { parseCidr, tryParseIp } from '../../lib/ip.ts';
+import type { CoordinatorRecord, Presence } from '../contract.ts';
+import type { Key } from './keys.ts';
+
+/** One key as etcd has it. `lease` is "0" without one. */
+export interface RawKey {
+  readonly value: string;
+  readonly create: bigint;
+  readonly mod: bigint;
+  readonly lease: string;
+}
+
+/** Identity of the mesh, and how often it has been restored. */
+export interface Cluster {
+  readonly id: string;
+  readonly epoch: bigint;
+}
+
+/** Why an identifier rests: who had it last, and since when (RFC 3339; for people). */
+export interface Resting {
+  readonly networkId: string;
+  readonly since: string;
+}
+
+export type Decoded =
+  | { readonly kind: 'network'; readonly value: Network }
+  | { readonly kind: 'host'; readonly value: Host }
+  | { readonly kind: 'block'; readonly value: Block }
+  | { readonly kind: 'address'; readonly value: Address }
+  | { readonly kind: 'endpoint'; readonly value: Endpoint }
+  | { readonly kind: 'presence'; readonly value: Presence }
+  | { readonly kind: 'coordinator'; readonly value: CoordinatorRecord }
+  | { readonly kind: 'cluster'; readonly value: Cluster }
+  | { readonly kind: 'resting'; readonly value: Resting }
+  /** Index keys (names, vnis, subnets, hostnames): the id. Guards and the stamp: text that nobody reads. */
+  | { readonly kind: 'text'; readonly value: string };
+
+// The revision is the key's mod_revision: it is filled in on reading and left out of what is stored.
+const stored = (message: object): string => JSON.stringify(message);
+
+export const encode = {
+  network: (network: Network): string => stored(Network.toJSON({ ...network, revision: 0n }) as object),
+  host: (host: Host): string => stored(Host.toJSON(host) as object),
+  block: (block: Block): string => stored(Block.toJSON({ ...block, revision: 0n }) as object),
+  address: (address: Address): string => stored(Address.toJSON({ ...address, revision: 0n }) as object),
+  endpoint: (endpoint: Endpoint): string => stored(Endpoint.toJSON({ ...endpoint, revision: 0n }) as object),
+  presence: (presence: Presence): string => stored(presence),
+  coordinator: (record: CoordinatorRecord): string => stored(record),
+  cluster: (cluster: Cluster): string => stored({ id: cluster.id, epoch: String(cluster.epoch) }),
+  resting: (resting: Resting): string => stored(resting),
+} as const;
+
+/** The value of a key, or null when it is not what the key says it is (written by hand, or damaged). */
+export function decode(key: Key, raw: RawKey): Decoded | null {
+  switch (key.kind) {
+    case 'name':
+    case 'vni':
+    case 'subnet':
+    case 'hostname':
+    case 'leader':
+    case 'stamp':
+    case 'pool':
+    case 'blockguard':
+      return { kind: 'text', value: raw.value };
+    default:
+      break;
+  }
+  const json = parseObject(raw.value);
+  if (json === null) return null;
+  try {
+    return decodeObject(key, json, raw.mod);
+  } catch {
+    return null;
+  }
+}
+
+function decodeObject(key: Key, json: Record<string, unknown>, revision: bigint): Decoded | null {
+  switch (key.kind) {
+    case 'network': {
+      const value: Network = { ...Network.fromJSON(json), revision };
+      return value.id === key.id && value.project === key.project && saneNetwork(value)
+        ? { kind: 'network', value }
+        : null;
+    }
+    case 'host': {
+      const value = Host.fromJSON(json);
+      return value.id === key.id && value.name !== '' ? { kind: 'host', value } : null;
+    }
+    case 'block': {
+      const value: Block = { ...Block.fromJSON(json), revision };
+      const ok = value.networkId === key.networkId && value.cidr === key.cidr && value.hostId !== '';
+      return ok ? { kind: 'block', value } : null;
+    }
+    case 'address': {
+      const value: Address = { ...Address.fromJSON(json), revision };
+      const ok = value.networkId === key.networkId && value.address === key.address && value.hostId !== '';
+      const known = ['claimed', 'held', 'refused'].includes(value.state) && tryParseIp(value.address) !== null;
+      return ok && known ? { kind: 'address', value } : null;
+    }
+    case 'endpoint': {
+      const value: Endpoint = { ...Endpoint.fromJSON(json), revision };
+      const ok = value.networkId === key.networkId && value.id === key.id && value.hostId !== '';
+      return ok ? { kind: 'endpoint', value } : null;
+    }
+    case 'presence': {
+      const { hostId, coordinatorId, sessionId } = json;
+      if (hostId !== key.hostId || typeof coordinatorId !== 'string' || typeof sessionId !== 'string') return null;
+      return { kind: 'presence', value: { hostId: key.hostId, coordinatorId, sessionId } };
+    }
+    case 'coordinator': {
+      const text = (name: string): string => (typeof json[name] === 'string' ? json[name] : '');
+      if (json.id !== key.id) return null;
+      const value = { id: key.id, name: text('name'), address: text('address') };
+      return { kind: 'coordinator', value: { ...value, version: text('version'), startedAt: text('startedAt') } };
+    }
+    case 'cluster': {
+      if (typeof json.id !== 'string' || typeof json.epoch !== 'string' || !/^\d+$/.test(json.epoch)) return null;
+      return { kind: 'cluster', value: { id: json.id, epoch: BigInt(json.epoch) } };
+    }
+    case 'restingVni':
+    case 'restingSubnet': {
+      if (typeof json.networkId !== 'string' || typeof json.since !== 'string') return null;
+      return { kind: 'resting', value: { networkId: json.networkId, since: json.since } };
+    }
+    default:
+      return null;
+  }
+}
+
+function parseObject(text: string): Record<string, unknown> | null {
+  try {
+    const json: unknown = JSON.parse(text);
+    return typeof json === 'object' && json !== null && !Array.isArray(json) ? (json as Record<string, unknown>) : null;
+  } catch {
+    return null;
+  }
+}
+
+/** Numbers and prefixes that the pickers compute with must be what they seem; the rest is carried as it is. */
+function saneNetwork(network: Network): boolean {
+  if (!Number.isInteger(network.vni) || network.vni < 1 || network.vni >= 2 ** 24) return false;
+  if (network.state !== 'bound' && network.state !== 'reserved') return false;
+  if ((network.state === 'bound') === (network.name === '')) return false;
+  if (network.subnets.length === 0 || network.space === '') return false;
+  for (const cidr of [...network.subnets, ...(network.ipRange === '' ? [] : [network.ipRange])]) parseCidr(cidr);
+  return network.gateways.every((gateway) => tryParseIp(gateway) !== null);
+}

@@ -1,0 +1,160 @@
+/** Endpoints, as their hosts register them; and the reconciliation of all that a host holds. */
+import { WeftError } from '../../lib/errors.ts';
+import type { Address, Block, Endpoint, Revision } from '../../lib/model.ts';
+import { releaseAddresses, restoreAddress, restoreBlock } from './blocks.ts';
+import { encode } from './codec.ts';
+import { type Deps, modOf, revisionOf } from './deps.ts';
+import { heldKeys } from './hosts.ts';
+import { keys, parseKey } from './keys.ts';
+import { type Compare, chunks, type Op, type Planned } from './txn.ts';
+
+/** Each endpoint is one operation and up to two compares. */
+const BATCH = 50;
+
+export interface Holdings {
+  readonly endpoints: readonly Endpoint[];
+  readonly blocks: readonly Block[];
+  readonly addresses: readonly Address[];
+}
+
+/**
+ * Writes what came and changed, deletes what went; all that can be written is, before anything is refused.
+ * @throws PERMISSION_DENIED endpoints of another host; NOT_FOUND networks that are gone
+ */
+export async function registerEndpoints(
+  deps: Deps,
+  hostId: string,
+  upserts: readonly Endpoint[],
+  removed: readonly string[],
+): Promise<Revision> {
+  for (const endpoint of upserts) {
+    const owner = endpoint.hostId === hostId ? (ownerOf(deps, endpoint) ?? hostId) : endpoint.hostId;
+    if (owner !== hostId) throw new WeftError('PERMISSION_DENIED', `endpoint ${endpoint.id} belongs to host ${owner}`);
+    if (endpoint.id === '' || endpoint.id.includes('/'))
+      throw new WeftError('INVALID_ARGUMENT', `"${endpoint.id}" is not an endpoint id`);
+  }
+  const stale = removed.flatMap((id) => endpointKeys(deps, hostId, id));
+  return writeEndpoints(deps, hostId, upserts, stale);
+}
+
+async function writeEndpoints(
+  deps: Deps,
+  hostId: string,
+  upserts: readonly Endpoint[],
+  stale: readonly string[],
+): Promise<Revision> {
+  const gone = new Set<string>();
+  const kept = new Set(upserts.map((e) => keyOf(deps, e)));
+  const deletions = [...new Set(stale)].filter((key) => !kept.has(key)).map((del) => ({ del }));
+  let revision = revisionOf(deps, deps.cache.revision);
+  for (const part of chunks<Work>([...upserts.map((put) => ({ put })), ...deletions], BATCH))
+    revision = await deps.committer.run(`endpoints ${hostId}`, () => planRegister(deps, hostId, part, gone));
+  if (gone.size === 0) return revision;
+  const ids = [...gone].join(', ');
+  throw new WeftError('NOT_FOUND', `there is no network ${ids}`, { hint: 'it has been removed: remove the endpoints' });
+}
+
+const keyOf = (deps: Deps, endpoint: Endpoint): string =>
+  keys.endpoint(deps.cache.networks.get(endpoint.networkId)?.project ?? 'default', endpoint.networkId, endpoint.id);
+
+const ownerOf = (deps: Deps, endpoint: Endpoint): string | undefined =>
+  deps.cache.endpoints.get(endpoint.networkId)?.get(endpoint.id)?.hostId;
+
+/** `del` is a key. */
+type Work = { readonly put: Endpoint } | { readonly del: string };
+
+function planRegister(deps: Deps, hostId: string, part: readonly Work[], gone: Set<string>): Planned<Revision> {
+  const { cache } = deps;
+  const compares: Compare[] = [];
+  const ops = new Map<string, Op>();
+  const networks = new Set<string>();
+  for (const work of part) {
+    if ('del' in work) {
+      if (cache.raw.has(work.del)) ops.set(work.del, { del: work.del });
+      continue;
+    }
+    const network = cache.networks.get(work.put.networkId);
+    const owner = ownerOf(deps, work.put);
+    if (owner !== undefined && owner !== hostId)
+      throw new WeftError('PERMISSION_DENIED', `endpoint ${work.put.id} belongs to host ${owner}`);
+    if (network === undefined) {
+      gone.add(work.put.networkId);
+      continue;
+    }
+    const key = keyOf(deps, work.put);
+    const value = encode.endpoint(work.put);
+    // etcd takes one operation for each key; the last one given is meant.
+    if (cache.raw.get(key)?.value === value) ops.delete(key);
+    else ops.set(key, { put: key, value });
+    if (!networks.has(network.id)) compares.push({ key: keys.network(network.project, network.id), exists: true });
+    networks.add(network.id);
+  }
+  for (const key of ops.keys()) compares.push({ key, mod: modOf(cache, key) });
+  if (ops.size === 0) return { done: revisionOf(deps, cache.revision) };
+  return { txn: { compares, ops: [...ops.values()] }, result: (revision) => revisionOf(deps, revision) };
+}
+
+/** The keys of an endpoint of this host: the id alone does not tell the network. */
+function endpointKeys(deps: Deps, hostId: string, id: string): string[] {
+  const found: string[] = [];
+  for (const [networkId, endpoints] of deps.cache.endpoints) {
+    if (endpoints.get(id)?.hostId !== hostId) continue;
+    const project = deps.cache.networks.get(networkId)?.project ?? 'default';
+    found.push(keys.endpoint(project, networkId, id));
+  }
+  return found;
+}
+
+/**
+ * The host's journal says what it uses, etcd who owns it. Endpoints become exactly those given. Blocks and held addresses that
+ * nobody has in etcd are put back; those of another host are refused; those that the host forgot stay its own (its view tells
+ * it). Claims that it does not know are dropped.
+ */
+export async function replaceHoldings(
+  deps: Deps,
+  hostId: string,
+  holdings: Holdings,
+): Promise<{ revision: Revision; refused: readonly string[] }> {
+  const refused: string[] = [];
+  const note = (sentence: string | null): void => {
+    if (sentence !== null) refused.push(sentence);
+  };
+  for (const block of holdings.blocks) note(await restoreBlock(deps, { ...block, hostId }));
+  for (const address of holdings.addresses)
+    if (address.state === 'held') note(await restoreAddress(deps, { ...address, hostId }));
+  await dropUnknownClaims(deps, hostId, holdings.addresses);
+  const mine: Endpoint[] = [];
+  for (const endpoint of holdings.endpoints) {
+    const sentence = refusal(deps, hostId, endpoint);
+    if (sentence === null) mine.push({ ...endpoint, hostId });
+    else refused.push(sentence);
+  }
+  const listed = new Set(mine.map((endpoint) => keyOf(deps, endpoint)));
+  const stale = heldKeys(deps, hostId).filter((key) => parseKey(key)?.kind === 'endpoint' && !listed.has(key));
+  await writeEndpoints(deps, hostId, mine, stale).catch((error: unknown) => {
+    // A network that went meanwhile.
+    if (WeftError.from(error).code !== 'NOT_FOUND') throw error;
+    note(WeftError.from(error).message);
+  });
+  return { revision: revisionOf(deps, deps.cache.revision), refused };
+}
+
+function refusal(deps: Deps, hostId: string, endpoint: Endpoint): string | null {
+  if (!deps.cache.networks.has(endpoint.networkId))
+    return `endpoint ${endpoint.id.slice(0, 12)}: there is no network ${endpoint.networkId}`;
+  const owner = ownerOf(deps, endpoint);
+  if (owner === undefined || owner === hostId) return null;
+  const name = deps.cache.hosts.get(owner)?.name ?? owner;
+  return `endpoint ${endpoint.id.slice(0, 12)} belongs to host ${name}`;
+}
+
+async function dropUnknownClaims(deps: Deps, hostId: string, known: readonly Address[]): Promise<void> {
+  const listed = new Set(known.map((address) => `${address.networkId}/${address.address}`));
+  for (const [networkId, claims] of [...deps.cache.addresses]) {
+    const dropped = [...claims.values()].filter(
+      (c) => c.hostId === hostId && c.state !== 'held' && !listed.has(`${networkId}/${c.address}`),
+    );
+    const addresses = dropped.map((c) => c.address);
+    if (addresses.length > 0) await releaseAddresses(deps, networkId, hostId, addresses);
+  }
+}

@@ -1,0 +1,269 @@
+/** Networks: create or reserve, bind, delete. */
+import { rfc3339 } from '../../lib/clock.ts';
+import { WeftError } from '../../lib/errors.ts';
+import { formatCidr, formatIp, overlaps, parseCidr } from '../../lib/ip.ts';
+import type { Endpoint, Network, Revision } from '../../lib/model.ts';
+import { addressPlan } from '../alloc/blocks.ts';
+import { type CheckedSpec, checkBind, checkRoom, checkSpec } from '../alloc/spec.ts';
+import { pickSubnet } from '../alloc/subnets.ts';
+import { pickVni } from '../alloc/vnis.ts';
+import type { NetworkBind, NetworkSpec } from '../contract.ts';
+import { encode } from './codec.ts';
+import { type Deps, grantLease, modOf, revisionOf, revokeLease } from './deps.ts';
+import { keys } from './keys.ts';
+import { indexKeys, ownerName, restingSubnets, restingVnis, takenSubnets, takenVnis } from './taken.ts';
+import type { Compare, Op, Planned } from './txn.ts';
+
+/** The guards of an address space: whatever changes a network's record compares and rewrites it. */
+const guardOf = (network: Network): string => keys.pool(network.project, network.space);
+
+export async function createNetwork(deps: Deps, spec: NetworkSpec): Promise<Network> {
+  const checked = checkSpec(spec);
+  const id = deps.newId();
+  const lease = spec.name === '' ? await grantLease(deps, deps.limits.reserveSeconds) : '0';
+  const guard = keys.pool('default', 'default');
+  try {
+    return await deps.committer.run(guard, () => planCreate(deps, spec, checked, id, lease));
+  } catch (error) {
+    await revokeLease(deps, lease);
+    throw error;
+  }
+}
+
+function planCreate(deps: Deps, spec: NetworkSpec, checked: CheckedSpec, id: string, lease: string): Planned<Network> {
+  const { cache } = deps;
+  const existing = cache.networks.get(id);
+  if (existing !== undefined) return { done: existing };
+  if (spec.name !== '') refuseTakenName(deps, spec.project, spec.name);
+  const network = composeNetwork(deps, spec, checked, id);
+  const guard = guardOf(network);
+  const vni = keys.vni(network.vni);
+  const name = keys.name(network.project, network.name);
+  const compares: Compare[] = [
+    { key: guard, mod: modOf(cache, guard) },
+    { key: keys.network(network.project, id), mod: 0n },
+    { key: vni, mod: 0n },
+    ...(spec.name === '' ? [] : [{ key: name, mod: 0n }]),
+  ];
+  const put = (key: string, value: string): Op => ({ put: key, value, lease });
+  const ops: Op[] = [
+    put(keys.network(network.project, id), encode.network(network)),
+    ...indexKeys(network).map((key) => put(key, id)),
+    { put: guard, value: id },
+    ...endRest(deps, network),
+  ];
+  return { txn: { compares, ops }, result: (revision) => cache.networks.get(id) ?? { ...network, revision } };
+}
+
+/** A VNI or subnet that is taken into use again rests no more. */
+function endRest(deps: Deps, network: Network): Op[] {
+  const { project, space, vni, subnets } = network;
+  const all = [keys.restingVni(vni), ...subnets.map((cidr) => keys.restingSubnet(project, space, cidr))];
+  return all.filter((key) => deps.cache.raw.has(key)).map((key) => ({ del: key }));
+}
+
+function refuseTakenName(deps: Deps, project: string, name: string): void {
+  const taken = deps.cache.raw.has(keys.name(project, name)) || deps.cache.networkByName(project, name) !== undefined;
+  if (taken)
+    throw new WeftError('ALREADY_EXISTS', `a network named "${name}" exists`, {
+      hint: 'choose another name, or remove that network first',
+    });
+}
+
+function composeNetwork(deps: Deps, spec: NetworkSpec, checked: CheckedSpec, id: string): Network {
+  const { project } = spec;
+  const space = 'default';
+  const subnet = chooseSubnet(deps, project, space, checked);
+  const network: Network = {
+    id,
+    project,
+    name: spec.name,
+    space,
+    vni: chooseVni(deps, checked),
+    subnets: [formatCidr(subnet)],
+    ipRange: checked.ipRange === null ? '' : formatCidr(checked.ipRange),
+    gateways: [formatIp(checked.gateway ?? subnet.base + 1)],
+    encap: 'vxlan',
+    mtu: checked.mtu,
+    internal: spec.internal,
+    encrypted: false,
+    labels: { ...spec.labels },
+    options: { ...spec.options },
+    auxAddresses: {},
+    state: spec.name === '' ? 'reserved' : 'bound',
+    originHost: spec.originHost,
+    createdAt: rfc3339(deps.clock),
+    revision: 0n,
+    ipv6: false,
+    attachable: false,
+  };
+  checkRoom(addressPlan(network));
+  return network;
+}
+
+function chooseSubnet(deps: Deps, project: string, space: string, checked: CheckedSpec) {
+  const taken = takenSubnets(deps.cache, project, space);
+  const wanted = checked.subnet;
+  if (wanted !== null) {
+    const other = taken.find((t) => overlaps(t.cidr, wanted));
+    if (other === undefined) return wanted;
+    throw new WeftError(
+      'FAILED_PRECONDITION',
+      `the subnet ${formatCidr(wanted)} overlaps ${formatCidr(other.cidr)} of ${other.owner}`,
+      { hint: 'choose another subnet, or leave --subnet out' },
+    );
+  }
+  const { pool } = deps.limits;
+  const used = taken.map((t) => t.cidr);
+  const picked = pickSubnet(pool, used, restingSubnets(deps.cache, project, space));
+  if (picked !== null) return picked;
+  throw new WeftError('RESOURCE_EXHAUSTED', `the pool ${formatCidr(pool.range)} has no free /${pool.prefix} left`, {
+    hint: 'give a --subnet of your own, or remove networks that are not used',
+  });
+}
+
+function chooseVni(deps: Deps, checked: CheckedSpec): number {
+  const taken = takenVnis(deps.cache);
+  const resting = restingVnis(deps.cache);
+  if (checked.vni === null) {
+    const picked = pickVni(deps.limits.vnis, taken, resting);
+    if (picked !== null) return picked;
+    const { first, last } = deps.limits.vnis;
+    throw new WeftError('RESOURCE_EXHAUSTED', `every VNI from ${first} to ${last} is in use`, {
+      hint: 'remove networks that are not used',
+    });
+  }
+  if (taken.has(checked.vni)) {
+    const owner = [...deps.cache.networks.values()].find((n) => n.vni === checked.vni);
+    const of = owner === undefined ? 'another network' : ownerName(owner);
+    throw new WeftError('ALREADY_EXISTS', `the VNI ${checked.vni} belongs to ${of}`, {
+      hint: 'choose another VNI, or leave --vni out',
+    });
+  }
+  const since = resting.get(checked.vni);
+  if (since !== undefined)
+    throw new WeftError('FAILED_PRECONDITION', `the VNI ${checked.vni} was freed at ${since} and rests`, {
+      hint: `it can be used ${deps.limits.restSeconds} s after that; choose another VNI, or leave --vni out`,
+    });
+  return checked.vni;
+}
+
+export async function bindNetwork(
+  deps: Deps,
+  id: string,
+  bind: NetworkBind,
+): Promise<{ network: Network; won: boolean }> {
+  const present = deps.cache.networks.get(id);
+  if (present === undefined) throw reservationGone(id);
+  checkBind(bind, parseCidr(present.subnets[0]!));
+  let lease = '0';
+  const outcome = await deps.committer.run(guardOf(present), () => {
+    lease = deps.cache.raw.get(keys.network(present.project, id))?.lease ?? '0';
+    return planBind(deps, id, bind);
+  });
+  // Its keys are deleted, or no longer hang on it.
+  await revokeLease(deps, lease);
+  return outcome;
+}
+
+const reservationGone = (id: string): WeftError =>
+  new WeftError('NOT_FOUND', `there is no reservation ${id}`, {
+    hint: 'it may have expired: create the network again',
+  });
+
+function planBind(deps: Deps, id: string, bind: NetworkBind): Planned<{ network: Network; won: boolean }> {
+  const { cache } = deps;
+  const reserved = cache.networks.get(id);
+  const winner = cache.networkByName('default', bind.name);
+  if (reserved === undefined) {
+    if (winner !== undefined && winner.id !== id) return { done: { network: winner, won: false } };
+    throw reservationGone(id);
+  }
+  if (reserved.state === 'bound') {
+    if (reserved.name === bind.name) return { done: { network: reserved, won: true } };
+    throw new WeftError('FAILED_PRECONDITION', `the network is already bound, as "${reserved.name}"`);
+  }
+  const { project } = reserved;
+  const record = keys.network(project, id);
+  const compares: Compare[] = [{ key: record, mod: modOf(cache, record) }];
+  if (winner !== undefined) {
+    const release = [record, ...indexKeys(reserved)].map((key): Op => ({ del: key }));
+    return {
+      txn: { compares, ops: [...release, { put: guardOf(reserved), value: id }] },
+      result: () => ({ network: cache.networks.get(winner.id) ?? winner, won: false }),
+    };
+  }
+  const network: Network = {
+    ...reserved,
+    name: bind.name,
+    labels: { ...bind.labels },
+    options: { ...reserved.options, ...bind.options },
+    internal: bind.internal,
+    attachable: bind.attachable,
+    gateways: bind.gateway === '' ? reserved.gateways : [bind.gateway],
+    auxAddresses: { ...bind.auxAddresses },
+    state: 'bound',
+  };
+  checkRoom(addressPlan(network));
+  const name = keys.name(project, bind.name);
+  const ops: Op[] = [
+    { put: record, value: encode.network(network) },
+    ...indexKeys(network).map((key): Op => ({ put: key, value: id })),
+    { put: guardOf(network), value: id },
+  ];
+  return {
+    txn: { compares: [...compares, { key: name, mod: 0n }], ops },
+    result: (revision) => ({ network: cache.networks.get(id) ?? { ...network, revision }, won: true }),
+  };
+}
+
+export async function deleteNetwork(deps: Deps, id: string): Promise<Revision> {
+  const present = deps.cache.networks.get(id);
+  if (present === undefined)
+    throw new WeftError('NOT_FOUND', `there is no network ${id}`, { hint: 'list them: weft network ls' });
+  const lease = await grantLease(deps, deps.limits.restSeconds);
+  let done = false;
+  try {
+    const revision = await deps.committer.run(guardOf(present), () => planDelete(deps, present, lease));
+    done = true;
+    return revision;
+  } finally {
+    if (!done) await revokeLease(deps, lease);
+  }
+}
+
+function planDelete(deps: Deps, present: Network, lease: string): Planned<Revision> {
+  const { cache } = deps;
+  const { id, project, space } = present;
+  const network = cache.networks.get(id);
+  if (network === undefined) return { done: revisionOf(deps, cache.revision) };
+  const endpoints = [...(cache.endpoints.get(id)?.values() ?? [])];
+  if (endpoints.length > 0) throw inUse(deps, network, endpoints);
+  const record = keys.network(project, id);
+  const compares: Compare[] = [
+    { key: record, mod: modOf(cache, record) },
+    { prefix: keys.endpoints(project, id), empty: true },
+  ];
+  const value = encode.resting({ networkId: id, since: rfc3339(deps.clock) });
+  const rest = [
+    keys.restingVni(network.vni),
+    ...network.subnets.map((cidr) => keys.restingSubnet(project, space, cidr)),
+  ];
+  const ops: Op[] = [
+    ...[record, ...indexKeys(network), keys.blockguard(project, id)].map((key): Op => ({ del: key })),
+    { delPrefix: keys.blocks(project, id) },
+    { delPrefix: keys.addresses(project, id) },
+    ...rest.map((key): Op => ({ put: key, value, lease })),
+  ];
+  return { txn: { compares, ops }, result: (revision) => revisionOf(deps, revision) };
+}
+
+/** CONTAINER on HOST, …: at most ten of them. */
+function inUse(deps: Deps, network: Network, endpoints: readonly Endpoint[]): WeftError {
+  const host = (id: string): string => deps.cache.hosts.get(id)?.name ?? id;
+  const shown = endpoints.slice(0, 10).map((e) => `${e.container?.name || e.id.slice(0, 12)} on ${host(e.hostId)}`);
+  const more = endpoints.length > 10 ? ` and ${endpoints.length - 10} more` : '';
+  return new WeftError('FAILED_PRECONDITION', `${ownerName(network)} has endpoints: ${shown.join(', ')}${more}`, {
+    hint: 'disconnect them first: weft network disconnect NETWORK CONTAINER',
+  });
+}
