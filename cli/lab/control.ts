@@ -84,6 +84,8 @@ async function startMember(
       `--listen-client-urls=${client} --advertise-client-urls=${client}`,
       `--listen-peer-urls=${peer} --initial-advertise-peer-urls=${peer}`,
       `--initial-cluster=${peers} --initial-cluster-state=${cluster} --initial-cluster-token=${lab.name}`,
+      // A lab may grow as fast as it likes.
+      '--strict-reconfig-check=false',
       '--auto-compaction-mode=periodic --auto-compaction-retention=1h --quota-backend-bytes=2147483648',
     );
     const pid = startDaemon('nsenter', [...inNetns(node), 'etcd', ...args], log);
