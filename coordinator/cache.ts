@@ -148,7 +148,7 @@ export class Cache implements State {
     const restored = revision < this.#revision;
     const changes: Change[] = [];
     const rawChanges: RawChange[] = [];
-    for (const key of [...this.raw.keys()]) if (!all.has(key)) this.#set(key, null, changes, rawChanges);
+    for (const key of this.raw.keys()) if (!all.has(key)) this.#set(key, null, changes, rawChanges);
     for (const [key, raw] of all) {
       const old = this.raw.get(key);
       // After a restore the same revision may be another write.
@@ -250,7 +250,16 @@ export class Cache implements State {
           this.#clusterId = decoded.value.id;
         }
         return null;
-      default:
+      case 'name':
+      case 'vni':
+      case 'subnet':
+      case 'hostname':
+      case 'leader':
+      case 'stamp':
+      case 'pool':
+      case 'blockguard':
+      case 'restingVni':
+      case 'restingSubnet':
         return null;
     }
   }

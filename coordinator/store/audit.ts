@@ -47,7 +47,7 @@ export function auditKeys(raw: RawKeys): Finding[] {
   }
   for (const [text, value] of raw) {
     const key = parseKey(text);
-    const wrong = key === null ? 'no key of Weft' : misplaced(key, value, raw, expected);
+    const wrong = key === null ? 'no key of Weft' : misplaced(text, key, value, raw, expected);
     if (wrong !== null) findings.push(finding('extra', text, '', value.value, remove(text, value, key, raw, wrong)));
   }
   return findings;
@@ -85,26 +85,20 @@ function recordIndex(key: Key, value: RawKey): { id: string; keys: readonly stri
   return null;
 }
 
+const INDEX: readonly Key['kind'][] = ['name', 'vni', 'subnet', 'hostname'];
+
 /** Why a key should not be there, or null. */
-function misplaced(key: Key, value: RawKey, raw: RawKeys, expected: ReadonlyMap<string, Expected>): string | null {
+function misplaced(
+  keyText: string,
+  key: Key,
+  value: RawKey,
+  raw: RawKeys,
+  expected: ReadonlyMap<string, Expected>,
+): string | null {
   if (decode(key, value) === null) return 'unreadable';
-  switch (key.kind) {
-    case 'name':
-      return expected.has(keys.name(key.project, key.name)) ? null : 'orphan';
-    case 'vni':
-      return expected.has(keys.vni(key.vni)) ? null : 'orphan';
-    case 'subnet':
-      return expected.has(keys.subnet(key.project, key.space, key.cidr)) ? null : 'orphan';
-    case 'hostname':
-      return expected.has(keys.hostname(key.name)) ? null : 'orphan';
-    case 'block':
-    case 'blockguard':
-    case 'address':
-    case 'endpoint':
-      return raw.has(keys.network(key.project, key.networkId)) ? null : 'orphan';
-    default:
-      return null;
-  }
+  if (INDEX.includes(key.kind)) return expected.has(keyText) ? null : 'orphan';
+  if ('networkId' in key) return raw.has(keys.network(key.project, key.networkId)) ? null : 'orphan';
+  return null;
 }
 
 function remove(text: string, value: RawKey, key: Key | null, raw: RawKeys, wrong: string): Txn | null {
@@ -118,22 +112,10 @@ function remove(text: string, value: RawKey, key: Key | null, raw: RawKeys, wron
 }
 
 function recordOf(key: Key, value: RawKey): string | null {
-  switch (key.kind) {
-    case 'name':
-    case 'subnet':
-      return keys.network(key.project, value.value);
-    case 'vni':
-      return keys.network('default', value.value);
-    case 'hostname':
-      return keys.host(value.value);
-    case 'block':
-    case 'blockguard':
-    case 'address':
-    case 'endpoint':
-      return keys.network(key.project, key.networkId);
-    default:
-      return null;
-  }
+  if ('networkId' in key) return keys.network(key.project, key.networkId);
+  if (key.kind === 'hostname') return keys.host(value.value);
+  if (key.kind === 'name' || key.kind === 'subnet') return keys.network(key.project, value.value);
+  return key.kind === 'vni' ? keys.network('default', value.value) : null;
 }
 
 /** What a set of changes has in it that no coordinator did, and how to undo it. */

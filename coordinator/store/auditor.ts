@@ -36,7 +36,7 @@ export class KeyAuditor {
 
   start(): void {
     this.#unsubscribe = this.#deps.cache.subscribeRaw((set) => this.#changed(set));
-    this.#enqueue(auditKeys(this.#deps.cache.raw), this.#heal);
+    void this.#enqueue(auditKeys(this.#deps.cache.raw), this.#heal);
     this.#periodic();
   }
 
@@ -69,7 +69,7 @@ export class KeyAuditor {
     const { raw } = this.#deps.cache;
     const findings = foreignChanges(set, raw);
     if (set.reset) findings.push(...auditKeys(new Map(raw)));
-    this.#enqueue(findings, this.#heal);
+    void this.#enqueue(findings, this.#heal);
     const ours = set.changes.some((change) => change.key === keys.stamp());
     for (const change of set.changes) this.#keptKey(change, ours);
   }
@@ -83,7 +83,7 @@ export class KeyAuditor {
       return;
     }
     const detectedAt = rfc3339(clock);
-    this.#enqueueWork(async () => {
+    void this.#enqueueWork(async () => {
       if (lease.kept(key) === undefined || !lease.held || !(await lease.restore(key))) return;
       const want = before?.value ?? '';
       this.#tell({ kind: 'etcdKey', object: key, change: 'missing', want, have: '' }, detectedAt, rfc3339(clock));
@@ -109,7 +109,7 @@ export class KeyAuditor {
     const told = this.#told;
     this.#told = new Set(lasting.map(idOf));
     const news = findings.filter((one) => !told.has(idOf(one)));
-    this.#enqueue(news, this.#heal);
+    void this.#enqueue(news, this.#heal);
   }
 
   #enqueue(findings: readonly Finding[], heal: boolean): Promise<void> {

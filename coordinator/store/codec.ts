@@ -52,21 +52,20 @@ export const encode = {
   resting: (resting: Resting): string => stored(resting),
 } as const;
 
+const TEXT_KINDS: readonly Key['kind'][] = [
+  'name',
+  'vni',
+  'subnet',
+  'hostname',
+  'leader',
+  'stamp',
+  'pool',
+  'blockguard',
+];
+
 /** The value of a key, or null when it is not what the key says it is (written by hand, or damaged). */
 export function decode(key: Key, raw: RawKey): Decoded | null {
-  switch (key.kind) {
-    case 'name':
-    case 'vni':
-    case 'subnet':
-    case 'hostname':
-    case 'leader':
-    case 'stamp':
-    case 'pool':
-    case 'blockguard':
-      return { kind: 'text', value: raw.value };
-    default:
-      break;
-  }
+  if (TEXT_KINDS.includes(key.kind)) return { kind: 'text', value: raw.value };
   const json = parseObject(raw.value);
   if (json === null) return null;
   try {
@@ -124,7 +123,14 @@ function decodeObject(key: Key, json: Record<string, unknown>, revision: bigint)
       if (typeof json.networkId !== 'string' || typeof json.since !== 'string') return null;
       return { kind: 'resting', value: { networkId: json.networkId, since: json.since } };
     }
-    default:
+    case 'name':
+    case 'vni':
+    case 'subnet':
+    case 'hostname':
+    case 'leader':
+    case 'stamp':
+    case 'pool':
+    case 'blockguard':
       return null;
   }
 }

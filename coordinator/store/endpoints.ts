@@ -150,7 +150,7 @@ function refusal(deps: Deps, hostId: string, endpoint: Endpoint): string | null 
 
 async function dropUnknownClaims(deps: Deps, hostId: string, known: readonly Address[]): Promise<void> {
   const listed = new Set(known.map((address) => `${address.networkId}/${address.address}`));
-  for (const [networkId, claims] of [...deps.cache.addresses]) {
+  for (const [networkId, claims] of deps.cache.addresses) {
     const dropped = [...claims.values()].filter(
       (c) => c.hostId === hostId && c.state !== 'held' && !listed.has(`${networkId}/${c.address}`),
     );

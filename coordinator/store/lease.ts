@@ -171,8 +171,8 @@ export class CoordinatorLease {
     this.#answer = answer;
     const timer = setTimeout(() => answer.reject(new Error('no answer')), ANSWER_MS);
     try {
-      const stream = (this.#stream ??= await this.#open());
-      stream.write({ ID: id });
+      this.#stream ??= await this.#open();
+      this.#stream.write({ ID: id });
       return await answer.promise;
     } finally {
       clearTimeout(timer);

@@ -83,7 +83,7 @@ const env = { ...process.env, ETCDCTL_API: '3' };
 /** Ports that were free a moment ago, all different. */
 export async function freePorts(count: number): Promise<number[]> {
   const servers = Array.from({ length: count }, () => net.createServer().listen(0, '127.0.0.1'));
-  await Promise.all(servers.map((server) => (server.listening ? null : once(server, 'listening'))));
+  for (const server of servers) if (!server.listening) await once(server, 'listening');
   const ports = servers.map((server) => (server.address() as net.AddressInfo).port);
   await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
   return ports;
