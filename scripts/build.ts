@@ -85,6 +85,17 @@ const COMMON: BuildOptions = {
 const single = (entry: string, name: string, out: string): Promise<unknown>[] =>
   existsSync(join(ROOT, entry)) ? [build({ ...COMMON, entryPoints: { [name]: entry }, outdir: out })] : [];
 
+/** gen/ is made from proto/ and not in the repository. */
+async function generate(): Promise<void> {
+  const made = join(ROOT, 'gen/descriptor.ts');
+  const protos = readdirSync(join(ROOT, 'proto'), { recursive: true, encoding: 'utf8' }).filter((file) =>
+    file.endsWith('.proto'),
+  );
+  const changed = (file: string): boolean => statSync(join(ROOT, 'proto', file)).mtimeMs > statSync(made).mtimeMs;
+  if (!existsSync(made) || protos.some(changed)) await import('./gen.ts');
+}
+
+await generate();
 mkdirSync(DIST, { recursive: true });
 const out = await mkdtemp(join(DIST, '.build-'));
 try {
@@ -94,7 +105,8 @@ try {
       entryPoints: { weft: 'cli/main.ts' },
       outdir: out,
       splitting: true,
-      chunkNames: 'chunks/[name]-[hash]',
+      // Beside the entry: chunks find the daemons and the lab's files by relative path, as the entry does.
+      chunkNames: 'chunk-[name]-[hash]',
       // Daemons are bundles of their own, which the CLI loads by path.
       external: [...(COMMON.external ?? []), './weft-agent.mjs', './weft-coordinator.mjs'],
     }),
@@ -120,9 +132,8 @@ function publish(from: string): void {
     renameSync(join(from, file), join(DIST, file));
   }
   const fresh = new Set(files.map((file) => basename(file)));
-  const chunks = join(DIST, 'chunks');
-  for (const chunk of existsSync(chunks) ? readdirSync(chunks) : []) {
-    const path = join(chunks, chunk);
-    if (!fresh.has(chunk) && Date.now() - statSync(path).mtimeMs > DAY_MS) rmSync(path, { force: true });
+  for (const file of readdirSync(DIST)) {
+    const path = join(DIST, file);
+    if (!fresh.has(file) && file.startsWith('chunk-') && Date.now() - statSync(path).mtimeMs > DAY_MS) rmSync(path);
   }
 }

@@ -82,7 +82,7 @@ export function nodePaths(lab: string, node: string): NodePaths {
 
 /** A file beside these sources, or where the build copies it (dist/lab/). */
 export function asset(name: string): string {
-  for (const place of [`./${name}`, `./lab/${name}`, `../lab/${name}`]) {
+  for (const place of [`./${name}`, `./lab/${name}`]) {
     const path = fileURLToPath(new URL(place, import.meta.url));
     if (existsSync(path)) return path;
   }
