@@ -1,13 +1,30 @@
-import { Command } from 'commander';
-import { WeftError } from '../lib/errors.ts';
-import { registerLab } from './lab/command.ts';
+/** The weft command. */
+import { enableCompileCache } from 'node:module';
+import { homedir } from 'node:os';
+import { run } from './program.ts';
 
-const program = new Command('weft');
-registerLab(program);
-try {
-  await program.parseAsync();
-} catch (thrown) {
-  const error = WeftError.from(thrown);
-  process.stderr.write(`error: ${error.message}\n${error.hint === null ? '' : `${error.hint}\n`}`);
-  process.exitCode = 1;
+enableCompileCache();
+
+const interrupted = new AbortController();
+let caught = false;
+function signal(): AbortSignal {
+  if (caught) return interrupted.signal;
+  caught = true;
+  // Once: a second one is for whoever cannot wait.
+  process.once('SIGINT', () => interrupted.abort());
+  process.once('SIGTERM', () => interrupted.abort());
+  return interrupted.signal;
 }
+
+// The reader has gone (weft events | head): nothing is left to do.
+process.stdout.on('error', () => process.exit(0));
+
+const code = await run(process.argv.slice(2), {
+  env: process.env,
+  home: homedir(),
+  out: (text) => void process.stdout.write(text),
+  err: (text) => void process.stderr.write(text),
+  signal,
+  setExit: () => {},
+});
+if (code !== 0) process.exitCode = code;

@@ -1,0 +1,45 @@
+/** weft agent, weft coordinator: the daemons, each a bundle of its own, loaded only here. */
+import type { Command } from 'commander';
+import type { Io } from './io.ts';
+
+/** What agent/main.ts and coordinator/main.ts export: resolves once it runs; it stops itself on SIGTERM and SIGINT. */
+interface DaemonModule {
+  main(argv: readonly string[]): Promise<void>;
+}
+
+interface DaemonFlags {
+  readonly config?: string;
+  readonly etcd?: string;
+}
+
+export function registerAgent(program: Command, _io: Io): void {
+  program
+    .command('agent')
+    .description('run the agent of this host')
+    .option('--config <file>', 'configuration (default: /etc/weft/agent.yaml)')
+    .option('--json', 'errors as JSON')
+    .action(({ config }: DaemonFlags) => start('agent', given('--config', config)));
+}
+
+export function registerCoordinator(program: Command, _io: Io): void {
+  program
+    .command('coordinator')
+    .description('run a coordinator')
+    .option('--config <file>', 'configuration (default: /etc/weft/coordinator.yaml)')
+    .option('--etcd <urls>', 'URL[,URL…], or "embedded" for an etcd of its own')
+    .option('--json', 'errors as JSON')
+    .action(({ config, etcd }: DaemonFlags) =>
+      start('coordinator', [...given('--config', config), ...given('--etcd', etcd)]),
+    );
+}
+
+const given = (flag: string, value: string | undefined): string[] => (value === undefined ? [] : [flag, value]);
+
+/** By path, so that neither the bundler nor the import rules see the daemons as part of the CLI. */
+async function start(daemon: 'agent' | 'coordinator', argv: readonly string[]): Promise<void> {
+  const here = import.meta.url;
+  const bundle = `${here.includes('/chunks/') ? '..' : '.'}/weft-${daemon}.mjs`;
+  const url = new URL(here.endsWith('.ts') ? `../${daemon}/main.ts` : bundle, here);
+  const { main } = (await import(url.href)) as DaemonModule;
+  await main(argv);
+}

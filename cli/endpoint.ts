@@ -1,0 +1,90 @@
+/** weft endpoint: attachments of containers to networks. */
+import type { Command } from 'commander';
+import { WeftError } from '../lib/errors.ts';
+import type { Mesh } from './client.ts';
+import { flagsOf, print, remote, withMesh } from './command.ts';
+import type { Io } from './io.ts';
+import { keyValues, table } from './output.ts';
+import { type EndpointJson, endpointJson } from './shapes.ts';
+import { nonEmpty } from './values.ts';
+
+interface Filter {
+  readonly network?: string;
+  readonly host?: string;
+}
+
+export function register(program: Command, io: Io): void {
+  const noun = program.command('endpoint').description('attachments of containers to networks');
+  const filtered = (command: Command): Command =>
+    command
+      .optionsGroup('Filter:')
+      .option('--network <network>', 'only of this network')
+      .option('--host <host>', 'only of this host');
+  filtered(remote(noun, 'ls', 'list endpoints').alias('list')).action(async (_options: unknown, command: Command) => {
+    const shown = await withMesh(io, command, (mesh) => listEndpoints(mesh, flagsOf<Filter>(command)));
+    print(io, command, shown, () => endpointTable(shown));
+  });
+  filtered(remote(noun, 'inspect <endpoint>', 'by id, prefix of an id, address, container NAME or HOST/NAME')).action(
+    async (name: string, _options: unknown, command: Command) => {
+      nonEmpty('endpoint', name);
+      const all = await withMesh(io, command, (mesh) => listEndpoints(mesh, flagsOf<Filter>(command)));
+      const found = findEndpoint(all, name);
+      print(io, command, found, () => keyValues(found));
+    },
+  );
+  remote(noun, 'set <endpoint> [change...]', 'change an endpoint while it is in use')
+    .allowUnknownOption()
+    .action(() => {
+      throw new WeftError('UNIMPLEMENTED', 'Nothing of an endpoint can be changed yet.');
+    });
+}
+
+async function listEndpoints(mesh: Mesh, filter: Filter): Promise<EndpointJson[]> {
+  const request = {
+    project: '',
+    network: filter.network === undefined ? '' : nonEmpty('--network', filter.network),
+    host: filter.host === undefined ? '' : nonEmpty('--host', filter.host),
+  };
+  const { endpoints, networkNames, hostNames } = await mesh.call('listEndpoints', request);
+  const shown = endpoints.map((e) => endpointJson(e, { networks: networkNames, hosts: hostNames }));
+  const order = (e: EndpointJson): string => `${e.network}\0${e.host}\0${e.container?.name ?? ''}\0${e.id}`;
+  return shown.sort((a, b) => (order(a) < order(b) ? -1 : 1));
+}
+
+function endpointTable(endpoints: readonly EndpointJson[]): string {
+  const rows = endpoints.map((e) => [
+    e.id.slice(0, 12),
+    e.network,
+    e.host,
+    e.container?.name ?? '-',
+    e.ips.join(','),
+    e.mac,
+    e.ofport === 0 ? '-' : String(e.ofport),
+    e.state,
+  ]);
+  return table(['ENDPOINT ID', 'NETWORK', 'HOST', 'CONTAINER', 'IP', 'MAC', 'OFPORT', 'STATE'], rows);
+}
+
+function findEndpoint(all: readonly EndpointJson[], name: string): EndpointJson {
+  const exact = all.filter(
+    (e) =>
+      e.id === name ||
+      e.container?.name === name ||
+      e.container?.id === name ||
+      `${e.host}/${e.container?.name}` === name ||
+      e.ips.includes(name),
+  );
+  const prefix = /^[0-9a-f]{4,}$/.test(name)
+    ? all.filter((e) => e.id.startsWith(name) || e.container?.id.startsWith(name) === true)
+    : [];
+  const found = exact.length > 0 ? exact : prefix;
+  const [first] = found;
+  if (first === undefined)
+    throw new WeftError('NOT_FOUND', `There is no endpoint “${name}”.`, { hint: 'weft endpoint ls lists them' });
+  if (found.length === 1) return first;
+  const one = (e: EndpointJson): string =>
+    `${e.id.slice(0, 12)} (${e.host}/${e.container?.name ?? '-'} on ${e.network})`;
+  throw new WeftError('INVALID_ARGUMENT', `“${name}” means several endpoints: ${found.map(one).join(', ')}.`, {
+    hint: 'give the id, or --network and --host',
+  });
+}

@@ -1,0 +1,178 @@
+/** weft network: the words and flags of `docker network`, for the whole mesh. */
+import type { Command } from 'commander';
+import type { CreateNetworkRequest } from '../gen/weft/v1/control.ts';
+import { WeftError } from '../lib/errors.ts';
+import type { Mesh } from './client.ts';
+import { flagsOf, print, remote, withMesh } from './command.ts';
+import type { Io } from './io.ts';
+import { registerSet } from './network-set.ts';
+import { keyValues, showError, table } from './output.ts';
+import { networkJson } from './shapes.ts';
+import { collect, labels, mtu, nonEmpty, vni } from './values.ts';
+
+interface CreateFlags {
+  readonly subnet?: string[];
+  readonly ipRange?: string;
+  readonly gateway?: string[];
+  readonly ipv6?: boolean;
+  readonly encap?: string;
+  readonly vni?: string;
+  readonly mtu?: string;
+  readonly internal?: boolean;
+  readonly encrypt?: boolean;
+  readonly space?: string;
+  readonly label?: string[];
+}
+
+export function register(program: Command, io: Io): void {
+  const noun = program.command('network').description('networks that exist on every host');
+  registerCreate(noun, io);
+  remote(noun, 'ls', 'list networks')
+    .alias('list')
+    .option('-q, --quiet', 'only ids')
+    .action(async (_options: unknown, command: Command) => {
+      const { networks } = await withMesh(io, command, (mesh) => mesh.call('listNetworks', { project: '' }));
+      const shown = networks.filter((n) => n.state !== 'reserved').map(networkJson);
+      shown.sort((a, b) => (a.name < b.name ? -1 : 1));
+      if (flagsOf<{ quiet?: boolean }>(command).quiet === true)
+        return print(io, command, shown, () => shown.map((n) => `${n.id}\n`).join(''));
+      const rows = shown.map((n) => [n.name, String(n.vni), n.subnets.join(','), n.encap, String(n.mtu), n.id]);
+      print(io, command, shown, () => table(['NAME', 'VNI', 'SUBNET', 'ENCAP', 'MTU', 'NETWORK ID'], rows));
+    });
+  remote(noun, 'inspect <network...>', 'show networks in full').action(
+    async (names: string[], _options: unknown, command: Command) => {
+      const shown = await withMesh(io, command, (mesh) => inspectAll(mesh, names));
+      print(io, command, shown.length === 1 ? shown[0] : shown, () => shown.map(keyValues).join('\n'));
+    },
+  );
+  registerSet(noun, io);
+  registerRemove(noun, io);
+  registerConnect(noun, io);
+}
+
+async function inspectAll(mesh: Mesh, names: readonly string[]): Promise<ReturnType<typeof networkJson>[]> {
+  const shown = [];
+  for (const name of names)
+    shown.push(networkJson(await mesh.call('getNetwork', { project: '', network: nonEmpty('network name', name) })));
+  return shown;
+}
+
+function registerCreate(noun: Command, io: Io): void {
+  remote(noun, 'create <name>', 'create a network')
+    .optionsGroup('Network:')
+    .option('--subnet <cidr>', 'address range, e.g. 10.10.0.0/16 (default: from the pool)', collect)
+    .option('--ip-range <cidr>', 'part of the subnet that addresses are given from')
+    .option('--gateway <ip>', 'gateway of the subnet', collect)
+    .option('--ipv6', 'IPv6 too')
+    .option('--encap <kind>', 'vxlan, geneve, gre or vlan')
+    .option('--vni <n>', 'network identifier, 1 to 16777215 (default: allocated)')
+    .option('--mtu <n>', 'MTU of the containers’ interfaces')
+    .option('--internal', 'no way out of the mesh')
+    .option('--encrypt', 'encrypt between hosts')
+    .option('--space <name>', 'address space')
+    .option('--label <key=value>', 'label (may be repeated)', collect)
+    .action(async (name: string, _options: unknown, command: Command) => {
+      const request = createRequest(name, flagsOf<CreateFlags>(command));
+      const made = await withMesh(io, command, (mesh) => mesh.call('createNetwork', request, { timeoutMs: 30_000 }));
+      print(io, command, networkJson(made), () => `${made.id}\n`);
+    });
+}
+
+/** Checks here only what the coordinator cannot see any more: 0 and "" mean "not given" to it. */
+function createRequest(name: string, flags: CreateFlags): CreateNetworkRequest {
+  return {
+    project: '',
+    name: nonEmpty('network name', name),
+    subnets: (flags.subnet ?? []).map((text) => nonEmpty('--subnet', text)),
+    ipRange: given('--ip-range', flags.ipRange),
+    gateways: (flags.gateway ?? []).map((text) => nonEmpty('--gateway', text)),
+    ipv6: flags.ipv6 ?? false,
+    encap: given('--encap', flags.encap),
+    vni: flags.vni === undefined ? 0 : vni('--vni', flags.vni),
+    mtu: flags.mtu === undefined ? 0 : mtu('--mtu', flags.mtu),
+    internal: flags.internal ?? false,
+    encrypted: flags.encrypt ?? false,
+    space: given('--space', flags.space),
+    labels: labels('--label', flags.label ?? []),
+    options: {},
+  };
+}
+
+const given = (flag: string, text: string | undefined): string => (text === undefined ? '' : nonEmpty(flag, text));
+
+function registerRemove(noun: Command, io: Io): void {
+  remote(noun, 'rm <network...>', 'remove networks without endpoints')
+    .alias('remove')
+    .action(async (names: string[], _options: unknown, command: Command) => {
+      const removed: string[] = [];
+      const failures: unknown[] = [];
+      await withMesh(io, command, async (mesh) => {
+        // As docker does: each is tried, whatever becomes of the others.
+        for (const name of names) {
+          try {
+            await mesh.call('deleteNetwork', { project: '', network: nonEmpty('network name', name) });
+            removed.push(name);
+          } catch (error) {
+            failures.push(error);
+          }
+        }
+      });
+      const json = flagsOf(command).json === true;
+      if (removed.length > 0) print(io, command, { removed }, () => removed.map((n) => `${n}\n`).join(''));
+      for (const failure of failures) io.setExit(showError(io, failure, json));
+    });
+}
+
+interface ConnectFlags {
+  readonly host?: string;
+  readonly ip?: string;
+  readonly mac?: string;
+  readonly force?: boolean;
+}
+
+function registerConnect(noun: Command, io: Io): void {
+  remote(noun, 'connect <network> <container>', 'connect a running container, NAME or HOST/NAME')
+    .optionsGroup('Endpoint:')
+    .option('--host <host>', 'host that the container runs on')
+    .option('--ip <ip>', 'address')
+    .option('--mac <mac>', 'MAC address')
+    .action(async (network: string, container: string, _options: unknown, command: Command) => {
+      const flags = flagsOf<ConnectFlags>(command);
+      const request = {
+        ...whom(network, container, flags),
+        ip: given('--ip', flags.ip),
+        mac: given('--mac', flags.mac),
+      };
+      const { host, ip } = await withMesh(io, command, (mesh) =>
+        mesh.call('connectContainer', request, { timeoutMs: 60_000 }),
+      );
+      const name = containerName(container);
+      print(io, command, { network, container: name, host, ip }, () => `${host}/${name} has ${ip} on ${network}\n`);
+    });
+  remote(noun, 'disconnect <network> <container>', 'disconnect a container')
+    .optionsGroup('Endpoint:')
+    .option('--host <host>', 'host that the container runs on')
+    .option('-f, --force', 'also when it does not run')
+    .action(async (network: string, container: string, _options: unknown, command: Command) => {
+      const flags = flagsOf<ConnectFlags>(command);
+      const request = { ...whom(network, container, flags), force: flags.force ?? false };
+      const { host } = await withMesh(io, command, (mesh) =>
+        mesh.call('disconnectContainer', request, { timeoutMs: 60_000 }),
+      );
+      const name = containerName(container);
+      print(io, command, { network, container: name, host }, () => `${host}/${name} has left ${network}\n`);
+    });
+}
+
+const containerName = (container: string): string => container.replace(/^[^/]*\//, '');
+
+function whom(network: string, container: string, flags: ConnectFlags) {
+  if (container.split('/').length > 2 || container.endsWith('/') || container.startsWith('/'))
+    throw new WeftError('INVALID_ARGUMENT', 'A container is NAME or HOST/NAME.');
+  return {
+    project: '',
+    network: nonEmpty('network name', network),
+    container: nonEmpty('container name', container),
+    host: given('--host', flags.host),
+  };
+}

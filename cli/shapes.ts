@@ -1,0 +1,93 @@
+/** JSON of the objects, as people and scripts see it: keys never left out, absent = null, 64-bit numbers as decimal strings. */
+import type { HostAudit, HostStatus, Laggard } from '../gen/weft/v1/control.ts';
+import type { Conflict, Drift, Endpoint, Event, Network, Revision } from '../gen/weft/v1/types.ts';
+
+const orNull = (text: string): string | null => (text === '' ? null : text);
+
+/** Only the number; the epoch is for machines. */
+export const revisionJson = (revision: Revision | undefined): string | null =>
+  revision === undefined || revision.number === 0n ? null : revision.number.toString();
+
+export const networkJson = (n: Network) => ({
+  name: n.name,
+  id: n.id,
+  vni: n.vni,
+  subnets: n.subnets,
+  ipRange: orNull(n.ipRange),
+  gateways: n.gateways,
+  encap: n.encap,
+  mtu: n.mtu,
+  internal: n.internal,
+  encrypted: n.encrypted,
+  labels: n.labels,
+  revision: n.revision.toString(),
+});
+
+export const hostJson = (h: HostStatus) => ({
+  name: h.host?.name ?? null,
+  id: h.host?.id ?? null,
+  state: h.state,
+  vteps: h.host?.vteps ?? [],
+  datapath: orNull(h.host?.datapath ?? ''),
+  appliedRevision: revisionJson(h.appliedRevision),
+  versions: h.host?.versions ?? {},
+  draining: h.host?.draining ?? false,
+  coordinator: orNull(h.coordinator),
+  reason: orNull(h.reason),
+});
+
+/** @param names network and host names by id; an id stands for a name that is gone. */
+export const endpointJson = (
+  e: Endpoint,
+  names: { readonly networks: Readonly<Record<string, string>>; readonly hosts: Readonly<Record<string, string>> },
+) => ({
+  id: e.id,
+  network: names.networks[e.networkId] ?? e.networkId,
+  host: names.hosts[e.hostId] ?? e.hostId,
+  container: e.container === undefined ? null : { id: e.container.id, name: e.container.name },
+  ips: e.ips,
+  mac: e.mac,
+  ofport: e.ofport,
+  state: e.state,
+  /** What policies select by: the container's labels, once known. */
+  identity: e.state === 'known' ? e.labels : null,
+});
+
+export const conflictJson = (c: Conflict) => ({ host: orNull(c.host), network: orNull(c.network), message: c.message });
+
+export const laggardJson = (l: Laggard) => ({
+  host: l.host,
+  appliedRevision: revisionJson(l.appliedRevision),
+  reason: orNull(l.reason),
+});
+
+export const driftJson = (d: Drift) => ({
+  kind: d.kind,
+  object: d.object,
+  change: d.change,
+  want: orNull(d.want),
+  have: orNull(d.have),
+});
+
+export const hostAuditJson = (a: HostAudit) => ({
+  host: a.host,
+  drift: a.drift.map(driftJson),
+  error: orNull(a.error),
+});
+
+export const eventJson = (e: Event) => ({
+  type: e.type,
+  time: orNull(e.time),
+  host: orNull(e.host),
+  action: orNull(e.action),
+  kind: orNull(e.kind),
+  object: orNull(e.object),
+  detectedAt: orNull(e.detectedAt),
+  healedAt: orNull(e.healedAt),
+  message: orNull(e.message),
+  revision: revisionJson(e.revision),
+});
+
+export type NetworkJson = ReturnType<typeof networkJson>;
+export type HostJson = ReturnType<typeof hostJson>;
+export type EndpointJson = ReturnType<typeof endpointJson>;
