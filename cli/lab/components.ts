@@ -1,5 +1,4 @@
 import { WeftError } from '../../lib/errors.ts';
-import { connectable } from './anchor.ts';
 import { tlsFiles } from './certs.ts';
 import { startCoordinator, startEtcd } from './control.ts';
 import { type HostContext, startAgent, startHost, startHostDockerd, startHostOvs } from './host.ts';
@@ -7,7 +6,7 @@ import { ensureImage } from './image.ts';
 import { allPids, cgroupProcesses, hostProcesses } from './inventory.ts';
 import { setUplink } from './netns.ts';
 import { takeLock } from './packages.ts';
-import { daemonBuilt, type LabPaths, labPaths, nodePaths } from './paths.ts';
+import { type LabPaths, labPaths, nodePaths } from './paths.ts';
 import type { HostPlan, LabPlan } from './plan.ts';
 import { powerOff } from './power.ts';
 import { alive, netnsInode, signalAll, waitGone } from './procs.ts';
@@ -84,9 +83,6 @@ async function start(target: Target): Promise<void> {
   else if (component === 'ovs') await startHostOvs(context, host);
   else if (component === 'dockerd') await startHostDockerd(context, host);
   else await startAgent(context, host);
-  if (host.bare || !daemonBuilt('agent') || component === 'ovs' || component === 'dockerd') return;
-  const socket = `${nodePaths(lab.name, name).hostRun}/weft/agent.sock`;
-  await until(`the agent of ${name} answers`, () => connectable(socket), { deadline: 30_000, every: 40 });
 }
 
 async function end(action: 'stop' | 'kill', target: Target): Promise<void> {

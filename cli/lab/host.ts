@@ -1,7 +1,7 @@
 import { existsSync, mkdirSync, rmSync } from 'node:fs';
 import { WeftError } from '../../lib/errors.ts';
 import type { TlsFiles } from '../../lib/tls.ts';
-import { startAgentProcess, startAnchor } from './anchor.ts';
+import { connectable, startAgentProcess, startAnchor } from './anchor.ts';
 import { agentConfig, writeConfig } from './config.ts';
 import { startDockerd } from './dockerd.ts';
 import { cloneImage } from './image.ts';
@@ -56,15 +56,15 @@ export async function startAgent(context: HostContext, host: HostPlan): Promise<
   if (!daemonBuilt('agent')) return;
   writeConfig(`${node.state}/agent.yaml`, agentConfig(context.plan, host, node, context.tls));
   const pid = await startAgentProcess(node);
-  // Until node has replaced the shell, a look by name would miss it.
-  await until(
-    `the agent of ${host.name} runs`,
-    () => hostProcesses(context.lab.name, host.name).agent !== null || !alive(pid),
-    {
-      deadline: 20_000,
-    },
-  );
+  const socket = `${node.hostRun}/weft/agent.sock`;
+  await until(`the agent of ${host.name} answers`, async () => !alive(pid) || (await connectable(socket)), {
+    deadline: 30_000,
+    every: 40,
+    hint: `See ${node.log}.`,
+  });
   if (!alive(pid)) {
-    throw new WeftError('INTERNAL', `The agent of ${host.name} ended at once.`, { hint: `See ${node.log}/agent.out.` });
+    throw new WeftError('INTERNAL', `The agent of ${host.name} ended at once.`, {
+      hint: `See ${node.log}/agent.out and agent.log.`,
+    });
   }
 }

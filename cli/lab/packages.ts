@@ -8,7 +8,9 @@ import { WeftError } from '../../lib/errors.ts';
  * (docker-ce, say) keeps it. Names without a slash are looked up in PATH.
  */
 const NEEDS: readonly { name: string; files: readonly string[] }[] = [
-  { name: 'docker.io', files: ['dockerd', 'docker', 'containerd', 'runc'] },
+  { name: 'docker.io', files: ['dockerd', 'containerd', 'runc'] },
+  // A package of its own since Debian 13; before, docker.io has it.
+  { name: 'docker-cli', files: ['docker'] },
   { name: 'docker-compose', files: ['docker-compose'] },
   { name: 'openvswitch-switch', files: ['ovs-vswitchd', 'ovsdb-server', 'ovs-vsctl', 'ovs-ofctl'] },
   { name: 'etcd-server', files: ['etcd'] },
@@ -33,6 +35,7 @@ const NEEDS: readonly { name: string; files: readonly string[] }[] = [
 const POLICY = '/usr/sbin/policy-rc.d';
 const SAVED = '/usr/sbin/policy-rc.d.weft-saved';
 const MARK = '# weft: no service is started while the lab installs packages';
+const LOCK_TIMEOUT = ['-o', 'DPkg::Lock::Timeout=600'];
 const LOCK = '/var/lock/weft-install.lock';
 
 /** Directories that daemons live in; a user's PATH may lack sbin. */
@@ -82,9 +85,13 @@ export async function installPackages(say: (line: string) => void): Promise<stri
     if (missing.length === 0) return [];
     say(`installing ${missing.join(' ')}`);
     forbidServices();
+    // apt gets Ctrl-C too, and ends: then so do we, in good order.
+    const ignore = (): void => {};
+    process.on('SIGINT', ignore).on('SIGTERM', ignore);
     try {
       await install(missing, say);
     } finally {
+      process.off('SIGINT', ignore).off('SIGTERM', ignore);
       restorePolicy();
     }
     const still = missingPackages();
@@ -100,30 +107,34 @@ export async function installPackages(say: (line: string) => void): Promise<stri
 }
 
 async function install(packages: string[], say: (line: string) => void): Promise<void> {
-  const options = ['-y', '-q', '--no-install-recommends', '--no-remove', '-o', 'DPkg::Lock::Timeout=600'];
-  const attempt = (): Promise<void> => apt(['install', ...options, ...packages]);
-  if (!(await allKnown(packages))) {
+  const update = async (): Promise<void> => {
     say('apt-get update');
-    await apt(['update', '-q', '-o', 'DPkg::Lock::Timeout=600']);
-    return attempt();
-  }
+    await apt(['update', '-q', ...LOCK_TIMEOUT]);
+  };
+  const attempt = async (): Promise<void> => {
+    const known = await knownOf(packages);
+    await apt(['install', '-y', '-q', '--no-install-recommends', '--no-remove', ...LOCK_TIMEOUT, ...known]);
+  };
+  const known = await knownOf(packages);
+  const fresh = packages.some((name) => !known.includes(name) && name !== 'docker-cli');
+  if (fresh) await update();
   try {
     await attempt();
   } catch (error) {
-    // A list that is known but old names files that the mirror has dropped.
-    say(`${error instanceof Error ? error.message : String(error)} Trying again after apt-get update.`);
-    await apt(['update', '-q', '-o', 'DPkg::Lock::Timeout=600']);
+    if (fresh) throw error;
+    // Lists that are known but old name files that the mirror has dropped.
+    await update();
     await attempt();
   }
 }
 
-/** True when apt's lists have a candidate for each. */
-async function allKnown(packages: string[]): Promise<boolean> {
-  const { stdout } = await promisify(execFile)('apt-cache', ['policy', ...packages], {
-    env: { ...process.env, LC_ALL: 'C' },
-  });
-  const candidates = [...stdout.matchAll(/^ {2}Candidate: (.*)$/gm)].map((match) => match[1]);
-  return candidates.length === packages.length && candidates.every((version) => version !== '(none)');
+/** Those of the packages that apt's lists have a candidate for. */
+async function knownOf(packages: string[]): Promise<string[]> {
+  const env = { ...process.env, LC_ALL: 'C' };
+  const { stdout } = await promisify(execFile)('apt-cache', ['policy', ...packages], { env });
+  return [...stdout.matchAll(/^(\S+):\n.*\n {2}Candidate: (.*)$/gm)]
+    .filter((match) => match[2] !== '(none)')
+    .map((match) => match[1] as string);
 }
 
 function apt(args: string[]): Promise<void> {
