@@ -1,0 +1,151 @@
+/**
+ * `install` of the package: puts Weft on a machine. Copies, never starts: starting is systemd's. Running it again upgrades the
+ * programs and the units; configuration that is there stays. Everything it writes is named in `PLACES`, for `--remove`.
+ */
+import {
+  chmodSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { basename, dirname, join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { parseAgentConfig, parseCoordinatorConfig } from '../lib/config.ts';
+import { WeftError } from '../lib/errors.ts';
+import { parseIp } from '../lib/ip.ts';
+import { agentConfig, coordinatorConfig, withLiveRestore } from './samples.ts';
+
+export const PLACES = {
+  programs: '/opt/weft',
+  link: '/usr/local/bin/weft',
+  units: '/etc/systemd/system',
+  config: '/etc/weft',
+  tls: '/etc/weft/tls',
+  docker: '/etc/docker/daemon.json',
+} as const;
+
+export const UNITS = {
+  agent: ['weft-agent.socket', 'weft-agent.service'],
+  coordinator: ['weft-coordinator.service'],
+} as const;
+export type Role = keyof typeof UNITS;
+
+export const USAGE = `Usage: install agent --coordinator HOST[:PORT][,…] --vtep ADDRESS [--name NAME] --certs DIR
+       install coordinator [--etcd embedded|URL[,URL…]] [--name NAME] [--advertise HOST[:PORT]] --certs DIR
+       install programs
+
+  --certs DIR   ca.crt and one more certificate with its key, as weft ca writes them
+  --root DIR    install below DIR instead of / (images, tests)
+`;
+
+/** @param packageDir directory of the unpacked package. @returns lines that say what was done. */
+export function install(packageDir: string, argv: readonly string[]): string[] {
+  const { values, positionals } = parseArgs({
+    args: [...argv],
+    allowPositionals: true,
+    options: {
+      coordinator: { type: 'string' },
+      vtep: { type: 'string' },
+      name: { type: 'string' },
+      etcd: { type: 'string' },
+      advertise: { type: 'string' },
+      certs: { type: 'string' },
+      root: { type: 'string', default: '/' },
+    },
+  });
+  const [role, ...more] = positionals;
+  if ((role !== 'agent' && role !== 'coordinator' && role !== 'programs') || more.length > 0)
+    throw new WeftError('INVALID_ARGUMENT', 'Say what to install: agent, coordinator or programs.', { hint: USAGE });
+  const at = (path: string): string => join(values.root, path);
+  const said: string[] = [];
+
+  const samples = join(packageDir, 'etc');
+  const config = role === 'programs' ? null : { file: `${PLACES.config}/${role}.yaml`, text: '' };
+  if (config !== null && !existsSync(at(config.file))) {
+    // Checked before anything is copied: a wrong word leaves the machine as it was.
+    const sample = readFileSync(join(samples, `${role}.yaml`), 'utf8');
+    if (role === 'agent') {
+      if (values.coordinator === undefined || values.vtep === undefined)
+        throw new WeftError('INVALID_ARGUMENT', 'An agent needs --coordinator and --vtep.', { hint: USAGE });
+      parseIp(values.vtep);
+      config.text = agentConfig(sample, values.coordinator.split(','), values.vtep, values.name);
+      parseAgentConfig(config.text, config.file);
+    } else {
+      config.text = coordinatorConfig(sample, values.etcd ?? 'embedded', values.name, values.advertise);
+      parseCoordinatorConfig(config.text, config.file);
+    }
+  }
+
+  if (role !== 'programs' && values.certs !== undefined) said.push(...certificates(values.certs, role, at(PLACES.tls)));
+  said.push(programs(packageDir, at(PLACES.programs)));
+  link(at(PLACES.link), `${PLACES.programs}/bin/weft`);
+  if (role === 'programs' || config === null) return said;
+
+  mkdirSync(at(PLACES.units), { recursive: true });
+  for (const unit of UNITS[role]) cpSync(join(packageDir, 'systemd', unit), at(`${PLACES.units}/${unit}`));
+  said.push(`units ${UNITS[role].join(', ')}`);
+  if (config.text !== '') {
+    replace(at(config.file), config.text, 0o644);
+    said.push(`wrote ${config.file}`);
+  } else said.push(`kept ${config.file}`);
+  if (role === 'agent') said.push(liveRestore(at(PLACES.docker)));
+  return said;
+}
+
+/** The whole directory is put in place by two renames: a running daemon keeps the files that it has open. */
+function programs(packageDir: string, target: string): string {
+  const [fresh, old] = [`${target}.new`, `${target}.old`];
+  rmSync(fresh, { recursive: true, force: true });
+  rmSync(old, { recursive: true, force: true });
+  mkdirSync(dirname(target), { recursive: true });
+  cpSync(packageDir, fresh, { recursive: true, preserveTimestamps: true });
+  if (existsSync(target)) renameSync(target, old);
+  renameSync(fresh, target);
+  rmSync(old, { recursive: true, force: true });
+  return `programs in ${PLACES.programs}`;
+}
+
+function link(path: string, to: string): void {
+  mkdirSync(dirname(path), { recursive: true });
+  symlinkSync(to, `${path}.weft-new`);
+  renameSync(`${path}.weft-new`, path);
+}
+
+/** ca.crt and the one other pair in `dir`, under the names that the daemons look for. */
+function certificates(dir: string, role: Role, target: string): string[] {
+  const names = existsSync(dir) ? readdirSync(dir).filter((f) => f.endsWith('.crt') && f !== 'ca.crt') : [];
+  const [name] = names;
+  if (name === undefined || names.length > 1 || !existsSync(join(dir, 'ca.crt')))
+    throw new WeftError('FAILED_PRECONDITION', `${dir} must hold ca.crt and one more certificate, with its key.`, {
+      hint: 'copy the directory that weft ca wrote for this machine',
+    });
+  const key = join(dir, `${basename(name, '.crt')}.key`);
+  if (!existsSync(key)) throw new WeftError('FAILED_PRECONDITION', `The key ${key} is not there.`);
+  mkdirSync(target, { recursive: true, mode: 0o755 });
+  replace(join(target, `${role}.key`), readFileSync(key), 0o600);
+  replace(join(target, `${role}.crt`), readFileSync(join(dir, name)), 0o644);
+  replace(join(target, 'ca.crt'), readFileSync(join(dir, 'ca.crt')), 0o644);
+  return [`certificate ${name} in ${PLACES.tls}`];
+}
+
+/** Sets live-restore, so that containers outlive dockerd; the other keys stay. Read by `systemctl reload docker`. */
+function liveRestore(file: string): string {
+  const old = existsSync(file) ? readFileSync(file, 'utf8') : null;
+  const text = withLiveRestore(old, PLACES.docker);
+  if (text === null) return `live-restore was set in ${PLACES.docker}`;
+  replace(file, text, 0o644);
+  return `set live-restore in ${PLACES.docker}`;
+}
+
+function replace(file: string, content: string | Buffer, mode: number): void {
+  mkdirSync(dirname(file), { recursive: true });
+  writeFileSync(`${file}.weft-new`, content, { mode });
+  chmodSync(`${file}.weft-new`, mode);
+  renameSync(`${file}.weft-new`, file);
+}

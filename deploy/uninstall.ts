@@ -1,0 +1,126 @@
+/**
+ * `uninstall`: takes Weft off a host whose agent has been stopped. Docker keeps a copy of every network of the mesh, and lets go of
+ * it only when the plugin agrees; the agent must not be asked, since to it that would mean "remove the network from the mesh".
+ * So a stand-in answers for it here.
+ */
+import { execFile } from 'node:child_process';
+import { existsSync, mkdirSync, rmSync } from 'node:fs';
+import { createServer, request, type Server } from 'node:http';
+import { connect } from 'node:net';
+import { dirname } from 'node:path';
+import { promisify } from 'node:util';
+import { WeftError } from '../lib/errors.ts';
+import { PLACES, UNITS } from './install.ts';
+
+export interface Paths {
+  readonly dockerSocket: string;
+  readonly pluginSocket: string;
+}
+
+interface DockerNetwork {
+  readonly Id: string;
+  readonly Name: string;
+  readonly Driver: string;
+  readonly Containers?: Readonly<Record<string, { readonly Name: string }>>;
+}
+
+const OUR_LINK = /^wf[tc][0-9a-f]{12}$/;
+
+/** @param purge also configuration, certificates, journal. @throws FAILED_PRECONDITION when Weft is still in use here. */
+export async function uninstall(paths: Paths, purge: boolean, say: (line: string) => void): Promise<void> {
+  if (await connectable(paths.pluginSocket))
+    throw new WeftError('FAILED_PRECONDITION', 'The agent still runs.', {
+      hint: 'systemctl disable --now weft-agent.service weft-agent.socket',
+    });
+  if (existsSync(paths.dockerSocket)) await removeCopies(paths, say);
+  for (const [file, ...args] of await leftovers()) await promisify(execFile)(file, args);
+  for (const unit of [...UNITS.agent, ...UNITS.coordinator]) rmSync(`${PLACES.units}/${unit}`, { force: true });
+  rmSync(PLACES.link, { force: true });
+  rmSync(PLACES.programs, { recursive: true, force: true });
+  say('removed bridge, links, units and programs');
+  if (!purge) return say(`kept ${PLACES.config} and /var/lib/weft (--purge removes them too)`);
+  for (const dir of [PLACES.config, '/var/lib/weft', '/run/weft']) rmSync(dir, { recursive: true, force: true });
+  say('removed configuration, certificates and state');
+}
+
+async function removeCopies(paths: Paths, say: (line: string) => void): Promise<void> {
+  const { dockerSocket } = paths;
+  const all = (await call(dockerSocket, 'GET', '/networks')) as DockerNetwork[];
+  const ours = all.filter((network) => network.Driver === 'weft');
+  const used: string[] = [];
+  for (const { Id } of ours) {
+    const network = (await call(dockerSocket, 'GET', `/networks/${Id}`)) as DockerNetwork;
+    used.push(...Object.values(network.Containers ?? {}).map((container) => `${container.Name} in ${network.Name}`));
+  }
+  if (used.length > 0)
+    throw new WeftError('FAILED_PRECONDITION', `Containers still use the mesh: ${used.join(', ')}.`, {
+      hint: 'remove them (docker rm -f), or take them off with docker network disconnect',
+    });
+  if (ours.length === 0) return;
+  const standIn = await listen(paths.pluginSocket);
+  try {
+    for (const { Id, Name } of ours) {
+      await call(dockerSocket, 'DELETE', `/networks/${Id}`);
+      say(`removed this host's copy of ${Name}; the mesh keeps the network`);
+    }
+  } finally {
+    standIn.closeAllConnections();
+    standIn.close();
+    rmSync(paths.pluginSocket, { force: true });
+  }
+}
+
+/** A plugin that agrees to everything. */
+async function listen(path: string): Promise<Server> {
+  mkdirSync(dirname(path), { recursive: true });
+  rmSync(path, { force: true });
+  const server = createServer((incoming, response) => {
+    incoming.resume().on('end', () => {
+      const activate = incoming.url === '/Plugin.Activate';
+      response.setHeader('content-type', 'application/vnd.docker.plugins.v1.1+json');
+      response.end(JSON.stringify(activate ? { Implements: ['NetworkDriver', 'IpamDriver'] } : {}));
+    });
+  });
+  await new Promise<void>((resolve, reject) => server.once('error', reject).listen(path, resolve));
+  return server;
+}
+
+/** Commands that remove what is Weft's by its name, and nothing else. */
+async function leftovers(): Promise<[string, ...string[]][]> {
+  const bridge: [string, ...string[]] = ['ovs-vsctl', '--timeout=10', '--if-exists', 'del-br', 'br-weft'];
+  const { stdout } = await promisify(execFile)('ip', ['-j', 'link', 'show']);
+  const names = (JSON.parse(stdout || '[]') as { ifname: string }[]).map((link) => link.ifname);
+  // A pair goes with its first end; host ends first, so that no container end is named twice.
+  const links = names.filter((name) => OUR_LINK.test(name) && name.startsWith('wft'));
+  return [bridge, ...links.map((name): [string, ...string[]] => ['ip', 'link', 'delete', name])];
+}
+
+function call(socketPath: string, method: string, path: string): Promise<unknown> {
+  return new Promise((resolve, reject) => {
+    const outgoing = request({ socketPath, method, path, timeout: 30_000 }, (response) => {
+      let text = '';
+      response.setEncoding('utf8').on('data', (part: string) => {
+        text += part;
+      });
+      response.on('end', () => {
+        if ((response.statusCode ?? 500) < 300) return resolve(text === '' ? null : JSON.parse(text));
+        reject(new WeftError('UNAVAILABLE', `dockerd refused ${method} ${path}: ${text.trim()}`));
+      });
+    });
+    outgoing.on('timeout', () => outgoing.destroy(new Error('no answer within 30 s')));
+    outgoing.on('error', (cause) => {
+      reject(new WeftError('UNAVAILABLE', `dockerd cannot be asked: ${cause.message}`, { cause }));
+    });
+    outgoing.end();
+  });
+}
+
+function connectable(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(path, () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.on('error', () => resolve(false));
+  });
+}

@@ -1,0 +1,55 @@
+import { execFileSync } from 'node:child_process';
+import { chmodSync, copyFileSync, cpSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { build } from 'esbuild';
+
+/**
+ * dist/weft-VERSION-linux-ARCH.tar.gz: all that a real host needs, from what `npm run build` made. One self-contained file per
+ * program, Node itself, units, sample configuration, `install`. Nothing of it needs npm, or the internet, on the host.
+ */
+const ROOT = fileURLToPath(new URL('..', import.meta.url));
+const DIST = join(ROOT, 'dist');
+const { version } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { version: string };
+const name = `weft-${version}-linux-${process.arch}`;
+
+const work = mkdtempSync(join(DIST, '.package-'));
+try {
+  const out = join(work, name);
+  for (const dir of ['bin', 'dist', 'etc', 'systemd', 'doc']) mkdirSync(join(out, dir), { recursive: true });
+  const bundle = (entry: string, file: string): Promise<unknown> =>
+    build({
+      absWorkingDir: ROOT,
+      entryPoints: [entry],
+      outfile: join(out, file),
+      bundle: true,
+      platform: 'node',
+      target: 'node24',
+      format: 'esm',
+      external: ['*.node', 'cpu-features', './weft-agent.mjs', './weft-coordinator.mjs'],
+      legalComments: 'none',
+      logLevel: 'error',
+    });
+  // The CLI is built in chunks for a fast start from a clone; here its chunks become one file again.
+  await Promise.all([bundle(join(DIST, 'weft.mjs'), 'dist/weft.mjs'), bundle('deploy/main.ts', 'install.mjs')]);
+  for (const daemon of ['weft-agent.mjs', 'weft-coordinator.mjs'])
+    copyFileSync(join(DIST, daemon), join(out, 'dist', daemon));
+  cpSync(join(DIST, 'lab'), join(out, 'dist/lab'), { recursive: true });
+  copyFileSync(join(ROOT, 'node_modules/node/bin/node'), join(out, 'bin/node'));
+  copyFileSync(join(ROOT, 'deploy/launcher'), join(out, 'bin/weft'));
+  for (const script of ['install', 'uninstall']) copyFileSync(join(ROOT, 'deploy', script), join(out, script));
+  for (const file of ['bin/node', 'bin/weft', 'install', 'uninstall']) chmodSync(join(out, file), 0o755);
+  for (const sample of ['agent.yaml', 'coordinator.yaml', 'daemon.json'])
+    copyFileSync(join(ROOT, 'deploy', sample), join(out, 'etc', sample));
+  cpSync(join(ROOT, 'deploy/systemd'), join(out, 'systemd'), { recursive: true });
+  for (const file of ['LICENSE', 'README.md']) copyFileSync(join(ROOT, file), join(out, 'doc', file));
+  copyFileSync(join(ROOT, 'docs/install.md'), join(out, 'doc/install.md'));
+
+  const archive = join(work, `${name}.tar.gz`);
+  const owner = ['--owner=0', '--group=0', '--numeric-owner', '--sort=name'];
+  execFileSync('tar', ['-C', work, ...owner, '-czf', archive, name], { stdio: 'inherit' });
+  renameSync(archive, join(DIST, `${name}.tar.gz`));
+  process.stdout.write(`dist/${name}.tar.gz\n`);
+} finally {
+  rmSync(work, { recursive: true, force: true });
+}
