@@ -89,6 +89,7 @@ export class Reconciler implements Datapath {
     this.#o.links.watch((name) => this.#linkChanged(name));
     this.#o.ovs.onChange(() => this.kick());
     this.#o.switch.onUp(() => this.#flowsUnknown());
+    this.#o.flows.watchFlows(() => this.#flowsUnknown());
     this.kick();
   }
 
