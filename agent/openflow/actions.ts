@@ -28,6 +28,8 @@ const NX = {
 };
 const INSTRUCTION = { goto: 1, apply: 4, meter: 6 };
 const NX_IN_PORT = 0xfff8;
+/** Actions inside of actions: Open vSwitch has ct in nothing but lists. */
+const MAX_DEPTH = 4;
 const CT = { commit: 1, force: 2, noTable: 0xff };
 
 /** Reserved ports have numbers of 16 bits in OpenFlow 1.0, in Nicira's actions, and in OVSDB. */
@@ -190,14 +192,14 @@ export function writeInstructions(writer: Writer, actions: readonly Action[]): v
 }
 
 /** All that is left in `reader`, as actions. What is not understood stays as its bytes. */
-export function readActions(reader: Reader): Action[] {
+export function readActions(reader: Reader, depth = 0): Action[] {
   const actions: Action[] = [];
   while (reader.left > 0) {
     const bytes = takeElement(reader, 'an action');
     const body = new Reader(bytes);
     const type = body.u16();
     body.skip(2);
-    const known = type === ACTION.experimenter ? readNicira(body) : readStandard(type, body);
+    const known = type === ACTION.experimenter ? readNicira(body, depth) : readStandard(type, body);
     actions.push(known ?? { type: 'raw', raw: bytes.toString('hex') });
   }
   return actions;
@@ -205,10 +207,9 @@ export function readActions(reader: Reader): Action[] {
 
 /** An element that begins with type and length (both of 16 bits); the length counts all of it. */
 function takeElement(reader: Reader, what: string): Buffer {
-  const head = reader.bytes(4);
-  const length = head.readUInt16BE(2);
+  const length = reader.peekU16(2);
   if (length < 8 || length % 8 !== 0) throw new WeftError('INTERNAL', `A flow has ${what} of length ${length}.`);
-  return Buffer.concat([head, reader.bytes(length - 4)]);
+  return reader.bytes(length);
 }
 
 function readStandard(type: number, body: Reader): Action | undefined {
@@ -245,7 +246,7 @@ function readSetField(body: Reader): Action | undefined {
   );
 }
 
-function readNicira(body: Reader): Action | undefined {
+function readNicira(body: Reader, depth: number): Action | undefined {
   if (body.u32() !== NICIRA) return undefined;
   switch (body.u16()) {
     case NX.move: {
@@ -278,7 +279,7 @@ function readNicira(body: Reader): Action | undefined {
       return { type: 'conjunction', id, clause, nClauses };
     }
     case NX.ct:
-      return readCt(body);
+      return depth < MAX_DEPTH ? readCt(body, depth) : undefined;
     case NX.ctClear:
       return { type: 'ct_clear' };
     default:
@@ -286,14 +287,14 @@ function readNicira(body: Reader): Action | undefined {
   }
 }
 
-function readCt(body: Reader): Action | undefined {
+function readCt(body: Reader, depth: number): Action | undefined {
   const flags = body.u16();
   const source = body.bytes(4);
   const zoneBits = body.u16();
   const field = source.readUInt32BE(0) === 0 ? null : readFieldHeader(new Reader(source));
   const table = body.u8();
   const alg = body.skip(3).u16();
-  const exec = readActions(body);
+  const exec = readActions(body, depth + 1);
   if (field === undefined) return undefined;
   const zone = field === null ? zoneBits : { field, ofs: zoneBits >> 6, nBits: (zoneBits & 0x3f) + 1 };
   return {

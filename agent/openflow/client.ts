@@ -45,8 +45,6 @@ interface Pending {
 }
 
 const HANDSHAKE_MS = 5_000;
-/** What is handed to the socket at once: between pieces its buffer is waited for. */
-const PIECE = 256 * 1024;
 
 export class OpenFlowClient implements AsyncDisposable {
   readonly #options: OpenFlowOptions;
@@ -112,9 +110,13 @@ export class OpenFlowClient implements AsyncDisposable {
     return this.#refusals.add(listener);
   }
 
-  /** Resolves when connected; UNAVAILABLE after `timeoutMs`. */
+  /** Resolves when connected, tries at once if it waits for another try; UNAVAILABLE after `timeoutMs`. */
   async ready(timeoutMs = 5_000): Promise<void> {
     if (this.connected) return;
+    if (this.#retry !== null) {
+      clearTimeout(this.#retry);
+      this.#connect();
+    }
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     const remove = this.#up.add(() => resolve());
     const timer = setTimeout(() => reject(this.#unavailable()), timeoutMs);
@@ -155,15 +157,16 @@ export class OpenFlowClient implements AsyncDisposable {
     });
   }
 
-  /** Hands bytes to the socket; resolves when its buffer has room again. Rejects with UNAVAILABLE if it closes meanwhile. */
+  /**
+   * Hands whole messages to the socket, after those of others have left; resolves when its buffer has room again.
+   * Rejects with UNAVAILABLE without a connection; one that ends meanwhile is told by `reply`.
+   */
   async send(bytes: Buffer): Promise<void> {
     const socket = this.#socket;
-    if (socket === null || !this.connected) throw this.#unavailable();
-    for (let at = 0; at < bytes.length; at += PIECE) {
-      if (socket !== this.#socket) throw this.#unavailable();
-      if (socket.write(bytes.subarray(at, at + PIECE))) continue;
-      await drained(socket);
-    }
+    if (socket?.writableNeedDrain === true) await drained(socket);
+    if (socket === null || socket !== this.#socket || !this.connected) throw this.#unavailable();
+    // One write: echo replies, and messages of others, must not get between.
+    if (!socket.write(bytes)) await drained(socket);
   }
 
   /** One request with one answer. */
@@ -199,6 +202,7 @@ export class OpenFlowClient implements AsyncDisposable {
   }
 
   #connect(): void {
+    this.#retry = null;
     const socket = net.connect(this.#options.path);
     this.#socket = socket;
     this.#rest = Buffer.alloc(0);
@@ -299,7 +303,7 @@ export class OpenFlowClient implements AsyncDisposable {
     for (const pending of this.#pending.values()) pending.reject(reason);
     this.#pending.clear();
     if (this.#state === 'running') {
-      const [least, most] = this.#options.backoffMs ?? [20, 2_000];
+      const [least, most] = this.#options.backoffMs ?? [20, 500];
       const pause =
         Math.min(most, least * 2 ** Math.min(this.#attempts++, 20)) *
         (0.5 + (this.#options.random ?? Math.random)() / 2);

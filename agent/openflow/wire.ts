@@ -109,6 +109,14 @@ export class Reader {
     return this.#buffer.readUInt16BE(this.#take(2));
   }
 
+  /** 16 bits from `offset` bytes ahead, without moving. */
+  peekU16(offset: number): number {
+    const at = this.#at;
+    const value = this.skip(offset).u16();
+    this.#at = at;
+    return value;
+  }
+
   u32(): number {
     return this.#buffer.readUInt32BE(this.#take(4));
   }

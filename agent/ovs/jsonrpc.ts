@@ -1,4 +1,7 @@
-/** JSON-RPC 1.0 over a unix socket, as OVSDB speaks it (RFC 7047 section 4): calls with deadlines, notifications, echo both ways. */
+/**
+ * JSON-RPC 1.0 over a unix socket, as OVSDB (RFC 7047 section 4) and ovs-appctl's sockets speak it: calls with deadlines,
+ * notifications, echo both ways.
+ */
 import net from 'node:net';
 import { WeftError } from '../../lib/errors.ts';
 import { JsonSplitter } from './framing.ts';
@@ -8,7 +11,7 @@ export interface JsonRpcOptions {
   readonly path: string;
   /** Milliseconds until connecting is given up. */
   readonly connectTimeoutMs?: number;
-  /** Silence in milliseconds after which the peer is probed by an echo; after twice as much it counts as dead. */
+  /** Silence in milliseconds after which the peer is probed by an echo; after twice as much it counts as dead. 0: never. */
   readonly idleMs?: number;
   readonly onNotify: (method: string, params: readonly unknown[]) => void;
   /** Called once, whatever ended the connection. */
@@ -28,7 +31,7 @@ export class JsonRpc {
   readonly #socket: net.Socket;
   readonly #splitter = new JsonSplitter();
   readonly #pending = new Map<number, Pending>();
-  readonly #probe: NodeJS.Timeout;
+  readonly #probe: NodeJS.Timeout | null;
   #nextId = 1;
   #heardAt = performance.now();
   #closed: WeftError | null = null;
@@ -44,7 +47,7 @@ export class JsonRpc {
     });
     socket.on('close', () => this.#end(this.#unavailable('closed the connection')));
     const idleMs = options.idleMs ?? 5_000;
-    this.#probe = setInterval(() => this.#keepAlive(idleMs), Math.max(10, idleMs / 2)).unref();
+    this.#probe = idleMs === 0 ? null : setInterval(() => this.#keepAlive(idleMs), Math.max(10, idleMs / 2)).unref();
   }
 
   /** Rejects with UNAVAILABLE when nobody listens there, or when it takes too long. */
@@ -53,7 +56,7 @@ export class JsonRpc {
     const socket = net.connect(options.path);
     const fail = (cause: unknown): void => {
       socket.destroy();
-      const hint = 'Is ovsdb-server running, and may this process open its socket?';
+      const hint = 'Is Open vSwitch running, and may this process open its socket?';
       reject(new WeftError('UNAVAILABLE', `${options.path} cannot be connected to.`, { hint, cause }));
     };
     const timer = setTimeout(() => fail(new Error('timeout')), options.connectTimeoutMs ?? 5_000);
@@ -126,13 +129,16 @@ export class JsonRpc {
     clearTimeout(pending.timer);
     const error = message['error'];
     if (error === null || error === undefined) pending.resolve(message['result']);
-    else pending.reject(new WeftError('INTERNAL', `${pending.method} was refused: ${JSON.stringify(error)}.`));
+    else {
+      const text = typeof error === 'string' ? error.trim() : JSON.stringify(error);
+      pending.reject(new WeftError('INTERNAL', `${pending.method} was refused: ${text}.`));
+    }
   }
 
   #end(reason: WeftError): void {
     if (this.#closed !== null) return;
     this.#closed = reason;
-    clearInterval(this.#probe);
+    if (this.#probe !== null) clearInterval(this.#probe);
     this.#socket.destroy();
     for (const pending of this.#pending.values()) {
       clearTimeout(pending.timer);

@@ -105,9 +105,13 @@ export class Ovsdb implements AsyncDisposable {
     return this.#change.add(listener);
   }
 
-  /** Resolves when connected; UNAVAILABLE after `timeoutMs`. */
+  /** Resolves when connected, tries at once if it waits for another try; UNAVAILABLE after `timeoutMs`. */
   async ready(timeoutMs = 5_000): Promise<void> {
     if (this.#connected) return;
+    if (this.#retry !== null) {
+      clearTimeout(this.#retry);
+      void this.#connect();
+    }
     await this.#bounded(timeoutMs, `${this.#options.path} is not connected`, (resolve) => this.#up.add(resolve));
   }
 
@@ -167,6 +171,7 @@ export class Ovsdb implements AsyncDisposable {
   }
 
   async #connect(): Promise<void> {
+    this.#retry = null;
     // Updates that arrive in one piece with the monitor's reply are handled before its promise's continuation: keep them.
     let early: unknown[] | null = [];
     const { path, idleMs } = this.#options;
@@ -215,7 +220,7 @@ export class Ovsdb implements AsyncDisposable {
     this.#connected = false;
     for (const waiter of this.#waiters) waiter.reject(reason);
     if (this.#state === 'running') {
-      const [least, most] = this.#options.backoffMs ?? [20, 2_000];
+      const [least, most] = this.#options.backoffMs ?? [20, 500];
       const pause = Math.min(most, least * 2 ** this.#attempts++) * (0.5 + (this.#options.random ?? Math.random)() / 2);
       this.#retry = setTimeout(() => void this.#connect(), pause);
     }

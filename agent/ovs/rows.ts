@@ -42,6 +42,7 @@ export interface InterfaceRow {
   readonly ofport: number | null;
   readonly error: string | null;
   readonly macInUse: string | null;
+  readonly ifindex: number | null;
   readonly mtu: number | null;
   readonly mtuRequest: number | null;
   /** kbit/s and kbit; 0 = no policing. */
@@ -81,6 +82,7 @@ export const COLUMNS: Readonly<Record<TableName, readonly string[]>> = {
     'ofport',
     'error',
     'mac_in_use',
+    'ifindex',
     'mtu',
     'mtu_request',
     'ingress_policing_rate',
@@ -133,6 +135,7 @@ const readers: {
     ofport: readOptional(row['ofport'], 'number'),
     error: readOptional(row['error'], 'string'),
     macInUse: readOptional(row['mac_in_use'], 'string'),
+    ifindex: readOptional(row['ifindex'], 'number'),
     mtu: readOptional(row['mtu'], 'number'),
     mtuRequest: readOptional(row['mtu_request'], 'number'),
     ingressRate: readNumber(row['ingress_policing_rate']),

@@ -56,6 +56,12 @@ export interface OvsPort {
   readonly ofport: number | null;
   readonly error: string | null;
   readonly macInUse: string | null;
+  /**
+   * Of the device now under that name, 0 when there is none. A device that was removed and made again has another one:
+   * the userspace datapath then goes on reading the old one, without an error, until the port is deleted (applied) and
+   * added again by a second `apply`.
+   */
+  readonly ifindex: number | null;
   readonly mtu: number | null;
   readonly mtuRequest: number | null;
   readonly ingress: Ingress;
@@ -90,6 +96,7 @@ const portOf = (row: InterfaceRow): OvsPort => ({
   ofport: row.ofport,
   error: row.error,
   macInUse: row.macInUse,
+  ifindex: row.ifindex,
   mtu: row.mtu,
   mtuRequest: row.mtuRequest,
   ingress: { rate: row.ingressRate, burst: row.ingressBurst },

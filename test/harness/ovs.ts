@@ -16,6 +16,8 @@ export interface TestOvs extends AsyncDisposable {
   readonly dbSock: string;
   /** Path of a bridge's OpenFlow management socket. */
   mgmtSock(bridge: string): string;
+  /** Path of ovs-vswitchd's control socket, for ovs-appctl. */
+  readonly ctlSock: string;
   /** Name of the network namespace, as `ip -n` takes it. */
   readonly netns: string;
   /** Runs a command inside the namespace, with the environment that makes ovs-* tools speak to these daemons. */
@@ -131,6 +133,7 @@ export async function startOvs(options: { vswitchd?: boolean } = {}): Promise<Te
   return {
     dir,
     dbSock,
+    ctlSock: join(dir, 'ovs-vswitchd.ctl'),
     netns,
     mgmtSock: (bridge) => join(dir, `${bridge}.mgmt`),
     exec,

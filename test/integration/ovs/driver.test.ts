@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { appctl, trace, waitForRevalidators } from '../../../agent/ovs/appctl.ts';
 import { OvsDriver, type OvsStep } from '../../../agent/ovs/driver.ts';
 import { Ovsdb } from '../../../agent/ovs/ovsdb.ts';
 import { startOvs, type TestOvs, until } from '../../harness/ovs.ts';
@@ -96,6 +97,72 @@ describe('OVSDB driver', () => {
       { kind: 'delPort', bridge: 'br-weft', name: 'v2' },
       { kind: 'delPort', bridge: 'br-weft', name: 'nosuch0' },
     ]);
+  });
+
+  it('takes the device up when it appears, and notices when it goes', async () => {
+    await driver.apply([port('late0')]);
+    await veth('late0');
+    const seen = () => driver.observe().bridges.get('br-weft')?.ports.get('late0');
+    await until('the port is up', () => (seen()?.ofport ?? -1) > 0 && seen()?.error === null);
+    const first = { ofport: seen()?.ofport, ifindex: seen()?.ifindex };
+    await ovs.exec('ip', 'link', 'del', 'late0');
+    await until('the device is gone', () => seen()?.ifindex === 0);
+    await veth('late0');
+    await until('another device is seen', () => (seen()?.ifindex ?? 0) > 0);
+    expect(seen()?.ifindex).not.toBe(first.ifindex);
+    await driver.apply([{ kind: 'delPort', bridge: 'br-weft', name: 'late0' }]);
+    const { ports } = await driver.apply([port('late0')]);
+    expect(ports.get('late0')?.ofport).toBeGreaterThan(first.ofport!);
+    await driver.apply([{ kind: 'delPort', bridge: 'br-weft', name: 'late0' }]);
+  });
+
+  it('the cache holds a transaction’s own effects, also without waiting for ovs-vswitchd', async () => {
+    for (let i = 0; i < 50; i++) {
+      const bridges = [...db.rows.Bridge.values()];
+      const where = [['_uuid', '==', ['uuid', bridges[0]!.uuid]]];
+      await db.transact([{ op: 'update', table: 'Bridge', where, row: { external_ids: ['map', [['n', String(i)]]] } }]);
+      expect(db.rows.Bridge.get(bridges[0]!.uuid)?.externalIds).toEqual({ n: String(i) });
+    }
+    await driver.apply([bridge]);
+  });
+
+  it('a transaction that fails changes nothing, and says what failed', async () => {
+    await expect(
+      db.transact([
+        { op: 'insert', table: 'Bridge', row: { name: 'x' } },
+        { op: 'insert', table: 'Bridge', row: { nonsense: 1 } },
+      ]),
+    ).rejects.toMatchObject({ code: 'INTERNAL', message: expect.stringContaining('insert in Bridge') });
+    await expect(
+      db.transact([{ op: 'wait', table: 'Bridge', where: [], columns: ['name'], until: '==', rows: [], timeout: 0 }]),
+    ).rejects.toMatchObject({ code: 'ABORTED' });
+    await expect(
+      db.transact([
+        { op: 'comment', table: '', comment: 'x' },
+        { op: 'abort', table: '' },
+      ]),
+    ).rejects.toMatchObject({ code: 'INTERNAL' });
+  });
+
+  it('many at once', async () => {
+    const names = Array.from({ length: 20 }, (_, i) => `m${i}`);
+    for (const name of names) await veth(name);
+    const results = await Promise.all(names.map((name) => driver.apply([port(name)])));
+    const numbers = results.map(({ ports }, i) => ports.get(names[i]!)?.ofport);
+    expect(new Set(numbers).size).toBe(20);
+    await driver.apply(names.map((name) => ({ kind: 'delPort', bridge: 'br-weft', name })));
+    expect([...driver.observe().bridges.get('br-weft')!.ports.keys()]).toEqual(['br-weft']);
+  });
+
+  it('speaks to ovs-vswitchd’s control socket', async () => {
+    expect(await appctl(ovs.ctlSock, 'version')).toMatch(/Open vSwitch/);
+    await waitForRevalidators(ovs.ctlSock);
+    expect(await trace(ovs.ctlSock, 'br-weft', 'in_port=LOCAL,ip,nw_dst=10.0.0.1')).toMatch(/Datapath actions: drop/);
+    await expect(appctl(ovs.ctlSock, 'no/such')).rejects.toMatchObject({
+      code: 'INTERNAL',
+      message: expect.stringContaining('not a valid command'),
+    });
+    await expect(appctl(`${ovs.ctlSock}x`, 'version')).rejects.toMatchObject({ code: 'UNAVAILABLE' });
   });
 
   it('makes a tunnel port whose remote and key come from flows', async () => {

@@ -124,6 +124,16 @@ describe('OpenFlow driver', () => {
     expect(await dump()).toEqual([formatFlow(good)]);
   });
 
+  it('many bundles at the same time', async () => {
+    const bundles = Array.from({ length: 8 }, (_, i) =>
+      Array.from({ length: 2000 }, (__, j) => flow([{ field: 'reg0', value: BigInt(j) }], [], { table: i + 1 })),
+    );
+    await Promise.all([...bundles.map((add) => driver.apply({ add, remove: [] })), driver.observe(), client.barrier()]);
+    expect(await driver.observe()).toHaveLength(16_000);
+    await Promise.all(bundles.map((remove) => driver.apply({ add: [], remove })));
+    expect(await driver.observe()).toEqual([]);
+  });
+
   it('10,000 flows in one bundle', async () => {
     const flows = Array.from({ length: 10_000 }, (_, i) =>
       flow(

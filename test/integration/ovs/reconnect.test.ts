@@ -188,7 +188,8 @@ describe('connections', () => {
     await ovs.ofctl('add-flow', 'br0', 'table=2,tun_gbp_id=5,actions=note:01.02.03');
     await ovs.ofctl('add-flow', 'br0', 'table=3,actions=write_actions(output:1)');
     const seen = await flows.observe();
-    expect(seen.map((f) => [f.table, f.match.map((m) => m.field), f.actions.map((a) => a.type)]).sort()).toEqual([
+    const kinds = seen.map((f) => [f.table, f.match.map((m) => m.field), f.actions.map((a) => a.type)] as const);
+    expect(kinds.sort(([a], [b]) => a - b)).toEqual([
       [1, [], ['raw']],
       [2, ['raw'], ['raw']],
       [3, [], ['raw_instruction']],
