@@ -1,3 +1,4 @@
+import { mkdirSync } from 'node:fs';
 import { WeftError } from '../../lib/errors.ts';
 import { tlsFiles } from './certs.ts';
 import { startCoordinator, startEtcd } from './control.ts';
@@ -52,6 +53,7 @@ export function findTarget(labName: string, name: string, component: string | un
 }
 
 export async function act(action: Action, target: Target): Promise<void> {
+  mkdirSync(target.lab.run, { recursive: true });
   const lock = await takeLock(`${target.lab.run}/${target.name}.lock`);
   try {
     if (target.component === 'underlay') await uplink(action, target);

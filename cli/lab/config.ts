@@ -1,5 +1,5 @@
-import { mkdirSync, writeFileSync } from 'node:fs';
-import { stringify } from 'yaml';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { parseDocument, stringify } from 'yaml';
 import type { TlsFiles } from '../../lib/tls.ts';
 import type { NodePaths } from './paths.ts';
 import {
@@ -55,9 +55,22 @@ export function coordinatorConfig(
   };
 }
 
-/** Writes a configuration file and the directory that it names as stateDir. @returns its path. */
-export function writeConfig(file: string, config: Record<string, unknown>): string {
-  if (typeof config.stateDir === 'string') mkdirSync(config.stateDir, { recursive: true });
-  writeFileSync(file, stringify(config));
+/**
+ * Writes a configuration file and the directory that it names as stateDir. A file that is there stays as somebody edited it,
+ * but for `follow`: the key that changes when the lab grows.
+ * @returns its path.
+ */
+export function writeConfig(file: string, config: Record<string, unknown>, follow: string): string {
+  if (typeof config['stateDir'] === 'string') mkdirSync(config['stateDir'], { recursive: true });
+  if (!existsSync(file)) {
+    writeFileSync(file, stringify(config));
+    return file;
+  }
+  const document = parseDocument(readFileSync(file, 'utf8'));
+  // What cannot be read is for the daemon to complain about.
+  if (document.errors.length > 0 || JSON.stringify(document.toJS()?.[follow]) === JSON.stringify(config[follow]))
+    return file;
+  document.set(follow, config[follow]);
+  writeFileSync(file, document.toString());
   return file;
 }

@@ -111,7 +111,11 @@ export async function startCoordinator(lab: LabPaths, plan: LabPlan, member: Mem
   const node = nodePaths(lab.name, member.name);
   await ensureMember(lab, node, coordinatorAddress(plan, member.index));
   if (!daemonBuilt('coordinator') || memberPid(lab.name, member.name) !== null) return;
-  const config = writeConfig(`${node.state}/coordinator.yaml`, coordinatorConfig(plan, member.index, node, tls));
+  const config = writeConfig(
+    `${node.state}/coordinator.yaml`,
+    coordinatorConfig(plan, member.index, node, tls),
+    'etcd',
+  );
   const log = `${node.log}/coordinator.out`;
   const pid = startDaemon('nsenter', [...inNetns(node), weftProgram(), 'coordinator', '--config', config], log);
   await answers(`http://${coordinatorAddress(plan, member.index)}:7471/metrics`, member.name, pid, log);

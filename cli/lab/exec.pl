@@ -55,6 +55,7 @@ unless (defined $pid) {
   my $hosts = @up ? 'Hosts that are up: ' . join(' ', @up) . '.' : 'No host is up.';
   fail(125, "host “$host” of the lab “$lab” is unknown or down. $hosts");
 }
+fail(125, 'entering a host needs root.') if $> != 0;
 my $number = $numbers{ (POSIX::uname())[4] } or fail(125, 'this processor architecture is not supported.');
 my ($setns, $prctl) = @$number;
 my $cwd = POSIX::getcwd() // '/';

@@ -4,12 +4,14 @@ import type { TlsFiles } from '../../lib/tls.ts';
 import { connectable, startAgentProcess, startAnchor } from './anchor.ts';
 import { agentConfig, writeConfig } from './config.ts';
 import { startDockerd } from './dockerd.ts';
+import { anchorPid } from './enter.ts';
 import { cloneImage } from './image.ts';
 import { hostProcesses } from './inventory.ts';
 import { ensureNode } from './netns.ts';
 import { startOvs } from './ovs.ts';
 import { daemonBuilt, type LabPaths, nodePaths, weftProgram } from './paths.ts';
 import { type HostPlan, hostAddress, type LabPlan } from './plan.ts';
+import { powerOff } from './power.ts';
 import { alive } from './procs.ts';
 import { until } from './run.ts';
 
@@ -26,6 +28,8 @@ export interface HostContext {
 export async function startHost(context: HostContext, host: HostPlan): Promise<void> {
   const node = nodePaths(context.lab.name, host.name);
   mkdirSync(node.log, { recursive: true });
+  // Without its anchor a host is half dead: what is left of it shares nothing with what would be started now.
+  if (anchorPid(context.lab.name, node) === null) await powerOff(context.lab, host.name);
   await ensureNode(context.lab, node, hostAddress(context.plan, host));
   const agent = [`${node.log}/agent.out`, weftProgram(), 'agent', '--config', `${node.state}/agent.yaml`];
   await startAnchor(context.lab.name, node, host.bare ? [] : agent);
@@ -54,7 +58,7 @@ export async function startHostDockerd(context: HostContext, host: HostPlan): Pr
 export async function startAgent(context: HostContext, host: HostPlan): Promise<void> {
   const node = nodePaths(context.lab.name, host.name);
   if (!daemonBuilt('agent')) return;
-  writeConfig(`${node.state}/agent.yaml`, agentConfig(context.plan, host, node, context.tls));
+  writeConfig(`${node.state}/agent.yaml`, agentConfig(context.plan, host, node, context.tls), 'coordinators');
   const pid = await startAgentProcess(node);
   const socket = `${node.hostRun}/weft/agent.sock`;
   await until(`the agent of ${host.name} answers`, async () => !alive(pid) || (await connectable(socket)), {

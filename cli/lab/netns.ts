@@ -34,13 +34,9 @@ export async function linkExists(netns: string | null, link: string): Promise<bo
 export async function ensureUnderlay(lab: LabPaths, address: string, prefix: number): Promise<void> {
   await addNetns(lab.underlayNetns);
   if (!(await linkExists(lab.underlayNetns, 'br0'))) {
-    await run('nsenter', [
-      `--net=/run/netns/${lab.underlayNetns}`,
-      'sysctl',
-      '-qw',
-      'net.ipv6.conf.all.disable_ipv6=1',
-      'net.ipv6.conf.default.disable_ipv6=1',
-    ]);
+    const off = ['net.ipv6.conf.all.disable_ipv6=1', 'net.ipv6.conf.default.disable_ipv6=1'];
+    // Nothing to switch off where the kernel has no IPv6.
+    await run('nsenter', [`--net=/run/netns/${lab.underlayNetns}`, 'sysctl', '-qw', ...off]).catch(() => '');
     await ip(lab.underlayNetns, [
       'link set lo up',
       `link add br0 mtu ${UNDERLAY_MTU} type bridge mcast_snooping 0 nf_call_iptables 0`,
