@@ -4,6 +4,7 @@ import { release } from 'node:os';
 import { exec } from '../lib/exec.ts';
 import type { Host } from '../lib/model.ts';
 import { VERSION } from '../lib/version.ts';
+import { appctl } from './ovs/appctl.ts';
 
 /** "auto": the kernel's own datapath where the kernel has one, else the userspace one. */
 export async function datapathType(configured: 'auto' | 'system' | 'netdev'): Promise<'system' | 'netdev'> {
@@ -21,6 +22,17 @@ export async function underlayMtu(vtep: string): Promise<number> {
   if (r.code !== 0 || r.stdout.trim() === '') return 0;
   const items = JSON.parse(r.stdout) as { mtu?: number; addr_info?: unknown[] }[];
   return items.find((i) => (i.addr_info?.length ?? 0) > 0)?.mtu ?? 0;
+}
+
+/** Version of the running ovs-vswitchd; empty when it does not answer. `ovs_version` in the database is often not written. */
+export async function ovsVersion(rundir: string): Promise<string> {
+  try {
+    const pid = (await readFile(`${rundir}/ovs-vswitchd.pid`, 'utf8')).trim();
+    const text = await appctl(`${rundir}/ovs-vswitchd.${pid}.ctl`, 'version', []);
+    return /\d+(\.\d+)+/.exec(text)?.[0] ?? '';
+  } catch {
+    return ''; // shown as unknown
+  }
 }
 
 export async function hostRecord(o: {

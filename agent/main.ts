@@ -15,7 +15,7 @@ import { AddressBook } from './addresses.ts';
 import { systemClock } from './clock.ts';
 import { BRIDGE, TUNNEL_PORT } from './desired.ts';
 import { DockerSide } from './docker/index.ts';
-import { datapathType, hostRecord, underlayMtu } from './facts.ts';
+import { datapathType, hostRecord, ovsVersion, underlayMtu } from './facts.ts';
 import { FileJournal } from './journal.ts';
 import { LinkDriver } from './link/driver.ts';
 import { Neighbours } from './link/neighbours.ts';
@@ -199,7 +199,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
     (error) => log.error({ err: error }, 'audits ended'),
   );
   db.ready().then(
-    () => refresh({ ovs: ovs.observe().ovsVersion ?? '' }),
+    async () => refresh({ ovs: await ovsVersion(config.ovs.rundir) }),
     (error: unknown) => log.warn({ err: error }, 'Open vSwitch does not answer'),
   );
   docker.api.version().then(

@@ -17,7 +17,7 @@ import type { OvsDriver, OvsStep } from './ovs/driver.ts';
 import { type FlowStep, type FlowTable, keyed, planFlows } from './plan/flows.ts';
 import { planLinks } from './plan/links.ts';
 import { driftOf, type Planned } from './plan/planned.ts';
-import { planPorts } from './plan/ports.ts';
+import { planPorts, stalePorts } from './plan/ports.ts';
 import { Settled } from './plan/settled.ts';
 
 const RETRY_MS = 500;
@@ -228,7 +228,14 @@ export class Reconciler implements Datapath {
       await this.#o.links.apply(linksUp.map((p) => p.step));
       for (const p of linksUp) this.#note(p.step);
     }
-    const ports = this.#select(planned.ports, heal);
+    const remade = await this.#dropDeadPorts(
+      planned.desired,
+      linksUp.map((p) => p.object),
+    );
+    const ports = this.#select(
+      remade ? planPorts(planned.desired.bridge, this.#o.ovs.observe()) : planned.ports,
+      heal || remade,
+    );
     const made = ports.some((p) => p.kind === 'bridge');
     if (ports.length > 0) await this.#o.ovs.apply(ports.map((p) => p.step));
     if (made) {
@@ -244,6 +251,18 @@ export class Reconciler implements Datapath {
     this.#settled.settle(planned.desired.wanted(), table);
     if (ports.length > 0) this.#o.onPorts();
     this.#tell();
+  }
+
+  /** @param made links made in this pass. @returns true when ports were taken out, to be put in again. */
+  async #dropDeadPorts(desired: Desired, made: readonly string[]): Promise<boolean> {
+    const ovs = this.#o.ovs.observe();
+    const there = ovs.bridges.get(desired.bridge.name)?.ports;
+    const dead = new Set(
+      [...made, ...stalePorts(desired.bridge, ovs, this.#links ?? new Map())].filter((name) => there?.has(name)),
+    );
+    if (dead.size === 0) return false;
+    await this.#o.ovs.apply([...dead].map((name) => ({ kind: 'delPort', bridge: desired.bridge.name, name })));
+    return true;
   }
 
   /** After a restart of Open vSwitch every flow is missing: the first ones are named, the rest are counted. */
@@ -323,8 +342,14 @@ export class Reconciler implements Datapath {
     const links = this.#links;
     if (links === null) return;
     if (step.kind === 'delLink') links.delete(step.name);
-    else if (step.kind === 'setLink') links.set(step.name, { name: step.name, mtu: step.mtu, up: true });
-    else links.set(step.host, { name: step.host, mtu: step.mtu, up: true });
+    else if (step.kind === 'setLink')
+      links.set(step.name, {
+        name: step.name,
+        mtu: step.mtu,
+        up: true,
+        ifindex: links.get(step.name)?.ifindex ?? null,
+      });
+    else links.set(step.host, { name: step.host, mtu: step.mtu, up: true, ifindex: null });
   }
 
   #linkChanged(_name: string): void {

@@ -16,6 +16,8 @@ export interface Link {
   readonly name: string;
   readonly mtu: number;
   readonly up: boolean;
+  /** Kernel's number of the device; null = not read yet. */
+  readonly ifindex: number | null;
 }
 
 export type LinkStep =
@@ -76,9 +78,10 @@ export function parseLinks(json: string): Map<string, Link> {
   const out = new Map<string, Link>();
   const items: unknown = json.trim() === '' ? [] : JSON.parse(json);
   for (const item of Array.isArray(items) ? items : []) {
-    const o = item as { ifname?: unknown; mtu?: unknown; flags?: unknown };
+    const o = item as { ifname?: unknown; ifindex?: unknown; mtu?: unknown; flags?: unknown };
     if (typeof o.ifname !== 'string' || typeof o.mtu !== 'number' || !Array.isArray(o.flags)) continue;
-    if (isOurLink(o.ifname)) out.set(o.ifname, { name: o.ifname, mtu: o.mtu, up: o.flags.includes('UP') });
+    const ifindex = typeof o.ifindex === 'number' ? o.ifindex : null;
+    if (isOurLink(o.ifname)) out.set(o.ifname, { name: o.ifname, mtu: o.mtu, up: o.flags.includes('UP'), ifindex });
   }
   return out;
 }

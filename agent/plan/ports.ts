@@ -1,5 +1,5 @@
 /** What is to be done in OVSDB: the bridge, its tunnel, and a port an endpoint. Pure. */
-import { hostLink } from '../link/steps.ts';
+import { hostLink, type Link } from '../link/steps.ts';
 import type { OvsPort, OvsState, OvsStep, PortType } from '../ovs/steps.ts';
 import { mapText, type Planned } from './planned.ts';
 
@@ -35,6 +35,22 @@ export const endpointPort = (e: { id: string; networkId: string; mac: string }):
 });
 
 const EXTERNAL_IDS = { weft: 'bridge' };
+
+/**
+ * Ports whose device was deleted and made again under the same name: the userspace datapath keeps the dead one, without an error.
+ * They must be taken out, and put in by a second transaction.
+ */
+export function stalePorts(desired: DesiredBridge, actual: OvsState, links: ReadonlyMap<string, Link>): string[] {
+  const ports = actual.bridges.get(desired.name)?.ports;
+  return desired.ports
+    .filter(({ name }) => {
+      const port = ports?.get(name);
+      const link = links.get(name);
+      if (port === undefined || link === undefined || link.ifindex === null) return false;
+      return port.ofport !== null && port.ofport > 0 && port.ifindex !== link.ifindex;
+    })
+    .map((port) => port.name);
+}
 
 /** The bridge is wholly ours: a port in it that nobody wants is drift, whoever put it there. */
 export function planPorts(desired: DesiredBridge, actual: OvsState): Planned<OvsStep>[] {

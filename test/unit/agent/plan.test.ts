@@ -63,11 +63,11 @@ describe('links', () => {
 
   it('makes a pair that is missing, and nothing that is there', () => {
     expect(planLinks(want, links()).map((p) => p.step.kind)).toEqual(['addVeth']);
-    expect(planLinks(want, links({ name: hostLink(ID), mtu: 1450, up: true }))).toEqual([]);
+    expect(planLinks(want, links({ name: hostLink(ID), mtu: 1450, up: true, ifindex: null }))).toEqual([]);
   });
 
   it('mends MTU and state', () => {
-    const [p] = planLinks(want, links({ name: hostLink(ID), mtu: 1500, up: false }));
+    const [p] = planLinks(want, links({ name: hostLink(ID), mtu: 1500, up: false, ifindex: null }));
     expect(p).toMatchObject({ change: 'differs', want: 'mtu 1450 up', have: 'mtu 1500 down' });
   });
 
@@ -80,8 +80,8 @@ describe('links', () => {
 
   it('names an orphan pair once', () => {
     const orphans = links(
-      { name: 'wft000000000000', mtu: 1450, up: true },
-      { name: 'wfc000000000000', mtu: 1450, up: false },
+      { name: 'wft000000000000', mtu: 1450, up: true, ifindex: null },
+      { name: 'wfc000000000000', mtu: 1450, up: false, ifindex: null },
     );
     expect(planLinks([], orphans).map((p) => p.step)).toEqual([{ kind: 'delLink', name: 'wft000000000000' }]);
   });
@@ -92,7 +92,7 @@ describe('links', () => {
       { ifname: hostLink(ID), mtu: 1450, flags: ['BROADCAST', 'UP'] },
       { ifname: 'wftnothex', mtu: 1450, flags: [] },
     ]);
-    expect([...parseLinks(json).values()]).toEqual([{ name: hostLink(ID), mtu: 1450, up: true }]);
+    expect([...parseLinks(json).values()]).toEqual([{ name: hostLink(ID), mtu: 1450, up: true, ifindex: null }]);
     expect(parseLinks('').size).toBe(0);
   });
 });
