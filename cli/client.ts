@@ -137,10 +137,17 @@ async function reach(client: ControlClient, signal: AbortSignal): Promise<string
     return null;
   } catch (error) {
     const { message } = WeftError.from(error);
-    return message
-      .replace(/^.*Last error: /s, '')
-      .replace(/\. Resolution note:.*$/s, '')
-      .replaceAll(/\s+/g, ' ')
-      .trim();
+    return plain(message);
   }
+}
+
+/** Of what grpc-js says, the part that is about the network. */
+function plain(message: string): string {
+  const text = message
+    .replace(/^.*Last error: /s, '')
+    .replace(/\. Resolution note:.*$/s, '')
+    .replace(/ \(\d{4}-[^)]*\)/, '')
+    .replaceAll(/\s+/g, ' ')
+    .trim();
+  return text === 'Failed to connect' ? 'the connection was closed in the handshake' : text;
 }

@@ -38,7 +38,7 @@ const given = (flag: string, value: string | undefined): string[] => (value === 
 /** By path, so that neither the bundler nor the import rules see the daemons as part of the CLI. */
 async function start(daemon: 'agent' | 'coordinator', argv: readonly string[]): Promise<void> {
   const here = import.meta.url;
-  const bundle = `${here.includes('/chunks/') ? '..' : '.'}/weft-${daemon}.mjs`;
+  const bundle = `./weft-${daemon}.mjs`;
   const url = new URL(here.endsWith('.ts') ? `../${daemon}/main.ts` : bundle, here);
   const { main } = (await import(url.href)) as DaemonModule;
   await main(argv);

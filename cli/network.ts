@@ -8,7 +8,7 @@ import type { Io } from './io.ts';
 import { registerSet } from './network-set.ts';
 import { keyValues, showError, table } from './output.ts';
 import { networkJson } from './shapes.ts';
-import { collect, labels, mtu, nonEmpty, vni } from './values.ts';
+import { collect, labels, mtu, nonEmpty, quote, vni } from './values.ts';
 
 interface CreateFlags {
   readonly subnet?: string[];
@@ -168,7 +168,9 @@ const containerName = (container: string): string => container.replace(/^[^/]*\/
 
 function whom(network: string, container: string, flags: ConnectFlags) {
   if (container.split('/').length > 2 || container.endsWith('/') || container.startsWith('/'))
-    throw new WeftError('INVALID_ARGUMENT', 'A container is NAME or HOST/NAME.');
+    throw new WeftError('INVALID_ARGUMENT', `${quote(container)} is no container’s name.`, {
+      hint: 'a container is NAME or HOST/NAME',
+    });
   return {
     project: '',
     network: nonEmpty('network name', network),

@@ -122,5 +122,5 @@ function usageError(error: CommanderError, complaint: string, argv: readonly str
   if (error.code === 'commander.help')
     return new UsageError('A command is missing.', `see weft ${argv.join(' ')} --help`.replace(/ {2,}/, ' '));
   const [message = '', suggestion] = complaint.trim().split('\n');
-  return new UsageError(message.replace(/^error: /, ''), suggestion?.replace(/^\(|\)$/g, '') ?? 'see weft --help');
+  return new UsageError(message.replace(/^error: /, ''), suggestion?.replace(/^\(|\)$/g, ''));
 }

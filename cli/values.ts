@@ -59,7 +59,7 @@ export function labels(flag: string, texts: readonly string[]): Record<string, s
 
 /** The name of something that exists: anything but nothing. */
 export function nonEmpty(what: string, text: string): string {
-  if (text.trim() === '') throw new WeftError('INVALID_ARGUMENT', `The ${what} is empty.`);
+  if (text.trim() === '') throw new WeftError('INVALID_ARGUMENT', `The ${what} is empty.`, { hint: 'give it a value' });
   return text;
 }
 

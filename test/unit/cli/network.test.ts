@@ -1,0 +1,219 @@
+import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import { WeftError } from '../../../lib/errors.ts';
+import { FakeControl } from './fake-control.ts';
+import { BLUE } from './fixtures.ts';
+
+const BLUE_JSON = {
+  name: 'blue',
+  id: '00112233445566aa',
+  vni: 4711,
+  subnets: ['10.128.0.0/20'],
+  ipRange: null,
+  gateways: ['10.128.0.1'],
+  encap: 'vxlan',
+  mtu: 1450,
+  internal: false,
+  encrypted: false,
+  labels: { team: 'a' },
+  revision: '9007199254740993',
+};
+
+let fake: FakeControl;
+beforeAll(async () => {
+  fake = await FakeControl.start();
+});
+afterAll(() => fake[Symbol.asyncDispose]());
+beforeEach(() => {
+  fake.answers.clear();
+  fake.calls.length = 0;
+});
+
+test('create sends what was given, prints the id or the record', async () => {
+  fake.answers.set('createNetwork', () => BLUE);
+  const argv = ['network', 'create', 'blue', '--subnet', '10.0.0.0/16', '--subnet', '10.1.0.0/16', '--vni', '7'];
+  argv.push('--mtu', '1400', '--internal', '--label', 'a=b=c', '--label', 'd', '--ip-range', '10.0.4.0/24');
+  expect(await fake.run(...argv)).toMatchObject({ code: 0, out: '00112233445566aa\n', err: '' });
+  expect(fake.calls[0]).toEqual({
+    method: 'createNetwork',
+    request: {
+      project: '',
+      name: 'blue',
+      subnets: ['10.0.0.0/16', '10.1.0.0/16'],
+      ipRange: '10.0.4.0/24',
+      gateways: [],
+      ipv6: false,
+      encap: '',
+      vni: 7,
+      mtu: 1400,
+      internal: true,
+      encrypted: false,
+      space: '',
+      labels: { a: 'b=c', d: '' },
+      options: {},
+    },
+  });
+  const result = await fake.run('network', 'create', 'blue', '--json');
+  expect(result.json()).toEqual(BLUE_JSON);
+});
+
+test('flags of capabilities that are not there are sent, and the refusal is shown with exit 1', async () => {
+  fake.answers.set('createNetwork', () => {
+    throw new WeftError('UNIMPLEMENTED', 'Geneve is not there yet.', { hint: 'use vxlan' });
+  });
+  for (const flags of [['--ipv6'], ['--encrypt'], ['--space', 's'], ['--encap', 'geneve']]) {
+    const result = await fake.run('network', 'create', 'x', ...flags);
+    expect(result).toMatchObject({ code: 1, out: '', err: 'weft: Geneve is not there yet.\nhint: use vxlan\n' });
+  }
+  expect(fake.calls.map((call) => call.request)).toMatchObject([
+    { ipv6: true },
+    { encrypted: true },
+    { space: 's' },
+    { encap: 'geneve' },
+  ]);
+  const { err, code } = await fake.run('network', 'create', 'x', '--ipv6', '--json');
+  expect(code).toBe(1);
+  expect(JSON.parse(err)).toEqual({
+    error: { code: 'UNIMPLEMENTED', message: 'Geneve is not there yet.', hint: 'use vxlan' },
+  });
+});
+
+test.each([
+  [['network', 'create'], 2],
+  [['network', 'create', 'a', 'b'], 2],
+  [['network', 'create', 'a', '--nope'], 2],
+  [['network', 'create', 'a', '--vni'], 2],
+  [['network', 'create', 'a', '--vni', 'abc'], 2],
+  [['network', 'create', 'a', '--vni', ''], 2],
+  [['network', 'create', 'a', '--vni', '1.5'], 2],
+  [['network', 'create', 'a', '--vni', '0x10'], 2],
+  [['network', 'create', 'a', '--vni', '١٢'], 2],
+  [['network', 'create', 'a', '--label', '=x'], 2],
+  [['network', 'create', 'a', '--vni', '0'], 1],
+  [['network', 'create', 'a', '--vni', '-1'], 1],
+  [['network', 'create', 'a', '--vni=-1'], 1],
+  [['network', 'create', 'a', '--vni', '16777216'], 1],
+  [['network', 'create', 'a', '--vni', '9'.repeat(400)], 1],
+  [['network', 'create', 'a', '--mtu', '0'], 1],
+  [['network', 'create', 'a', '--mtu', '99999999999999999999'], 1],
+  [['network', 'create', ''], 1],
+  [['network', 'create', '   '], 1],
+  [['network', 'create', 'a', '--subnet', ''], 1],
+  [['network', 'create', 'a', '--encap', ''], 1],
+  [['network', 'inspect', ''], 1],
+  [['network', 'rm', ''], 1],
+  [['network', 'connect', 'a', ''], 1],
+  [['network', 'connect', 'a', 'h1/'], 1],
+  [['network', 'connect', 'a', '/x'], 1],
+  [['network', 'connect', 'a', 'h1/x/y'], 1],
+  [['network', 'connect', 'a', 'x', '--host', ''], 1],
+  [['network', 'set', 'a'], 2],
+  [['network', 'set', 'a', '--mtu', 'x'], 2],
+  [['network', 'frobnicate'], 2],
+  [['network'], 2],
+  [['frobnicate'], 2],
+  [[], 2],
+])('refused before anything is asked for: %j', async (argv, code) => {
+  const result = await fake.run(...argv, '--json');
+  expect(result).toMatchObject({ code, out: '' });
+  expect(JSON.parse(result.err)).toEqual({
+    error: { code: 'INVALID_ARGUMENT', message: expect.stringMatching(/./), hint: expect.anything() },
+  });
+  expect(fake.calls).toEqual([]);
+  const plain = await fake.run(...argv);
+  expect(plain).toMatchObject({ code, out: '', err: expect.stringMatching(/^(weft: |Usage: )/) });
+});
+
+test('names that only the coordinator can judge are sent as they are', async () => {
+  fake.answers.set('createNetwork', (request: { name: string }) => {
+    throw new WeftError('INVALID_ARGUMENT', `“${request.name}” cannot be a name.`);
+  });
+  for (const name of ['ü', '../x', 'a'.repeat(5000), '\u001b[31mred', '💥', "'; --"]) {
+    const result = await fake.run('network', 'create', '--', name);
+    expect(result.code).toBe(1);
+    expect(result.err).toMatch(/^weft: “/);
+    expect(result.err.trimEnd()).not.toMatch(/\p{Cc}(?!hint)/u);
+    expect(fake.calls.at(-1)?.request).toMatchObject({ name });
+  }
+});
+
+test('ls', async () => {
+  const networks = [
+    { ...BLUE, name: 'green\u001b[2J', vni: 5, id: 'ff' },
+    BLUE,
+    { ...BLUE, name: '', state: 'reserved' },
+  ];
+  fake.answers.set('listNetworks', () => ({ networks, revision: undefined }));
+  expect((await fake.run('network', 'ls')).out).toBe(
+    [
+      'NAME        VNI    SUBNET          ENCAP   MTU    NETWORK ID',
+      'blue        4711   10.128.0.0/20   vxlan   1450   00112233445566aa',
+      'green [2J   5      10.128.0.0/20   vxlan   1450   ff\n',
+    ].join('\n'),
+  );
+  const json = (await fake.run('--json', 'network', 'list')).json() as unknown[];
+  expect(json).toEqual([BLUE_JSON, { ...BLUE_JSON, name: 'green\u001b[2J', vni: 5, id: 'ff' }]);
+  expect((await fake.run('network', 'ls', '-q')).out).toBe('00112233445566aa\nff\n');
+  fake.answers.set('listNetworks', () => ({ networks: [], revision: undefined }));
+  expect((await fake.run('network', 'ls', '--json')).json()).toEqual([]);
+});
+
+test('inspect: one object for one name, an array for several, an error for none', async () => {
+  fake.answers.set('getNetwork', ({ network }: { network: string }) => {
+    if (network === 'gone') throw new WeftError('NOT_FOUND', 'There is no network “gone”.');
+    return { ...BLUE, name: network };
+  });
+  expect((await fake.run('network', 'inspect', 'blue', '--json')).json()).toEqual(BLUE_JSON);
+  expect((await fake.run('network', 'inspect', 'blue', 'b', '--json')).json()).toEqual([
+    BLUE_JSON,
+    { ...BLUE_JSON, name: 'b' },
+  ]);
+  expect((await fake.run('network', 'inspect', 'blue')).out).toContain('Subnets:     10.128.0.0/20\nIp range:    -\n');
+  const failed = await fake.run('network', 'inspect', 'gone', '--json');
+  expect(failed.code).toBe(1);
+  expect(JSON.parse(failed.err)).toEqual({
+    error: { code: 'NOT_FOUND', message: 'There is no network “gone”.', hint: null },
+  });
+});
+
+test('rm tries each, and says which could not be', async () => {
+  fake.answers.set('deleteNetwork', ({ network }: { network: string }) => {
+    if (network === 'busy') throw new WeftError('FAILED_PRECONDITION', 'busy has endpoints: web on h1.');
+    return { revision: undefined };
+  });
+  expect(await fake.run('network', 'rm', 'a', 'busy', 'b')).toMatchObject({
+    code: 1,
+    out: 'a\nb\n',
+    err: 'weft: busy has endpoints: web on h1.\n',
+  });
+  expect((await fake.run('network', 'rm', 'a', '--json')).json()).toEqual({ removed: ['a'] });
+});
+
+test('set sends the fields that were given, labels merged', async () => {
+  fake.answers.set('getNetwork', () => ({ ...BLUE, labels: { team: 'a', old: 'x' } }));
+  fake.answers.set('updateNetwork', () => BLUE);
+  const argv = ['network', 'set', 'blue', '--mtu', '1400', '--no-internal', '--label', 'new=1', '--label-rm', 'old'];
+  expect(await fake.run(...argv)).toMatchObject({ code: 0, out: 'blue\n' });
+  expect(fake.calls.at(-1)?.request).toMatchObject({
+    network: 'blue',
+    fields: ['mtu', 'internal', 'labels'],
+    values: { mtu: 1400, internal: false, labels: { team: 'a', new: '1' } },
+  });
+});
+
+test('connect and disconnect', async () => {
+  fake.answers.set('connectContainer', () => ({ host: 'h2', ip: '10.128.0.7' }));
+  fake.answers.set('disconnectContainer', () => ({ host: 'h2' }));
+  const connected = await fake.run('network', 'connect', 'blue', 'h2/web', '--ip', '10.128.0.7', '--json');
+  expect(connected.json()).toEqual({ network: 'blue', container: 'web', host: 'h2', ip: '10.128.0.7' });
+  expect(fake.calls.at(-1)?.request).toMatchObject({
+    network: 'blue',
+    container: 'h2/web',
+    ip: '10.128.0.7',
+    host: '',
+  });
+  expect(await fake.run('network', 'disconnect', '-f', 'blue', 'web', '--host', 'h2')).toMatchObject({
+    code: 0,
+    out: 'h2/web has left blue\n',
+  });
+  expect(fake.calls.at(-1)?.request).toMatchObject({ container: 'web', host: 'h2', force: true });
+});
