@@ -3,7 +3,7 @@
  * against index keys), and by a change that no coordinator made: each of our transactions also writes the stamp key, so a revision
  * without it was made by hand, unless it is the end of a lease.
  */
-import type { Drift, Network } from '../../lib/model.ts';
+import type { Block, Drift, Network } from '../../lib/model.ts';
 import type { RawChange, RawChangeSet } from '../cache.ts';
 import { decode, type RawKey } from './codec.ts';
 import { type Key, keys, parseKey } from './keys.ts';
@@ -118,12 +118,22 @@ function recordOf(key: Key, value: RawKey): string | null {
   return key.kind === 'vni' ? keys.network('default', value.value) : null;
 }
 
-/** What a set of changes has in it that no coordinator did, and how to undo it. */
-export function foreignChanges(set: RawChangeSet, raw: RawKeys): Finding[] {
+/**
+ * What a set of changes has in it that no coordinator did, and how to undo it.
+ * @param connected of hosts that have a session: that puts back what the host registered, and tells
+ */
+export function foreignChanges(set: RawChangeSet, raw: RawKeys, connected: (hostId: string) => boolean): Finding[] {
   if (set.restored) return [];
   if (set.reset) return set.changes.flatMap((change) => lostNetwork(change, raw));
   if (set.changes.length === 0 || set.changes.some((change) => change.key === keys.stamp())) return [];
-  return set.changes.flatMap((change) => undo(change));
+  return set.changes.filter((change) => !hasKeeper(change, connected)).flatMap((change) => undo(change));
+}
+
+function hasKeeper({ key: text, before, after }: RawChange, connected: (hostId: string) => boolean): boolean {
+  const key = parseKey(text);
+  if (key?.kind !== 'endpoint' && key?.kind !== 'block' && key?.kind !== 'address') return false;
+  const decoded = decode(key, (before ?? after)!);
+  return decoded !== null && 'hostId' in (decoded.value as object) && connected((decoded.value as Block).hostId);
 }
 
 function undo({ key, before, after }: RawChange): Finding[] {

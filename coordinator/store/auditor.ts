@@ -66,8 +66,8 @@ export class KeyAuditor {
   }
 
   #changed(set: RawChangeSet): void {
-    const { raw } = this.#deps.cache;
-    const findings = foreignChanges(set, raw);
+    const { raw, presences } = this.#deps.cache;
+    const findings = foreignChanges(set, raw, (hostId) => presences.has(hostId));
     if (set.reset) findings.push(...auditKeys(new Map(raw)));
     void this.#enqueue(findings, this.#heal);
     const ours = set.changes.some((change) => change.key === keys.stamp());

@@ -1,5 +1,6 @@
 /** The cluster key: identity and epoch of the mesh. */
 import { WeftError } from '../../lib/errors.ts';
+import type { Revision } from '../../lib/model.ts';
 import { type Cluster, decode, encode } from './codec.ts';
 import type { Deps } from './deps.ts';
 import { keys } from './keys.ts';
@@ -25,9 +26,15 @@ export async function ensureCluster(deps: Deps): Promise<void> {
   throw new WeftError('ABORTED', `the key ${key} of etcd keeps going away`);
 }
 
-/** A new epoch above `seen`, once: whoever finds that it is above already has nothing to do. */
-export async function raiseEpoch(deps: Deps, seen: bigint): Promise<bigint> {
+/**
+ * A new epoch above that of `seen`, if etcd really has lost that revision. Once: whoever finds the epoch above already has nothing
+ * to do.
+ */
+export async function raiseEpoch(deps: Deps, revision: Revision): Promise<bigint> {
   const key = keys.cluster();
+  const seen = revision.epoch;
+  const known = revision.epoch <= deps.cache.epoch;
+  if (known && (await deps.client.newestRevision(key)) >= revision.number) return deps.cache.epoch;
   return deps.committer.run<bigint>(key, () => {
     const raw = deps.cache.raw.get(key);
     const present: Cluster = { id: deps.cache.clusterId, epoch: deps.cache.epoch };

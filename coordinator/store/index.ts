@@ -49,8 +49,8 @@ export interface OpenedStore extends AsyncDisposable {
   /** This coordinator's lease: "lost" means that its presences are gone for the others. */
   readonly lease: CoordinatorLease;
   /**
-   * Starts a new cluster epoch, above `seen`: a host has applied a revision of our epoch that etcd has not reached, so etcd was
-   * restored from a backup. Returns the epoch.
+   * For a host that has applied a revision which this coordinator does not know: starts a new cluster epoch above `seen` when
+   * etcd has really lost it (restored from a backup). Returns the present epoch.
    */
   raiseEpoch(seen: Revision): Promise<bigint>;
   close(): Promise<void>;
@@ -113,7 +113,7 @@ export async function openStore(options: OpenOptions): Promise<OpenedStore> {
     deps,
     watch,
     lease,
-    raiseEpoch: (seen) => raiseEpoch(deps, seen.epoch),
+    raiseEpoch: (seen) => raiseEpoch(deps, seen),
     close,
     [Symbol.asyncDispose]: close,
   };
