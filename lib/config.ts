@@ -37,8 +37,14 @@ const address = (defaultPort?: number) =>
     }),
   );
 
+/** One may be written without the list. */
 const addresses = (defaultPort?: number) =>
-  v.pipe(v.array(address(defaultPort), 'a list of addresses'), v.minLength(1, 'at least one address'));
+  v.pipe(
+    v.unknown(),
+    v.transform((value) => (typeof value === 'string' ? [value] : value)),
+    v.array(address(defaultPort), 'a list of addresses'),
+    v.minLength(1, 'at least one address'),
+  );
 
 const tls = (role: string) =>
   v.optional(

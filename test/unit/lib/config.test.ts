@@ -57,6 +57,10 @@ test('a coordinator’s defaults and overrides', () => {
   });
 });
 
+test('one address may stand without a list', () => {
+  expect(parseCoordinatorConfig('listen: 10.0.0.1\netcd: embedded\n').listen).toEqual(['10.0.0.1:7470']);
+});
+
 test.each([
   ['', 'f: coordinators is missing; underlay is missing.'],
   [`${MINIMAL}heel: true\n`, 'f: unknown key heel.'],
