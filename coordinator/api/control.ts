@@ -1,0 +1,26 @@
+/** The Control service: for users, and for other replicas. */
+import type { ControlServer } from '../../gen/weft/v1/control.ts';
+import type { Parts } from '../parts.ts';
+import { auditMethods } from './audit.ts';
+import { containerMethods } from './containers.ts';
+import { endpointMethods } from './endpoints.ts';
+import { eventMethods } from './events.ts';
+import { hostMethods } from './hosts.ts';
+import { makeMethod } from './method.ts';
+import { networkMethods } from './networks.ts';
+import { statusMethods } from './status.ts';
+import { waitMethods } from './wait.ts';
+
+export function controlService(parts: Parts): ControlServer {
+  const method = makeMethod(parts.log, parts.metrics, 'user', 'coordinator');
+  return {
+    ...networkMethods(parts, method),
+    ...containerMethods(parts, method),
+    ...hostMethods(parts, method),
+    ...endpointMethods(parts, method),
+    ...statusMethods(parts, method),
+    ...waitMethods(parts, method),
+    ...auditMethods(parts, method),
+    ...eventMethods(parts),
+  };
+}

@@ -1,0 +1,48 @@
+/** Control: networks. */
+import type { ControlServer } from '../../gen/weft/v1/control.ts';
+import { WeftError } from '../../lib/errors.ts';
+import type { Parts } from '../parts.ts';
+import type { Method } from './method.ts';
+import { networkOf, projectOf, revisionOf } from './resolve.ts';
+
+type Methods = Pick<ControlServer, 'createNetwork' | 'getNetwork' | 'listNetworks' | 'updateNetwork' | 'deleteNetwork'>;
+
+export function networkMethods({ state, store, log }: Parts, method: Method): Methods {
+  return {
+    createNetwork: method(async ({ request }) => {
+      const project = projectOf(request.project);
+      if (request.name === '')
+        throw new WeftError('INVALID_ARGUMENT', 'A network needs a name.', { hint: 'weft network create NAME' });
+      const network = await store.createNetwork({ ...request, project, originHost: '' });
+      log.info(
+        { network: network.name, id: network.id, vni: network.vni, subnets: network.subnets },
+        'network created',
+      );
+      return network;
+    }),
+
+    getNetwork: method(async ({ request }) => networkOf(state, request.project, request.network)),
+
+    listNetworks: method(async ({ request }) => {
+      const project = projectOf(request.project);
+      const networks = [...state.networks.values()]
+        .filter((network) => network.project === project && network.state !== 'reserved')
+        .sort((a, b) => (a.name < b.name ? -1 : 1));
+      return { networks, revision: revisionOf(state) };
+    }),
+
+    updateNetwork: method(async ({ request }) => {
+      const network = networkOf(state, request.project, request.network);
+      throw new WeftError('UNIMPLEMENTED', `Network ${network.name} cannot be changed: live edits are not there yet.`, {
+        hint: 'make another network with the settings that you want',
+      });
+    }),
+
+    deleteNetwork: method(async ({ request }) => {
+      const network = networkOf(state, request.project, request.network);
+      const revision = await store.deleteNetwork(network.id);
+      log.info({ network: network.name, id: network.id }, 'network removed');
+      return { revision };
+    }),
+  };
+}

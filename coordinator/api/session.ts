@@ -1,0 +1,139 @@
+/** The Session service: the stream, and the calls that an agent makes beside it. */
+import type { SessionServer } from '../../gen/weft/v1/session.ts';
+import { WeftError } from '../../lib/errors.ts';
+import type { Endpoint } from '../../lib/model.ts';
+import { duplex, requireIdentity } from '../../lib/rpc.ts';
+import { serve } from '../handshake.ts';
+import type { Parts } from '../parts.ts';
+import type { Slot } from '../sessions.ts';
+import { waitPeers } from '../waits.ts';
+import { makeMethod } from './method.ts';
+import { DEFAULT_PROJECT, revisionOf } from './resolve.ts';
+
+const WAIT_PEERS_MS = 2000;
+
+export function sessionService(parts: Parts): SessionServer {
+  const { state, store, sessions, blocks, claims, fanout, self, log } = parts;
+  const plain = makeMethod(log, parts.metrics, 'host');
+
+  /** The host is the certificate's; its session must be alive here. */
+  const method = <Req extends { sessionId: string }, Res>(
+    handler: (slot: Slot, request: Req, signal: AbortSignal) => Promise<Res>,
+  ) =>
+    plain<Req, Res>(({ request, caller, signal }) =>
+      handler(sessions.require(caller.name, request.sessionId).slot, request, signal),
+    );
+
+  return {
+    connect: duplex(async (call, signal) => serve(call, signal, requireIdentity(call, 'host').name, sessions), log),
+
+    requestBlock: method(async (slot, request) => {
+      const host = state.hosts.get(slot.hostId);
+      if (host?.draining === true)
+        throw new WeftError('FAILED_PRECONDITION', `Host ${host.name} is being drained: it gets no new blocks.`, {
+          hint: 'start the container on another host',
+        });
+      const containing = request.containing === '' ? null : request.containing;
+      const block = await blocks.request(slot, request.networkId, containing);
+      return { blocks: [block], revision: revisionOf(state, block.revision || state.revision) };
+    }),
+
+    releaseBlocks: method(async (slot, request) => {
+      await blocks.release(slot, request.networkId, request.cidrs);
+      return {};
+    }),
+
+    claimAddress: method(async (slot, request) => {
+      const { block, address } = await claims.claim(slot, request.networkId, request.address);
+      const number = address?.revision || block?.revision || state.revision;
+      return { block, address, revision: revisionOf(state, number) };
+    }),
+
+    releaseAddresses: method(async (slot, request) => {
+      await claims.release(slot, request.networkId, request.addresses);
+      return {};
+    }),
+
+    reserveNetwork: method(async (slot, request) =>
+      store.createNetwork({
+        project: DEFAULT_PROJECT,
+        name: '',
+        space: '',
+        subnets: request.pool === '' ? [] : [request.pool],
+        ipRange: request.subPool,
+        gateways: [],
+        ipv6: request.ipv6,
+        encap: '',
+        vni: 0,
+        mtu: 0,
+        internal: false,
+        encrypted: false,
+        labels: {},
+        options: request.options,
+        originHost: slot.hostId,
+      }),
+    ),
+
+    bindNetwork: method(async (_slot, request) => {
+      const { networkId, name, labels, options, internal, attachable, gateway, auxAddresses } = request;
+      const bind = { name, labels, options, internal, attachable, gateway, auxAddresses };
+      const { network, won } = await store.bindNetwork(networkId, bind);
+      log.info({ network: name, id: network.id, won }, 'network bound');
+      const winnerHost = state.hosts.get(network.originHost)?.name ?? '';
+      return { network, won, winnerHost, revision: revisionOf(state, network.revision || state.revision) };
+    }),
+
+    removeNetwork: method(async (_slot, request) => {
+      // Docker repeats what it was not answered.
+      if (!state.networks.has(request.networkId)) return { revision: revisionOf(state) };
+      return { revision: await store.deleteNetwork(request.networkId) };
+    }),
+
+    registerEndpoints: method(async (slot, request) => ({
+      revision: await register(slot, request.upserts, request.removed),
+    })),
+
+    waitPeers: method(async (slot, request, signal) => {
+      const { networkId, revision, timeoutMs } = request;
+      const target = {
+        revision: revision?.number ?? state.revision,
+        networkId,
+        except: new Set([slot.hostId]),
+        timeoutMs: timeoutMs === 0 ? WAIT_PEERS_MS : timeoutMs,
+        signal,
+      };
+      return { laggards: await waitPeers({ state, sessions, fanout, selfId: self.id }, target, networkId) };
+    }),
+  };
+
+  /**
+   * One transaction for each network, so that each change of a network has a revision of its own: a host acknowledges revisions, and
+   * could not say which of two networks it has applied.
+   */
+  function register(slot: Slot, upserts: readonly Endpoint[], removed: readonly string[]) {
+    const { holdings, hostId } = slot;
+    return holdings.inTurn(async () => {
+      const groups = new Map<string, { upserts: Endpoint[]; removed: string[] }>();
+      const group = (networkId: string) => {
+        const known = groups.get(networkId) ?? { upserts: [], removed: [] };
+        groups.set(networkId, known);
+        return known;
+      };
+      for (const id of removed) group(holdings.networkOfEndpoint(id) ?? '').removed.push(id);
+      for (const endpoint of upserts) group(endpoint.networkId).upserts.push({ ...endpoint, hostId });
+      let revision = revisionOf(state);
+      let failure: unknown = null;
+      for (const { upserts: puts, removed: gone } of groups.values()) {
+        try {
+          revision = await store.registerEndpoints(hostId, puts, gone);
+          for (const id of gone) holdings.deleteEndpoint(id);
+          for (const endpoint of puts) holdings.set('endpoint', endpoint);
+        } catch (error) {
+          failure ??= error;
+        }
+      }
+      if (failure !== null) throw failure as Error;
+      return revision;
+    });
+  }
+}

@@ -1,0 +1,138 @@
+/**
+ * What happened, for `weft events`: a bounded ring and its followers. Events of networks, hosts and endpoints are read off the
+ * change sets, so every replica has all of those; drift and conflicts are known only where the host's session is ("local").
+ */
+import type { Event } from '../lib/model.ts';
+import type { Change, ChangeSet, State } from './contract.ts';
+
+export const EVENT_LIMIT = 1000;
+
+interface Entry {
+  readonly event: Event;
+  readonly local: boolean;
+}
+
+export class Events {
+  readonly #state: State;
+  readonly #now: () => Date;
+  readonly #limit: number;
+  #ring: Entry[] = [];
+  /** Number of entries ever dropped: entry i of the ring has number #dropped + i. */
+  #dropped = 0;
+  readonly #waiters = new Set<() => void>();
+
+  constructor(state: State, now: () => Date, limit = EVENT_LIMIT) {
+    this.#state = state;
+    this.#now = now;
+    this.#limit = limit;
+  }
+
+  /** Something that only this coordinator knows (drift, conflict). */
+  add(event: Partial<Event> & { readonly type: string }): void {
+    this.#push(event, true);
+  }
+
+  apply(set: ChangeSet): void {
+    if (set.reset) return;
+    for (const change of set.changes) {
+      const event = this.#describe(change, set);
+      if (event !== null) this.#push({ ...event, revision: { epoch: this.#state.epoch, number: set.revision } }, false);
+    }
+  }
+
+  /**
+   * Remembered events, then those that come. A reader that is slower than the ring loses the oldest.
+   * @param localOnly only what other replicas cannot know themselves
+   */
+  async *read(options: { localOnly: boolean; follow: boolean; signal: AbortSignal }): AsyncGenerator<Event> {
+    let next = this.#dropped;
+    while (!options.signal.aborted) {
+      next = Math.max(next, this.#dropped);
+      const entry = this.#ring[next - this.#dropped];
+      if (entry === undefined) {
+        if (!options.follow) return;
+        await this.#more(options.signal);
+        continue;
+      }
+      next++;
+      if (!options.localOnly || entry.local) yield entry.event;
+    }
+  }
+
+  #more(signal: AbortSignal): Promise<void> {
+    return new Promise((resolve) => {
+      const done = (): void => {
+        this.#waiters.delete(done);
+        signal.removeEventListener('abort', done);
+        resolve();
+      };
+      this.#waiters.add(done);
+      signal.addEventListener('abort', done);
+    });
+  }
+
+  #push(event: Partial<Event> & { readonly type: string }, local: boolean): void {
+    const time = this.#now().toISOString();
+    const blank = { host: '', action: '', kind: '', object: '', detectedAt: '', healedAt: '', message: '' };
+    this.#ring.push({ event: { ...blank, revision: undefined, ...event, time: event.time || time }, local });
+    if (this.#ring.length > this.#limit) {
+      this.#ring.shift();
+      this.#dropped++;
+    }
+    for (const wake of this.#waiters) wake();
+  }
+
+  #hostName(id: string): string {
+    return this.#state.hosts.get(id)?.name ?? id;
+  }
+
+  #describe(change: Change, set: ChangeSet): (Partial<Event> & { readonly type: string }) | null {
+    const action =
+      'before' in change && change.before === null ? 'create' : change.after === null ? 'remove' : 'update';
+    switch (change.kind) {
+      case 'network': {
+        const network = change.after ?? change.before;
+        // A reservation is no network yet: it appears when it gets its name.
+        if (network === null || network.name === '') return null;
+        const bound = change.before !== null && change.before.name === '' && change.after !== null;
+        return { type: 'network', action: bound ? 'create' : action, object: network.name };
+      }
+      case 'host': {
+        if (action === 'update') {
+          if (change.before?.draining === change.after?.draining) return null;
+          const draining = change.after?.draining === true;
+          return {
+            type: 'host',
+            action,
+            host: change.after?.name ?? '',
+            message: draining ? 'draining' : 'not draining',
+          };
+        }
+        return { type: 'host', action, host: (change.after ?? change.before)?.name ?? change.id };
+      }
+      case 'endpoint': {
+        if (action === 'update' && change.before?.state === change.after?.state) return null;
+        const endpoint = change.after ?? change.before;
+        if (endpoint === null) return null;
+        const gone = set.changes.find((c) => c.kind === 'network' && c.id === change.networkId);
+        const network = this.#state.networks.get(change.networkId) ?? (gone?.kind === 'network' ? gone.before : null);
+        return {
+          type: 'endpoint',
+          action,
+          host: this.#hostName(endpoint.hostId),
+          object: endpoint.container?.name ?? endpoint.id.slice(0, 12),
+          message: `${endpoint.ips.join(', ')} on ${network?.name ?? change.networkId}`,
+        };
+      }
+      case 'presence': {
+        if (change.before !== null && change.after !== null) return null;
+        const name = this.#hostName(change.hostId);
+        return { type: 'host', action: change.after === null ? 'disconnect' : 'connect', host: name, object: name };
+      }
+      case 'block':
+      case 'address':
+      case 'coordinator':
+        return null;
+    }
+  }
+}

@@ -1,0 +1,239 @@
+/**
+ * What hosts are told, as pure functions of what etcd says: the catalogue, and the view of one network.
+ * Increments come out of change sets, so that a change costs what it touches and not what the network holds.
+ */
+import type { Catalogue, NetworkUpdate, Peer } from '../gen/weft/v1/session.ts';
+import type { Host, Network, Revision } from '../lib/model.ts';
+import type { Change, State } from './contract.ts';
+
+/** The part of State that views are made of. */
+export type ViewSource = Pick<State, 'networks' | 'hosts' | 'blocks' | 'addresses' | 'endpoints'>;
+
+/** Claims that nobody has granted yet stay between the coordinators: only a held address may be sent to. */
+const visible = (address: { readonly state: string }): boolean => address.state === 'held';
+
+/** True when the host holds a block, an address or an endpoint of the network. */
+export function holds(source: ViewSource, networkId: string, hostId: string): boolean {
+  for (const block of source.blocks.get(networkId)?.values() ?? []) if (block.hostId === hostId) return true;
+  for (const endpoint of source.endpoints.get(networkId)?.values() ?? []) if (endpoint.hostId === hostId) return true;
+  for (const address of source.addresses.get(networkId)?.values() ?? [])
+    if (address.hostId === hostId && visible(address)) return true;
+  return false;
+}
+
+const peer = (host: Host): Peer => ({ hostId: host.id, name: host.name, vteps: host.vteps });
+
+/** The host as a peer of the network; null when it holds nothing there, or has no record. */
+export function peerOf(source: ViewSource, networkId: string, hostId: string): Peer | null {
+  const host = source.hosts.get(hostId);
+  return host !== undefined && holds(source, networkId, hostId) ? peer(host) : null;
+}
+
+/** All peers of a network by host id. */
+export function peersOf(source: ViewSource, networkId: string): Map<string, Peer> {
+  const ids = new Set<string>();
+  for (const block of source.blocks.get(networkId)?.values() ?? []) ids.add(block.hostId);
+  for (const endpoint of source.endpoints.get(networkId)?.values() ?? []) ids.add(endpoint.hostId);
+  for (const address of source.addresses.get(networkId)?.values() ?? []) if (visible(address)) ids.add(address.hostId);
+  const peers = new Map<string, Peer>();
+  for (const id of [...ids].sort()) {
+    const host = source.hosts.get(id);
+    if (host !== undefined) peers.set(id, peer(host));
+  }
+  return peers;
+}
+
+/** Everything of one network; `revision` is that of the newest increment, so that the next one chains on. */
+export function completeNetwork(source: ViewSource, networkId: string, revision: Revision): NetworkUpdate {
+  return {
+    ...emptyUpdate(networkId, revision),
+    complete: true,
+    blocks: [...(source.blocks.get(networkId)?.values() ?? [])],
+    endpoints: [...(source.endpoints.get(networkId)?.values() ?? [])],
+    peers: [...peersOf(source, networkId).values()],
+    addresses: [...(source.addresses.get(networkId)?.values() ?? [])].filter(visible),
+  };
+}
+
+/** Headers of every network, reserved ones too (`state` tells them apart). */
+export function completeCatalogue(source: ViewSource, revision: Revision): Catalogue {
+  return { complete: true, basedOn: undefined, revision, networks: [...source.networks.values()], removed: [] };
+}
+
+/** The networks that a change set brought, changed or removed; null when it touches none. */
+export function catalogueIncrement(changes: readonly Change[], revision: Revision): Catalogue | null {
+  const networks: Network[] = [];
+  const removed: string[] = [];
+  for (const change of changes) {
+    if (change.kind !== 'network') continue;
+    if (change.after === null) removed.push(change.id);
+    else networks.push(change.after);
+  }
+  if (networks.length === 0 && removed.length === 0) return null;
+  return { complete: false, basedOn: undefined, revision, networks, removed };
+}
+
+/** Changes of one network, and those of hosts, which concern any. */
+export interface ChangeGroups {
+  readonly networks: ReadonlyMap<string, readonly Change[]>;
+  readonly hosts: readonly Change[];
+}
+
+/** Sorts the changes of a set by the network that they concern. */
+export function groupChanges(changes: readonly Change[]): ChangeGroups {
+  const networks = new Map<string, Change[]>();
+  const hosts: Change[] = [];
+  for (const change of changes) {
+    if (change.kind === 'host') {
+      if (change.before === null || change.after === null || !samePeer(peer(change.before), peer(change.after)))
+        hosts.push(change);
+    } else if (change.kind === 'block' || change.kind === 'address' || change.kind === 'endpoint') {
+      const list = networks.get(change.networkId);
+      if (list === undefined) networks.set(change.networkId, [change]);
+      else list.push(change);
+    }
+  }
+  return { networks, hosts };
+}
+
+/**
+ * What a change set means for one network's view; null when nothing.
+ * @param source State after the changes
+ * @param peers peers before the changes, as the last update said
+ */
+export function networkIncrement(
+  source: ViewSource,
+  networkId: string,
+  changes: readonly Change[],
+  hosts: readonly Change[],
+  peers: ReadonlyMap<string, Peer>,
+  revision: Revision,
+): NetworkUpdate | null {
+  const update = emptyUpdate(networkId, revision);
+  const touched = new Set<string>();
+  for (const change of changes) {
+    addRecord(update, change);
+    if ('before' in change && change.kind !== 'network' && change.kind !== 'host' && change.kind !== 'coordinator') {
+      if (change.before !== null) touched.add(change.before.hostId);
+      if (change.after !== null) touched.add(change.after.hostId);
+    }
+  }
+  for (const change of hosts)
+    if (change.kind === 'host' && (peers.has(change.id) || change.before === null)) touched.add(change.id);
+  for (const hostId of touched) {
+    const before = peers.get(hostId) ?? null;
+    const after = peerOf(source, networkId, hostId);
+    if (after === null) {
+      if (before !== null) update.removedPeers.push(hostId);
+    } else if (before === null || !samePeer(before, after)) update.peers.push(after);
+  }
+  return isEmpty(update) ? null : update;
+}
+
+function addRecord(update: NetworkUpdate, change: Change): void {
+  if (change.kind === 'block') {
+    if (change.after === null) update.removedBlocks.push(change.cidr);
+    else update.blocks.push(change.after);
+  } else if (change.kind === 'endpoint') {
+    if (change.after === null) update.removedEndpoints.push(change.id);
+    else update.endpoints.push(change.after);
+  } else if (change.kind === 'address') {
+    if (change.after !== null && visible(change.after)) update.addresses.push(change.after);
+    else if (change.before !== null && visible(change.before)) update.removedAddresses.push(change.address);
+  }
+}
+
+/** Two updates that follow each other, as one: the later word on each object counts. */
+export function mergeNetwork(a: NetworkUpdate, b: NetworkUpdate): NetworkUpdate {
+  const blocks = mergeRecords(a.blocks, a.removedBlocks, b.blocks, b.removedBlocks, (x) => x.cidr);
+  const endpoints = mergeRecords(a.endpoints, a.removedEndpoints, b.endpoints, b.removedEndpoints, (x) => x.id);
+  const peers = mergeRecords(a.peers, a.removedPeers, b.peers, b.removedPeers, (x) => x.hostId);
+  const addresses = mergeRecords(a.addresses, a.removedAddresses, b.addresses, b.removedAddresses, (x) => x.address);
+  return {
+    networkId: a.networkId,
+    complete: a.complete,
+    basedOn: a.basedOn,
+    revision: b.revision,
+    blocks: blocks.present,
+    removedBlocks: a.complete ? [] : blocks.removed,
+    endpoints: endpoints.present,
+    removedEndpoints: a.complete ? [] : endpoints.removed,
+    peers: peers.present,
+    removedPeers: a.complete ? [] : peers.removed,
+    addresses: addresses.present,
+    removedAddresses: a.complete ? [] : addresses.removed,
+  };
+}
+
+/** Like mergeNetwork, of the catalogue. */
+export function mergeCatalogue(a: Catalogue, b: Catalogue): Catalogue {
+  const networks = mergeRecords(a.networks, a.removed, b.networks, b.removed, (x) => x.id);
+  return {
+    complete: a.complete,
+    basedOn: a.basedOn,
+    revision: b.revision,
+    networks: networks.present,
+    removed: a.complete ? [] : networks.removed,
+  };
+}
+
+function mergeRecords<T>(
+  present: readonly T[],
+  removed: readonly string[],
+  laterPresent: readonly T[],
+  laterRemoved: readonly string[],
+  key: (value: T) => string,
+): { present: T[]; removed: string[] } {
+  const records = new Map(present.map((value) => [key(value), value]));
+  const gone = new Set(removed);
+  for (const id of laterRemoved) {
+    records.delete(id);
+    gone.add(id);
+  }
+  for (const value of laterPresent) {
+    records.set(key(value), value);
+    gone.delete(key(value));
+  }
+  return { present: [...records.values()], removed: [...gone] };
+}
+
+/** Number of objects in an update: what it costs to keep. */
+export const weightOf = (u: NetworkUpdate): number =>
+  u.blocks.length +
+  u.removedBlocks.length +
+  u.endpoints.length +
+  u.removedEndpoints.length +
+  u.peers.length +
+  u.removedPeers.length +
+  u.addresses.length +
+  u.removedAddresses.length;
+
+const isEmpty = (u: NetworkUpdate): boolean => weightOf(u) === 0;
+
+const samePeer = (a: Peer, b: Peer): boolean =>
+  a.name === b.name &&
+  a.vteps.length === b.vteps.length &&
+  a.vteps.every((vtep, i) => {
+    const other = b.vteps[i];
+    return (
+      other !== undefined &&
+      vtep.address === other.address &&
+      vtep.encrypted === other.encrypted &&
+      vtep.encaps.join() === other.encaps.join()
+    );
+  });
+
+const emptyUpdate = (networkId: string, revision: Revision): NetworkUpdate => ({
+  networkId,
+  complete: false,
+  basedOn: undefined,
+  revision,
+  blocks: [],
+  removedBlocks: [],
+  endpoints: [],
+  removedEndpoints: [],
+  peers: [],
+  removedPeers: [],
+  addresses: [],
+  removedAddresses: [],
+});

@@ -1,0 +1,185 @@
+import { describe, expect, test } from 'vitest';
+import { addressPlan, isPartition, pickBlock, pickBlockContaining } from '../../../coordinator/alloc/blocks.ts';
+import { checkBind, checkSpec } from '../../../coordinator/alloc/spec.ts';
+import { DEFAULT_POOL, pickSubnet } from '../../../coordinator/alloc/subnets.ts';
+import { pickVni } from '../../../coordinator/alloc/vnis.ts';
+import type { NetworkSpec } from '../../../coordinator/contract.ts';
+import { Network } from '../../../gen/weft/v1/types.ts';
+import { WeftError } from '../../../lib/errors.ts';
+import { type Cidr, formatCidr, parseCidr, parseIp } from '../../../lib/ip.ts';
+import { aSpec } from '../../integration/etcd/support.ts';
+
+const text = (cidr: Cidr | null): string | null => (cidr === null ? null : formatCidr(cidr));
+const small = { range: parseCidr('10.0.0.0/22'), prefix: 24 };
+
+describe('subnets from the pool', () => {
+  test('the lowest free one that overlaps nothing', () => {
+    expect(text(pickSubnet(DEFAULT_POOL, [], []))).toBe('10.128.0.0/20');
+    expect(text(pickSubnet(DEFAULT_POOL, [parseCidr('10.128.0.0/20')], []))).toBe('10.128.16.0/20');
+    // Smaller, larger and foreign ones.
+    const taken = ['10.128.15.0/30', '10.128.32.0/19', '10.0.0.0/9', '192.168.0.0/16'].map(parseCidr);
+    expect(text(pickSubnet(DEFAULT_POOL, taken, []))).toBe('10.128.16.0/20');
+    expect(text(pickSubnet(DEFAULT_POOL, [...taken, parseCidr('10.128.16.0/20')], []))).toBe('10.128.64.0/20');
+    expect(text(pickSubnet(DEFAULT_POOL, [parseCidr('10.0.0.0/8')], []))).toBe(null);
+  });
+
+  test('resting ones last, the one that rests longest first', () => {
+    const resting = [
+      { cidr: parseCidr('10.0.0.0/24'), since: '2025-01-01T00:02:00Z' },
+      { cidr: parseCidr('10.0.2.0/24'), since: '2025-01-01T00:01:00Z' },
+    ];
+    expect(text(pickSubnet(small, [], resting))).toBe('10.0.1.0/24');
+    const taken = ['10.0.1.0/24', '10.0.3.0/24'].map(parseCidr);
+    expect(text(pickSubnet(small, taken, resting))).toBe('10.0.2.0/24');
+    expect(text(pickSubnet(small, [...taken, parseCidr('10.0.2.0/23')], resting))).toBe('10.0.0.0/24');
+    expect(text(pickSubnet(small, [parseCidr('10.0.0.0/22')], resting))).toBe(null);
+  });
+});
+
+describe('VNIs', () => {
+  const range = { first: 4096, last: 4098 };
+  test('the lowest that is neither taken nor resting, then the one that rests longest', () => {
+    expect(pickVni(range, new Set([4096]), new Map())).toBe(4097);
+    expect(pickVni(range, new Set([4096]), new Map([[4097, 'b']]))).toBe(4098);
+    const resting = new Map([
+      [4097, 'b'],
+      [4098, 'a'],
+    ]);
+    expect(pickVni(range, new Set([4096]), resting)).toBe(4098);
+    expect(pickVni(range, new Set([4096, 4097, 4098]), resting)).toBe(null);
+  });
+});
+
+describe('what a user may ask a network to be', () => {
+  const cases: readonly (readonly [string, Partial<NetworkSpec>, string, RegExp])[] = [
+    ['no name of Docker', { name: '-x' }, 'INVALID_ARGUMENT', /not a network name/],
+    ['a slash', { name: 'a/b' }, 'INVALID_ARGUMENT', /not a network name/],
+    ['64 characters', { name: 'a'.repeat(64) }, 'INVALID_ARGUMENT', /not a network name/],
+    ["Docker's own", { name: 'bridge' }, 'INVALID_ARGUMENT', /Docker's own/],
+    ['malformed', { subnets: ['10.0.0/8'] }, 'INVALID_ARGUMENT', /not an IPv4 prefix/],
+    ['no length', { subnets: ['10.0.0.0'] }, 'INVALID_ARGUMENT', /not an IPv4 prefix/],
+    ['leading zero', { subnets: ['010.0.0.0/8'] }, 'INVALID_ARGUMENT', /not an IPv4 prefix/],
+    ['length 33', { subnets: ['10.0.0.0/33'] }, 'INVALID_ARGUMENT', /not an IPv4 prefix/],
+    ['host bits', { subnets: ['10.0.0.1/24'] }, 'INVALID_ARGUMENT', /host bits/],
+    ['loopback', { subnets: ['127.1.0.0/16'] }, 'INVALID_ARGUMENT', /loopback/],
+    ['multicast', { subnets: ['239.0.0.0/24'] }, 'INVALID_ARGUMENT', /multicast/],
+    ['zero', { subnets: ['0.0.0.0/0'] }, 'INVALID_ARGUMENT', /this network/],
+    ['link-local', { subnets: ['169.254.1.0/24'] }, 'INVALID_ARGUMENT', /link-local/],
+    ['reserved', { subnets: ['255.255.255.0/24'] }, 'INVALID_ARGUMENT', /reserved/],
+    ['/31', { subnets: ['10.0.0.0/31'] }, 'INVALID_ARGUMENT', /no room/],
+    ['/32', { subnets: ['10.0.0.0/32'] }, 'INVALID_ARGUMENT', /no room/],
+    ['two', { subnets: ['10.0.0.0/24', '10.0.1.0/24'] }, 'UNIMPLEMENTED', /one IPv4 subnet/],
+    ['IPv6 subnet', { subnets: ['fd00::/64'] }, 'UNIMPLEMENTED', /IPv6/],
+    ['--ipv6', { ipv6: true }, 'UNIMPLEMENTED', /IPv6/],
+    ['--encap', { encap: 'geneve' }, 'UNIMPLEMENTED', /geneve/],
+    ['unknown encap', { encap: 'nvgre' }, 'INVALID_ARGUMENT', /nvgre/],
+    ['--encrypt', { encrypted: true }, 'UNIMPLEMENTED', /encryption/],
+    ['--space', { space: 'other' }, 'UNIMPLEMENTED', /address spaces/],
+    ['project', { project: 'other' }, 'UNIMPLEMENTED', /projects/],
+    ['ip-range outside', { subnets: ['10.0.0.0/24'], ipRange: '10.0.1.0/26' }, 'INVALID_ARGUMENT', /not inside/],
+    ['ip-range larger', { subnets: ['10.0.0.0/24'], ipRange: '10.0.0.0/16' }, 'INVALID_ARGUMENT', /not inside/],
+    ['ip-range alone', { ipRange: '10.0.0.0/26' }, 'INVALID_ARGUMENT', /needs its subnet/],
+    ['gateway outside', { subnets: ['10.0.0.0/24'], gateways: ['10.0.1.1'] }, 'INVALID_ARGUMENT', /not in the subnet/],
+    ['gateway = network', { subnets: ['10.0.0.0/24'], gateways: ['10.0.0.0'] }, 'INVALID_ARGUMENT', /network address/],
+    ['gateway = broadcast', { subnets: ['10.0.0.0/24'], gateways: ['10.0.0.255'] }, 'INVALID_ARGUMENT', /broadcast/],
+    ['gateway malformed', { subnets: ['10.0.0.0/24'], gateways: ['10.0.0'] }, 'INVALID_ARGUMENT', /not an IPv4 addr/],
+    ['gateway alone', { gateways: ['10.0.0.1'] }, 'INVALID_ARGUMENT', /needs its subnet/],
+    ['two gateways', { subnets: ['10.0.0.0/24'], gateways: ['10.0.0.1', '10.0.0.2'] }, 'INVALID_ARGUMENT', /more gat/],
+    ['VNI too large', { vni: 2 ** 24 }, 'INVALID_ARGUMENT', /not a VNI/],
+    ['small MTU', { mtu: 500 }, 'INVALID_ARGUMENT', /MTU of 500/],
+    ['large MTU', { mtu: 65_535 }, 'INVALID_ARGUMENT', /MTU of 65535/],
+  ];
+  test.each(cases)('refused: %s', (_, change, code, message) => {
+    const error = catching(() => checkSpec(aSpec('n', change)));
+    expect(error).toMatchObject({ code, message: expect.stringMatching(message) });
+    // Every refusal says what to do.
+    expect(error.hint).toBeTruthy();
+  });
+
+  test('accepted: defaults, everything given, and a reservation without name', () => {
+    expect(checkSpec(aSpec('n'))).toEqual({ vni: null, subnet: null, ipRange: null, gateway: null, mtu: 1450 });
+    const all = { subnets: ['10.5.0.0/30'], gateways: ['10.5.0.2'], ipRange: '10.5.0.0/31', vni: 7, mtu: 9000 };
+    expect(checkSpec(aSpec('n', { ...all, encap: 'vxlan', space: '' }))).toMatchObject({ vni: 7, mtu: 9000 });
+    expect(checkSpec(aSpec(''))).toMatchObject({ vni: null });
+  });
+
+  test('the second half of docker network create', () => {
+    const bind = {
+      name: 'n',
+      labels: {},
+      options: {},
+      internal: false,
+      attachable: false,
+      gateway: '',
+      auxAddresses: {},
+    };
+    const subnet = parseCidr('10.0.0.0/24');
+    expect(() => checkBind(bind, subnet)).not.toThrow();
+    expect(catching(() => checkBind({ ...bind, name: '' }, subnet)).code).toBe('INVALID_ARGUMENT');
+    expect(catching(() => checkBind({ ...bind, gateway: '10.0.1.1' }, subnet)).code).toBe('INVALID_ARGUMENT');
+    expect(catching(() => checkBind({ ...bind, auxAddresses: { a: '10.0.0.255' } }, subnet)).message).toMatch(/aux/);
+  });
+});
+
+describe('blocks', () => {
+  const plan = (subnet: string, ipRange = '', aux: Record<string, string> = {}) => {
+    const gateway = formatCidr({ base: parseCidr(subnet).base + 1, prefix: 32 }).replace('/32', '');
+    return addressPlan(Network.fromPartial({ subnets: [subnet], ipRange, gateways: [gateway], auxAddresses: aux }));
+  };
+
+  test('the usual length while there is one, then the largest that is left', () => {
+    const p = plan('10.0.0.0/24');
+    expect(text(pickBlock(p, []))).toBe('10.0.0.0/28');
+    expect(text(pickBlock(p, [parseCidr('10.0.0.4/32')]))).toBe('10.0.0.16/28');
+    expect(text(pickBlock(p, ['10.0.0.0/25', '10.0.0.128/26', '10.0.0.196/30'].map(parseCidr)))).toBe('10.0.0.208/28');
+    const full = ['10.0.0.0/25', '10.0.0.128/26', '10.0.0.196/30', '10.0.0.200/32', '10.0.0.208/28'].map(parseCidr);
+    expect(text(pickBlock(p, [...full, parseCidr('10.0.0.224/27')]))).toBe('10.0.0.192/30');
+    expect(pickBlock(p, [parseCidr('10.0.0.0/24')])).toBe(null);
+  });
+
+  test('parts without an address for an endpoint are no blocks', () => {
+    const p = plan('10.0.0.0/30');
+    expect(text(pickBlock(p, []))).toBe('10.0.0.0/30');
+    expect(text(pickBlock(p, [parseCidr('10.0.0.2/32')]))).toBe(null);
+    expect(text(pickBlock(plan('10.0.0.0/30', '', { a: '10.0.0.2' }), []))).toBe(null);
+  });
+
+  test('only from the ip-range', () => {
+    const p = plan('10.0.0.0/16', '10.0.4.0/28');
+    expect(text(pickBlock(p, []))).toBe('10.0.4.0/29');
+    expect(pickBlock(p, [parseCidr('10.0.4.0/28')])).toBe(null);
+    // A given address may be anywhere in the subnet, and gets a block of its own there.
+    expect(text(pickBlockContaining(p, [], parseIp('10.0.9.9')))).toBe('10.0.9.9/32');
+    expect(text(pickBlockContaining(p, [], parseIp('10.0.4.9')))).toBe('10.0.4.8/29');
+  });
+
+  test('the largest free one around an address', () => {
+    const p = plan('10.0.0.0/24');
+    const ip = parseIp('10.0.0.20');
+    expect(text(pickBlockContaining(p, [], ip))).toBe('10.0.0.16/28');
+    expect(text(pickBlockContaining(p, [parseCidr('10.0.0.24/30')], ip))).toBe('10.0.0.16/29');
+    expect(text(pickBlockContaining(p, [parseCidr('10.0.0.21/32')], ip))).toBe('10.0.0.20/32');
+    expect(pickBlockContaining(p, [parseCidr('10.0.0.0/27')], ip)).toBe(null);
+    expect(pickBlockContaining(p, [], parseIp('10.0.0.1'))).toBe(null);
+    expect(pickBlockContaining(p, [], parseIp('10.0.0.255'))).toBe(null);
+    expect(pickBlockContaining(p, [], parseIp('10.0.1.0'))).toBe(null);
+  });
+
+  test('what a host may keep of a block', () => {
+    const block = parseCidr('10.0.0.0/28');
+    const parts = (...texts: string[]) => isPartition(block, texts.map(parseCidr));
+    expect(parts()).toBe(true);
+    expect(parts('10.0.0.8/29', '10.0.0.0/32')).toBe(true);
+    expect(parts('10.0.0.8/29', '10.0.0.8/32')).toBe(false);
+    expect(parts('10.0.0.16/32')).toBe(false);
+  });
+});
+
+function catching(run: () => unknown): WeftError {
+  try {
+    run();
+  } catch (error) {
+    return WeftError.from(error);
+  }
+  throw new Error('nothing was thrown');
+}

@@ -1,0 +1,102 @@
+import { describe, expect, test } from 'vitest';
+import { decode, encode, type RawKey } from '../../../coordinator/store/codec.ts';
+import { keys, parseKey } from '../../../coordinator/store/keys.ts';
+import { Endpoint, Network } from '../../../gen/weft/v1/types.ts';
+
+const raw = (value: string): RawKey => ({ value, create: 1n, mod: 7n, lease: '0' });
+
+describe('keys', () => {
+  test('every kind is read as it was written', () => {
+    const pairs: readonly (readonly [string, object])[] = [
+      [keys.cluster(), { kind: 'cluster' }],
+      [keys.stamp(), { kind: 'stamp' }],
+      [keys.leader('reaper'), { kind: 'leader', name: 'reaper' }],
+      [keys.network('default', 'n1'), { kind: 'network', project: 'default', id: 'n1' }],
+      [keys.name('default', 'blue'), { kind: 'name', project: 'default', name: 'blue' }],
+      [keys.vni(4096), { kind: 'vni', vni: 4096 }],
+      [keys.subnet('p', 's', '10.0.0.0/8'), { kind: 'subnet', project: 'p', space: 's', cidr: '10.0.0.0/8' }],
+      [keys.pool('p', 's'), { kind: 'pool', project: 'p', space: 's' }],
+      [keys.restingVni(5), { kind: 'restingVni', vni: 5 }],
+      [
+        keys.restingSubnet('p', 's', '10.0.0.0/8'),
+        { kind: 'restingSubnet', project: 'p', space: 's', cidr: '10.0.0.0/8' },
+      ],
+      [keys.block('p', 'n', '10.0.0.0/28'), { kind: 'block', project: 'p', networkId: 'n', cidr: '10.0.0.0/28' }],
+      [keys.blockguard('p', 'n'), { kind: 'blockguard', project: 'p', networkId: 'n' }],
+      [keys.address('p', 'n', '10.0.0.1'), { kind: 'address', project: 'p', networkId: 'n', address: '10.0.0.1' }],
+      [keys.endpoint('p', 'n', 'e'), { kind: 'endpoint', project: 'p', networkId: 'n', id: 'e' }],
+      [keys.host('h'), { kind: 'host', id: 'h' }],
+      [keys.hostname('h1'), { kind: 'hostname', name: 'h1' }],
+      [keys.presence('h'), { kind: 'presence', hostId: 'h' }],
+      [keys.coordinator('c'), { kind: 'coordinator', id: 'c' }],
+    ];
+    for (const [text, key] of pairs) expect(parseKey(text), text).toEqual(key);
+  });
+
+  test('what is not of the layout is nothing', () => {
+    const bad = [
+      '/weft/v1/',
+      '/weft/v1/x',
+      '/weft/v2/cluster',
+      '/weft/v1/default/networks',
+      '/weft/v1/default/networks/',
+    ];
+    bad.push(
+      '/weft/v1/default/blocks/n/10.0.0.1_28',
+      '/weft/v1/vnis/16777216',
+      '/weft/v1/vnis/04',
+      '/weft/v1/hosts/a/b',
+    );
+    bad.push('/weft/v1/default/foo/x', '/weft/v1/cluster/x', '/weft/v1/quarantine/vnis/x');
+    for (const text of bad) expect(parseKey(text), text).toBe(null);
+  });
+});
+
+describe('values', () => {
+  const network = Network.fromPartial({
+    id: 'n1',
+    project: 'default',
+    name: 'blue',
+    space: 'default',
+    vni: 4096,
+    subnets: ['10.128.0.0/20'],
+    gateways: ['10.128.0.1'],
+    encap: 'vxlan',
+    mtu: 1450,
+    labels: { a: 'b' },
+    state: 'bound',
+    revision: 3n,
+  });
+  const key = { kind: 'network', project: 'default', id: 'n1' } as const;
+
+  test('come back as they were, with the revision of the key', () => {
+    expect(encode.network(network)).not.toContain('revision');
+    expect(decode(key, raw(encode.network(network)))).toEqual({ kind: 'network', value: { ...network, revision: 7n } });
+    const endpoint = Endpoint.fromPartial({
+      id: 'e',
+      networkId: 'n1',
+      hostId: 'h',
+      container: { id: 'c', name: 'web' },
+    });
+    const at = { kind: 'endpoint', project: 'default', networkId: 'n1', id: 'e' } as const;
+    expect(decode(at, raw(encode.endpoint(endpoint)))).toEqual({
+      kind: 'endpoint',
+      value: { ...endpoint, revision: 7n },
+    });
+    const cluster = { id: 'c', epoch: 2n };
+    expect(decode({ kind: 'cluster' }, raw(encode.cluster(cluster)))).toEqual({ kind: 'cluster', value: cluster });
+  });
+
+  test('that are not what the key says cannot be read', () => {
+    const wrong = (change: Partial<Network>) => decode(key, raw(encode.network({ ...network, ...change })));
+    for (const text of ['', 'null', '[]', '{', '{}', '7']) expect(decode(key, raw(text)), text).toBe(null);
+    expect(wrong({ id: 'n2' })).toBe(null);
+    expect(wrong({ vni: 0 })).toBe(null);
+    expect(wrong({ vni: 2 ** 24 })).toBe(null);
+    expect(wrong({ subnets: ['10.128.0.1/20'] })).toBe(null);
+    expect(wrong({ subnets: [] })).toBe(null);
+    expect(wrong({ gateways: ['x'] })).toBe(null);
+    expect(wrong({ state: 'reserved' })).toBe(null);
+    expect(wrong({ name: '' })).toBe(null);
+  });
+});
