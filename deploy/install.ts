@@ -117,12 +117,13 @@ function link(path: string, to: string): void {
   renameSync(`${path}.weft-new`, path);
 }
 
-/** ca.crt and the one other pair in `dir`, under the names that the daemons look for. */
+/** ca.crt and the role's own pair in `dir`, or the one other pair there, under the names that the daemons look for. */
 function certificates(dir: string, role: Role, target: string): string[] {
   const names = existsSync(dir) ? readdirSync(dir).filter((f) => f.endsWith('.crt') && f !== 'ca.crt') : [];
-  const [name] = names;
-  if (name === undefined || names.length > 1 || !existsSync(join(dir, 'ca.crt')))
-    throw new WeftError('FAILED_PRECONDITION', `${dir} must hold ca.crt and one more certificate, with its key.`, {
+  const name = names.includes(`${role}.crt`) ? `${role}.crt` : names[0];
+  const clear = names.includes(`${role}.crt`) || names.length === 1;
+  if (name === undefined || !clear || !existsSync(join(dir, 'ca.crt')))
+    throw new WeftError('FAILED_PRECONDITION', `${dir} must hold ca.crt, ${role}.crt and ${role}.key.`, {
       hint: 'copy the directory that weft ca wrote for this machine',
     });
   const key = join(dir, `${basename(name, '.crt')}.key`);
@@ -134,7 +135,7 @@ function certificates(dir: string, role: Role, target: string): string[] {
   return [`certificate ${name} in ${PLACES.tls}`];
 }
 
-/** Sets live-restore, so that containers outlive dockerd; the other keys stay. Read by `systemctl reload docker`. */
+/** Sets live-restore, so that containers outlive dockerd; the other keys stay. dockerd reads it again at `reload`, without a stop. */
 function liveRestore(file: string): string {
   const old = existsSync(file) ? readFileSync(file, 'utf8') : null;
   const text = withLiveRestore(old, PLACES.docker);
@@ -143,7 +144,7 @@ function liveRestore(file: string): string {
   return `set live-restore in ${PLACES.docker}`;
 }
 
-function replace(file: string, content: string | Buffer, mode: number): void {
+function replace(file: string, content: string | Uint8Array, mode: number): void {
   mkdirSync(dirname(file), { recursive: true });
   writeFileSync(`${file}.weft-new`, content, { mode });
   chmodSync(`${file}.weft-new`, mode);

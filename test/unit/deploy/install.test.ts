@@ -86,6 +86,6 @@ it.each([
 
 it('refuses a directory of certificates that does not say which is meant', () => {
   writeFileSync(join(dir, 'certs/h8.crt'), '');
-  expect(() => run(...agent, '--certs', join(dir, 'certs'))).toThrow(/must hold ca\.crt and one more/);
+  expect(() => run(...agent, '--certs', join(dir, 'certs'))).toThrow(/must hold ca\.crt, agent\.crt and agent\.key/);
   expect(existsSync(root)).toBe(false);
 });
