@@ -374,7 +374,7 @@ export class AddressBook {
 
   /** A lent address that the mesh no longer shows as somebody's is this host's again, and rests. */
   #onView(): void {
-    if (!this.#mesh.inSync) return;
+    if (!this.#mesh.complete) return;
     const view = this.#mesh.view();
     const back: JournalWrite[] = [];
     for (const [key, row] of this.#journal.addresses) {

@@ -95,6 +95,8 @@ export interface Journal {
 export interface Mesh {
   /** A complete view has arrived and been applied in this session. */
   readonly inSync: boolean;
+  /** The current view is a complete one of this session, applied or not: what is not in it may be removed. */
+  readonly complete: boolean;
   readonly connected: boolean;
   readonly hostId: string;
   readonly hostName: string;

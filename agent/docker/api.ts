@@ -71,7 +71,6 @@ export interface EventHandlers {
   readonly event: (event: DockerEvent) => void;
   /** The stream is open (again): what happened before may have been missed. */
   readonly connected: () => void;
-  readonly lost: () => void;
 }
 
 export class DockerApi {
@@ -136,7 +135,9 @@ export class DockerApi {
     if (address.ip !== '') config['IPAMConfig'] = { IPv4Address: address.ip };
     if (address.mac !== '') config['MacAddress'] = address.mac;
     const body = { Container: container, EndpointConfig: config };
-    await this.#http.call({ method: 'POST', path: `/networks/${networkId}/connect`, body }, NETWORK_DEADLINE_MS);
+    const path = `/networks/${networkId}/connect`;
+    const api = address.mac === '' ? {} : { api: '1.44' };
+    await this.#http.call({ method: 'POST', path, body, ...api }, NETWORK_DEADLINE_MS);
   }
 
   async disconnect(networkId: string, container: string, force: boolean): Promise<void> {
@@ -214,7 +215,6 @@ export class DockerApi {
         this.#log.debug({ err: error }, 'docker events: stream lost');
       }
       if (signal.aborted) return;
-      handlers.lost();
       await delay(RECONNECT_MS, undefined, { signal }).catch(() => undefined);
     }
   }

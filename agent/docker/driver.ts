@@ -103,20 +103,18 @@ export class NetworkDriver {
       return {};
     }
     const network = this.#copies.record(row);
-    const gone = this.#mesh.inSync && network.state === 'bound' && !this.#mesh.view().networks.has(row.networkId);
+    const gone = this.#mesh.complete && network.state === 'bound' && !this.#mesh.view().networks.has(row.networkId);
     try {
       if (!gone) await this.#remove(network);
     } catch (error) {
       const e = WeftError.from(error);
       if (e.code !== 'NOT_FOUND') {
-        await this.#journal.write([this.#copies.put({ ...row, dockerNetworkId: null })]);
         this.#copies.refused.set(row.networkId, {
           network: network.name,
           message: `docker network rm ${network.name} was refused, and the network put back: ${e.message}`,
           at: this.#clock.monotonic(),
         });
-        this.#created();
-        throw e;
+        throw e; // the destroy event makes the networks loop put it back
       }
     }
     this.#copies.removed.set(row.networkId, this.#clock.monotonic());

@@ -4,7 +4,7 @@ import { createInterface } from 'node:readline';
 import { type Code, WeftError } from '../../lib/errors.ts';
 
 /** 20.10's version; later daemons accept it. */
-const API = '/v1.41';
+const API = '1.41';
 
 const STATUS: Readonly<Record<number, Code>> = {
   400: 'INVALID_ARGUMENT',
@@ -19,6 +19,8 @@ export interface DockerRequest {
   readonly path: string;
   readonly query?: Readonly<Record<string, string>>;
   readonly body?: object;
+  /** API version; a daemon that knows newer things shows them only to those who ask for them. */
+  readonly api?: string;
 }
 
 export class DockerHttp {
@@ -74,7 +76,7 @@ export class DockerHttp {
         {
           socketPath: this.#socketPath,
           method: r.method,
-          path: `${API}${r.path}${query === '' ? '' : `?${query}`}`,
+          path: `/v${r.api ?? API}${r.path}${query === '' ? '' : `?${query}`}`,
           headers: { host: 'docker', 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) },
           agent,
           signal,

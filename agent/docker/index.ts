@@ -1,16 +1,19 @@
 /** The agent's Docker side, put together: plugin server, network and IPAM driver, and the loops that keep Docker as the mesh has it. */
 import type { Log } from '../../lib/log.ts';
-import type { Drift } from '../../lib/model.ts';
+import type { Container, Drift } from '../../lib/model.ts';
 import type { AddressBook } from '../addresses.ts';
 import { type Clock, systemClock } from '../clock.ts';
 import type { Datapath, Journal, Mesh } from '../contract.ts';
 import { DockerApi, type DockerEvent } from './api.ts';
+import { Containers } from './containers.ts';
 import { Copies } from './copies.ts';
 import { NetworkDriver } from './driver.ts';
+import { EndpointAudit } from './endpoint-audit.ts';
 import { EndpointDriver } from './endpoints.ts';
+import { Identity } from './identity.ts';
 import { Ipam } from './ipam.ts';
 import { JoinWaiter } from './join-wait.ts';
-import { NetworksLoop } from './networks-loop.ts';
+import { NetworksLoop, type OnDrift } from './networks-loop.ts';
 import { type Handlers, PluginServer } from './plugin.ts';
 
 export interface DockerConfig {
@@ -20,8 +23,12 @@ export interface DockerConfig {
   readonly pluginSocket: string;
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly pid: number;
+  /** False: drift is reported, and left as it is. */
+  readonly heal?: boolean;
   /** After each plugin call: method and milliseconds. */
   readonly onCall?: (method: string, ms: number) => void;
+  /** A drift of Docker networks or endpoints, found and (mostly) healed. */
+  readonly onDrift?: OnDrift;
 }
 
 export interface DockerSideOptions {
@@ -39,7 +46,9 @@ export class DockerSide {
   readonly #o: DockerSideOptions;
   readonly #plugin: PluginServer;
   readonly #networks: NetworksLoop;
-  readonly #copies: Copies;
+  readonly #identity: Identity;
+  readonly #audit: EndpointAudit;
+  readonly #containers: Containers;
   readonly #abort = new AbortController();
   #events: Promise<void> | null = null;
 
@@ -47,14 +56,31 @@ export class DockerSide {
     const { journal, mesh, datapath, addresses, config, log, clock = systemClock } = options;
     this.#o = options;
     this.api = new DockerApi({ socketPath: config.dockerSocket, log });
-    this.#copies = new Copies({ journal, mesh });
-    const copies = this.#copies;
-    this.#networks = new NetworksLoop({ journal, mesh, api: this.api, copies, clock, log });
+    const api = this.api;
+    const copies = new Copies({ journal, mesh });
+    const onDrift = config.onDrift ?? (() => undefined);
+    const heal = config.heal ?? true;
+    this.#networks = new NetworksLoop({ journal, mesh, api, copies, clock, heal, onDrift, log });
+    this.#identity = new Identity({ journal, api, log });
+    this.#containers = new Containers({ api, copies, hostName: () => mesh.hostName });
     const waiter = new JoinWaiter({ journal, mesh, addresses, clock, log });
     const ipam = new Ipam({ journal, mesh, addresses, copies, clock, log });
     const created = (): void => this.#networks.kick();
     const driver = new NetworkDriver({ journal, mesh, copies, clock, log, created });
     const endpoints = new EndpointDriver({ journal, mesh, datapath, addresses, copies, waiter, clock, log });
+    this.#audit = new EndpointAudit({
+      journal,
+      api,
+      addresses,
+      copies,
+      driver: endpoints,
+      identity: this.#identity,
+      datapath,
+      clock,
+      log,
+      heal,
+      onDrift,
+    });
     this.#plugin = new PluginServer({
       path: config.pluginSocket,
       env: config.env,
@@ -69,11 +95,14 @@ export class DockerSide {
   async start(): Promise<void> {
     await this.#plugin.start();
     this.#networks.start();
+    this.#audit.start();
     this.#events = this.api.events(
       {
         event: (event) => this.#onEvent(event),
-        connected: () => this.#networks.kick(),
-        lost: () => undefined,
+        connected: () => {
+          this.#networks.kick();
+          this.#identity.sweep();
+        },
       },
       this.#abort.signal,
     );
@@ -82,7 +111,7 @@ export class DockerSide {
   async close(): Promise<void> {
     this.#abort.abort();
     await this.#plugin.close();
-    await this.#networks.close();
+    await Promise.all([this.#networks.close(), this.#audit.close()]);
     await this.#events;
     this.api.close();
   }
@@ -97,13 +126,34 @@ export class DockerSide {
     return this.#networks.failure;
   }
 
-  networksAudit(): Promise<Drift[]> {
-    return this.#networks.drift();
+  /** What of Docker's networks and endpoints is not as it should be, read anew; nothing is changed. */
+  async networksAudit(): Promise<Drift[]> {
+    return (await Promise.all([this.#networks.drift(), this.#audit.drift()])).flat();
   }
 
-  #onEvent(event: DockerEvent): void {
-    if (event.type === 'network' && (event.action === 'create' || event.action === 'destroy')) this.#networks.kick();
-    else this.#o.datapath.kick();
+  findContainer(container: string): Promise<Container[]> {
+    return this.#containers.find(container);
+  }
+
+  connect(networkId: string, container: string, address: { ip: string; mac: string }): Promise<string> {
+    return this.#containers.connect(networkId, container, address);
+  }
+
+  disconnect(networkId: string, container: string, force: boolean): Promise<void> {
+    return this.#containers.disconnect(networkId, container, force);
+  }
+
+  /** Of Docker's networks: those of other drivers are nobody's business here. */
+  #onEvent({ type, action, id, attributes }: DockerEvent): void {
+    const ours = attributes['type'] === 'weft';
+    if (type === 'network' && (action === 'create' || action === 'destroy')) this.#networks.kick();
+    else if (type === 'network' && action === 'connect' && ours) this.#identity.look(id);
+    else if (type === 'network' && action === 'disconnect' && ours) this.#o.datapath.kick();
+    else if (type === 'container' && action === 'rename')
+      this.#identity
+        .renamed(id, (attributes['name'] ?? '').replace(/^\//, ''))
+        .catch((error: unknown) => this.#o.log.warn({ container: id, err: error }, 'new name not kept'));
+    else if (type === 'container' && action === 'die') this.#o.datapath.kick();
   }
 }
 

@@ -22,6 +22,20 @@ const REFUSED_SHOWN_MS = 600_000;
 /** Plans in one pass: remove, create, refresh. */
 const ROUNDS = 4;
 
+/** A drift found at a moment, and healed at another or not yet (epoch ms). */
+export type OnDrift = (drift: Drift, detectedAt: number, healedAt: number | null) => void;
+
+export interface NetworksLoopOptions {
+  readonly journal: Journal;
+  readonly mesh: Mesh;
+  readonly api: DockerApi;
+  readonly copies: Copies;
+  readonly clock: Clock;
+  readonly heal: boolean;
+  readonly onDrift: OnDrift;
+  readonly log: Log;
+}
+
 export class NetworksLoop {
   readonly #journal: Journal;
   readonly #mesh: Mesh;
@@ -29,8 +43,13 @@ export class NetworksLoop {
   readonly #copies: Copies;
   readonly #clock: Clock;
   readonly #log: Log;
+  readonly #heal: boolean;
+  readonly #onDrift: OnDrift;
   readonly #started: number;
   #catalogue: ReadonlyMap<string, Network> | null = null;
+  #complete = false;
+  /** Removed behind the agent's back, being made again: mesh id to the moment it was noticed. */
+  readonly #missing = new Map<string, number>();
   #running: Promise<void> | null = null;
   #next: Promise<void> | null = null;
   #timer: NodeJS.Timeout | null = null;
@@ -39,13 +58,15 @@ export class NetworksLoop {
   #reported = '';
   #failure: string | null = null;
 
-  constructor(options: { journal: Journal; mesh: Mesh; api: DockerApi; copies: Copies; clock: Clock; log: Log }) {
+  constructor(options: NetworksLoopOptions) {
     this.#journal = options.journal;
     this.#mesh = options.mesh;
     this.#api = options.api;
     this.#copies = options.copies;
     this.#clock = options.clock;
     this.#log = options.log;
+    this.#heal = options.heal;
+    this.#onDrift = options.onDrift;
     this.#started = options.clock.monotonic();
   }
 
@@ -59,8 +80,9 @@ export class NetworksLoop {
       this.#mesh.onView(() => {
         this.#copies.changed();
         const { networks } = this.#mesh.view();
-        if (networks === this.#catalogue) return;
+        if (networks === this.#catalogue && this.#mesh.complete === this.#complete) return;
         this.#catalogue = networks;
+        this.#complete = this.#mesh.complete;
         this.kick();
       }),
     );
@@ -120,7 +142,7 @@ export class NetworksLoop {
     let conflicts: NetworksPlan['conflicts'] = [];
     try {
       for (let round = 0; round < ROUNDS; round++) {
-        const plan = this.#plan(await this.#api.networks());
+        const plan = this.#plan(await this.#api.networks(), this.#heal);
         conflicts = plan.conflicts;
         failures.length = 0;
         let done = 0;
@@ -146,7 +168,7 @@ export class NetworksLoop {
     if (failures[0] !== undefined) throw failures[0];
   }
 
-  #plan(actual: readonly DockerNetwork[]): NetworksPlan {
+  #plan(actual: readonly DockerNetwork[], heal: boolean): NetworksPlan {
     const now = this.#clock.monotonic();
     const catalogue = this.#mesh.view().networks;
     for (const [id, at] of this.#copies.removed)
@@ -155,8 +177,9 @@ export class NetworksLoop {
       catalogue,
       actual,
       rows: this.#journal.networks,
-      inSync: this.#mesh.inSync,
+      inSync: this.#mesh.complete,
       removed: new Set(this.#copies.removed.keys()),
+      heal,
       young: this.#young(now),
       unlisted: new Set(
         this.#copies.createdAt
@@ -185,6 +208,7 @@ export class NetworksLoop {
       case 'create':
         this.#log.info({ network: step.name, subnet: step.network.subnets[0] }, 'docker network: create');
         await this.#api.createNetwork(specOf(step.network));
+        this.#healed(step.network);
         return;
       case 'remove':
         await this.#remove(step.dockerId, step.name, step.networkId, step.why);
@@ -202,9 +226,17 @@ export class NetworksLoop {
         this.#copies.changed();
         return;
       case 'forget':
+        if (step.missing) this.#missing.set(step.row.networkId, this.#clock.now());
         await this.#forget(step.row);
         return;
     }
+  }
+
+  #healed(network: Network): void {
+    const detectedAt = this.#missing.get(network.id);
+    if (detectedAt === undefined) return;
+    this.#missing.delete(network.id);
+    this.#onDrift(missingDrift(network), detectedAt, this.#clock.now());
   }
 
   async #remove(dockerId: string, name: string, networkId: string, why: string): Promise<void> {
@@ -221,7 +253,7 @@ export class NetworksLoop {
     } finally {
       this.#copies.removing.delete(dockerId);
     }
-    if (this.#mesh.inSync && !this.#mesh.view().networks.has(networkId))
+    if (this.#mesh.complete && !this.#mesh.view().networks.has(networkId))
       await this.#journal.write(this.#copies.forget(networkId));
     this.#copies.changed();
   }
@@ -233,7 +265,7 @@ export class NetworksLoop {
       return;
     }
     const reserved = row.network.state === 'reserved';
-    if (!reserved && !this.#mesh.inSync) return;
+    if (!reserved && !this.#mesh.complete) return;
     await this.#journal.write(this.#copies.forget(row.networkId));
     this.#copies.changed();
     if (reserved) await this.#mesh.removeNetwork(row.networkId).catch(() => undefined); // its lease ends anyway
@@ -304,15 +336,24 @@ export class NetworksLoop {
 
   /** What is not as it should be, read anew; nothing is changed. */
   async drift(): Promise<Drift[]> {
-    const { steps } = this.#plan(await this.#api.networks());
+    const { steps } = this.#plan(await this.#api.networks(), true);
     return steps.flatMap((step): Drift[] => {
       const drift = { kind: 'dockerNetwork', object: nameOf(step), want: '', have: '' };
-      if (step.kind === 'create') return [{ ...drift, change: 'missing', want: step.network.subnets[0] ?? '' }];
+      if (step.kind === 'create') return [missingDrift(step.network)];
+      if (step.kind === 'forget' && step.missing && !this.#heal) return [missingDrift(step.row.network)];
       if (step.kind === 'remove') return [{ ...drift, change: 'extra', have: step.why }];
       return [];
     });
   }
 }
+
+const missingDrift = (network: Network): Drift => ({
+  kind: 'dockerNetwork',
+  object: dockerName(network),
+  change: 'missing',
+  want: network.subnets[0] ?? '',
+  have: '',
+});
 
 function nameOf(step: NetworkStep): string {
   switch (step.kind) {

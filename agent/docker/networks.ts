@@ -19,6 +19,8 @@ export interface NetworksInput {
   readonly young: ReadonlySet<string>;
   /** Mesh ids whose Docker network was made so short a time ago that Docker may not list it yet. */
   readonly unlisted: ReadonlySet<string>;
+  /** False: what was removed behind the agent's back stays away (it is reported as drift). */
+  readonly heal: boolean;
 }
 
 export type NetworkStep =
@@ -38,8 +40,8 @@ export type NetworkStep =
   | { readonly kind: 'adopt'; readonly dockerId: string; readonly network: Network }
   /** The catalogue's record has changed. */
   | { readonly kind: 'refresh'; readonly row: LocalNetwork; readonly network: Network }
-  /** Docker no longer has it: removed behind the agent's back, or its creation was not finished. */
-  | { readonly kind: 'forget'; readonly row: LocalNetwork };
+  /** Docker no longer has it: removed behind the agent's back (`missing`), or gone from the mesh too, or never finished. */
+  | { readonly kind: 'forget'; readonly row: LocalNetwork; readonly missing: boolean };
 
 export interface NetworksPlan {
   readonly steps: readonly NetworkStep[];
@@ -102,18 +104,17 @@ export function planNetworks(input: NetworksInput): NetworksPlan {
 
   for (const row of input.rows.values()) {
     if (present.has(row.networkId) || input.unlisted.has(row.networkId)) continue;
-    if (row.dockerNetworkId !== null) steps.push({ kind: 'forget', row });
-    else if (
-      !input.young.has(row.networkId) &&
-      !input.catalogue.has(row.networkId) &&
-      (input.inSync || row.network.state === 'reserved')
-    )
-      steps.push({ kind: 'forget', row });
+    const wanted = input.catalogue.has(row.networkId);
+    if (row.dockerNetworkId !== null) {
+      if (!wanted || input.heal) steps.push({ kind: 'forget', row, missing: wanted });
+    } else if (!wanted && !input.young.has(row.networkId) && (input.inSync || row.network.state === 'reserved'))
+      steps.push({ kind: 'forget', row, missing: false });
   }
 
   for (const network of input.catalogue.values()) {
     if (network.state !== 'bound' || present.has(network.id)) continue;
     if (input.removed.has(network.id) || input.unlisted.has(network.id)) continue;
+    if (!input.heal && (input.rows.get(network.id)?.dockerNetworkId ?? null) !== null) continue;
     const name = dockerName(network);
     const taken = input.actual.find((docker) => docker.name === name);
     if (taken === undefined) steps.push({ kind: 'create', network, name });

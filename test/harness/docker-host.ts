@@ -5,6 +5,7 @@ import { systemClock } from '../../agent/clock.ts';
 import { DockerSide } from '../../agent/docker/index.ts';
 import { FileJournal } from '../../agent/journal.ts';
 import { type Log, makeLog } from '../../lib/log.ts';
+import type { Drift } from '../../lib/model.ts';
 import { TestDockerd } from './dockerd.ts';
 import { FakeDatapath } from './fake-datapath.ts';
 import type { FakeMesh } from './fake-mesh.ts';
@@ -14,6 +15,8 @@ export interface DockerAgent {
   readonly journal: FileJournal;
   readonly addresses: AddressBook;
   readonly side: DockerSide;
+  readonly datapath: FakeDatapath;
+  readonly drift: Drift[];
   close(): Promise<void>;
 }
 
@@ -33,6 +36,7 @@ export async function startAgent(options: {
   const addresses = new AddressBook({ journal, mesh, clock: systemClock, log });
   mesh.book = addresses;
   addresses.start();
+  const drift: Drift[] = [];
   const side = new DockerSide({
     journal,
     mesh,
@@ -43,11 +47,14 @@ export async function startAgent(options: {
       pluginSocket: options.pluginSocket,
       env: {},
       pid: process.pid,
+      onDrift: (item) => drift.push(item),
     },
     log,
   });
   await side.start();
   return {
+    datapath,
+    drift,
     journal,
     addresses,
     side,

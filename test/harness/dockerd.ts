@@ -8,6 +8,7 @@ import { promisify } from 'node:util';
 import { until } from './ovs.ts';
 
 const run = promisify(execFile);
+const CONTAINERD = '/run/docker/containerd.sock';
 export const IMAGE = 'weft/test:1';
 const APPLETS = ['sh', 'sleep', 'ping', 'ip', 'nc', 'cat', 'true', 'ls', 'hostname'];
 
@@ -24,6 +25,7 @@ export class TestDockerd implements AsyncDisposable {
   /** Where plugins listen, seen from outside; inside it is /run/docker/plugins. */
   readonly plugins: string;
   #anchor: ChildProcess | null = null;
+  #containerd: ChildProcess | null = null;
   #daemon: ChildProcess | null = null;
 
   private constructor(dir: string, netns: string) {
@@ -81,8 +83,14 @@ export class TestDockerd implements AsyncDisposable {
 
   async start(): Promise<void> {
     const log = openSync(join(this.dir, 'dockerd.log'), 'a');
+    // Its own process: containers outlive a killed dockerd's children.
+    if (this.#containerd === null) {
+      const places = ['--root', join(this.dir, 'containerd'), '--state', '/run/docker/containerd-state'];
+      const command = ['containerd', ...places, '--address', CONTAINERD, '--log-level', 'warn'];
+      this.#containerd = spawn('nsenter', [...this.enterArgs, ...command], { stdio: ['ignore', log, log] });
+    }
     const flags = ['--data-root', join(this.dir, 'data'), '--exec-root', '/run/docker/exec'];
-    flags.push('--pidfile', join(this.dir, 'docker.pid'), '-H', `unix://${this.socket}`);
+    flags.push('--containerd', CONTAINERD, '--pidfile', join(this.dir, 'docker.pid'), '-H', `unix://${this.socket}`);
     flags.push(
       '--config-file',
       join(this.dir, 'daemon.json'),
@@ -149,6 +157,7 @@ export class TestDockerd implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.removeContainers();
     await this.stop();
+    this.#containerd?.kill('SIGTERM');
     killInside(this.#anchor?.pid);
     this.#anchor?.kill('SIGKILL');
     await run('ip', ['netns', 'del', this.netns]).catch(() => undefined);

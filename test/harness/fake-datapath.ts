@@ -9,6 +9,8 @@ export class FakeDatapath implements Datapath {
   readonly #journal: Journal;
   readonly #netns: string;
   kicks = 0;
+  /** Awaited before anything is attached. */
+  beforeAttach: () => Promise<void> = () => Promise.resolve();
 
   constructor(options: { journal: Journal; netns: string }) {
     this.#journal = options.journal;
@@ -26,6 +28,7 @@ export class FakeDatapath implements Datapath {
   async attach(endpointId: string): Promise<{ containerLink: string }> {
     const endpoint = this.#journal.endpoints.get(endpointId);
     if (endpoint === undefined) throw new Error(`endpoint ${endpointId} is not in the journal`);
+    await this.beforeAttach();
     const [port, containerLink] = [`wp${endpointId.slice(0, 11)}`, `wc${endpointId.slice(0, 11)}`];
     const there = await this.#ip('link', 'show', port).then(
       () => true,

@@ -158,8 +158,11 @@ export class FakeMesh implements Mesh {
   /** The host's addresses: asked for grants and blocks. */
   book: AddressBook | null = null;
   inSync = true;
+  complete = true;
   connected = true;
   draining = false;
+  /** What changes is not heard here yet. */
+  deaf = false;
   conflicts: readonly Conflict[] = [];
   laggards: readonly string[] = [];
   /** Names of calls, in order. */
@@ -182,7 +185,7 @@ export class FakeMesh implements Mesh {
 
   /** The host hears of the world's present state. */
   changed(): void {
-    if (!this.connected) return;
+    if (!this.connected || this.deaf) return;
     this.#view = this.#render();
     for (const listener of this.#listeners) listener();
   }
@@ -190,6 +193,7 @@ export class FakeMesh implements Mesh {
   setConnected(connected: boolean): void {
     this.connected = connected;
     this.inSync = connected;
+    this.complete = connected;
     this.changed();
   }
 
