@@ -55,11 +55,12 @@ my $prctl = $prctl{ (POSIX::uname())[4] };
 syscall($prctl, 36, 1, 0, 0, 0) if $prctl;    # PR_SET_CHILD_SUBREAPER
 
 my $agent = 0;
-$SIG{CHLD} = sub {
+sub reap {
   while ((my $pid = waitpid(-1, POSIX::WNOHANG())) > 0) {
     $agent = 0 if $pid == $agent;
   }
-};
+}
+$SIG{CHLD} = \&reap;
 $SIG{PIPE} = 'IGNORE';
 $SIG{HUP} = 'IGNORE';
 $0 = "weft-lab-anchor $lab $host";
@@ -91,11 +92,18 @@ sub start {
   exec { $words[0] } @words or POSIX::_exit(127);
 }
 
+sub zombie {
+  open(my $stat, '<', "/proc/$_[0]/stat") or return 1;
+  return (<$stat> // '') =~ /\) Z /;
+}
+
 sub answer {
   my ($verb, $out, @words) = split /\t/, $_[0], -1;
   return start($out, undef, @words) if $verb eq 'run' && @words;
   return 'unknown request' if $verb ne 'agent';
   return 'no agent here' unless @command;
+  # It may be seen as dead before it can be collected: its threads end one by one.
+  waitpid($agent, 0), $agent = 0 if $agent && zombie($agent);
   $agent = start($log, $plugin, @command) unless $agent && kill(0, $agent);
   return $agent;
 }

@@ -105,7 +105,7 @@ function usage<T>(work: () => T): T {
     return work();
   } catch (error) {
     if (!(error instanceof WeftError) || error.code !== 'INVALID_ARGUMENT') throw error;
-    throw new UsageError(error.message, error.hint);
+    throw new UsageError(error.message, error.hint ?? undefined);
   }
 }
 

@@ -92,7 +92,7 @@ async function end(action: 'stop' | 'kill', target: Target): Promise<void> {
   if (host === null) {
     const stop = (): number[] => [...allPids(lab.name, name)];
     if (action === 'stop') await terminate(stop(), name, GRACE);
-    return powerOffMember(stop, name);
+    return killAll(stop, name);
   }
   const pids = (part: Component): number[] => {
     const found = hostProcesses(lab.name, name);
@@ -114,16 +114,21 @@ async function end(action: 'stop' | 'kill', target: Target): Promise<void> {
       await terminate(cgroupProcesses(lab.name, name), 'containers', CONTAINER_GRACE);
     // One after the other: vswitchd before its database, dockerd before its containerd.
     for (const pid of pids(part)) if (action === 'stop') await terminate([pid], `${part} of ${name}`, GRACE);
-    signalAll(pids(part), 'SIGKILL');
-    await until(`${part} of ${name} is gone`, () => pids(part).length === 0, { deadline: 10_000, every: 10 });
+    await killAll(() => pids(part), `${part} of ${name}`);
   }
   if (component === null) await powerOff(lab, name);
 }
 
-/** A coordinator or etcd member keeps its namespace: only its process goes. */
-async function powerOffMember(pids: () => number[], name: string): Promise<void> {
-  signalAll(pids(), 'SIGKILL');
-  await until(`${name} is gone`, () => pids().length === 0, { deadline: 10_000, every: 10 });
+/** SIGKILL, until there is none left, to the last thread. */
+async function killAll(find: () => number[], what: string): Promise<void> {
+  const killed = new Set<number>();
+  const gone = (): boolean => {
+    const pids = find();
+    signalAll(pids, 'SIGKILL');
+    for (const pid of pids) killed.add(pid);
+    return pids.length === 0 && ![...killed].some(alive);
+  };
+  await until(`${what} is gone`, gone, { deadline: 10_000, every: 10 });
 }
 
 /** SIGTERM, then up to `grace` milliseconds; then SIGKILL. */

@@ -22,7 +22,7 @@ export async function down(name: string): Promise<void> {
     const killed = await Promise.all(machines(name, plan).map((machine) => powerOff(lab, machine)));
     await deleteNetns(lab.underlayNetns);
     if (await linkExists(null, lab.rootLink)) await run('ip', ['link', 'delete', lab.rootLink]);
-    removeContext(plan?.contextFile ?? contextFile(), name);
+    for (const file of new Set([...(plan?.contextFiles ?? []), contextFile()])) removeContext(file, name);
     await removeTree(lab.run);
     await removeTree(lab.state);
     releaseSubnets(name);

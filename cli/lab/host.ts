@@ -26,6 +26,12 @@ export interface HostContext {
 
 /** Switches a host on: namespaces, then OVS and dockerd, then the agent. */
 export async function startHost(context: HostContext, host: HostPlan): Promise<void> {
+  await startMachine(context, host);
+  await startAgent(context, host);
+}
+
+/** All of it but the agent. */
+export async function startMachine(context: HostContext, host: HostPlan): Promise<void> {
   const node = nodePaths(context.lab.name, host.name);
   mkdirSync(node.log, { recursive: true });
   // Without its anchor a host is half dead: what is left of it shares nothing with what would be started now.
@@ -34,7 +40,6 @@ export async function startHost(context: HostContext, host: HostPlan): Promise<v
   const agent = [`${node.log}/agent.out`, weftProgram(), 'agent', '--config', `${node.state}/agent.yaml`];
   await startAnchor(context.lab.name, node, host.bare ? [] : agent);
   await Promise.all([startHostOvs(context, host), startHostDockerd(context, host)]);
-  if (!host.bare) await startAgent(context, host);
 }
 
 export async function startHostOvs(context: HostContext, host: HostPlan): Promise<void> {
@@ -57,7 +62,7 @@ export async function startHostDockerd(context: HostContext, host: HostPlan): Pr
 /** Asks the anchor for the agent; it holds the plugin socket and passes it on. */
 export async function startAgent(context: HostContext, host: HostPlan): Promise<void> {
   const node = nodePaths(context.lab.name, host.name);
-  if (!daemonBuilt('agent')) return;
+  if (host.bare || !daemonBuilt('agent')) return;
   writeConfig(`${node.state}/agent.yaml`, agentConfig(context.plan, host, node, context.tls), 'coordinators');
   const pid = await startAgentProcess(node);
   const socket = `${node.hostRun}/weft/agent.sock`;

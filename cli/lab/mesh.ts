@@ -16,6 +16,7 @@ export async function waitForMesh(lab: LabPaths, plan: LabPlan): Promise<void> {
   const missing = new Map(
     plan.hosts.filter((host) => !host.bare).map((host) => [host.id, { name: host.name, why: 'unknown' }]),
   );
+  if (missing.size === 0 || plan.coordinators.length === 0) return;
   const target = { coordinators: coordinatorUrls(plan), tls: tlsFiles(lab, USER) };
   const giveUp = AbortSignal.timeout(DEADLINE);
   const look = async (): Promise<boolean> => {

@@ -25,7 +25,7 @@ export interface LabPlan {
   readonly coordinators: readonly MemberPlan[];
   readonly etcd: readonly MemberPlan[];
   /** Files outside the lab's own directories that `up` wrote and `down` removes if they are still the lab's. */
-  readonly contextFile: string | null;
+  readonly contextFiles: readonly string[];
 }
 
 export interface Wanted {
@@ -69,7 +69,7 @@ export const emptyPlan = (name: string, subnet: number): LabPlan => ({
   hosts: [],
   coordinators: [],
   etcd: [],
-  contextFile: null,
+  contextFiles: [],
 });
 
 const BASE = 0xc612_0000;

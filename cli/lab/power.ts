@@ -2,7 +2,7 @@ import { existsSync, rmdirSync } from 'node:fs';
 import { allPids, cgroupDirs, cgroupTree } from './inventory.ts';
 import { deleteNetns, removeUplink } from './netns.ts';
 import { type LabPaths, nodePaths } from './paths.ts';
-import { signalAll } from './procs.ts';
+import { alive, signalAll } from './procs.ts';
 import { until } from './run.ts';
 import { removeTree } from './trees.ts';
 
@@ -19,7 +19,7 @@ export async function powerOff(lab: LabPaths, name: string): Promise<number[]> {
       const pids = allPids(lab.name, name);
       signalAll(pids, 'SIGKILL');
       for (const pid of pids) killed.add(pid);
-      return pids.size === 0;
+      return pids.size === 0 && ![...killed].some(alive);
     },
     { deadline: 20_000, every: 15 },
   );

@@ -70,11 +70,15 @@ export function signalAll(pids: Iterable<number>, signal: NodeJS.Signals): void 
   }
 }
 
-/** True while the process exists and is not a zombie. (Its command line may be empty for a moment: during exec.) */
+/**
+ * True while any of its threads runs: only then are its sockets and files free. (The first thread of a killed process is a
+ * zombie before the others have ended; a command line is empty for a moment during exec.)
+ */
 export function alive(pid: number): boolean {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-    return !/^[ZX]/.test(stat.slice(stat.lastIndexOf(')') + 2));
+    const dead = /^[ZX]/.test(stat.slice(stat.lastIndexOf(')') + 2));
+    return !dead || readdirSync(`/proc/${pid}/task`).length > 1;
   } catch {
     return false;
   }

@@ -2,13 +2,13 @@ import { randomBytes } from 'node:crypto';
 import { ensureCerts, tlsFiles } from './certs.ts';
 import { contextFile, writeContext } from './context.ts';
 import { startCoordinator, startEtcd, waitForEtcd } from './control.ts';
-import { startHost } from './host.ts';
+import { startAgent, startMachine } from './host.ts';
 import { ensureImage } from './image.ts';
 import { waitForMesh } from './mesh.ts';
 import { ensureUnderlay, setUplink } from './netns.ts';
 import { installPackages, takeLock } from './packages.ts';
 import { type LabPaths, labPaths, nodePaths } from './paths.ts';
-import { grow, type LabPlan, PREFIX, rootAddress, type Wanted } from './plan.ts';
+import { grow, type HostPlan, type LabPlan, PREFIX, rootAddress, type Wanted } from './plan.ts';
 import { openPlan, savePlan } from './state.ts';
 
 /** How many hosts are switched on at a time: more only contend for the processors. */
@@ -23,7 +23,7 @@ export async function up(name: string, wanted: Wanted, say: Say): Promise<LabPla
   const lock = await takeLock(lab.lock);
   try {
     const plan = grow(await openPlan(lab), wanted, () => randomBytes(8).toString('hex'));
-    const withContext = { ...plan, contextFile: plan.contextFile ?? contextFile() };
+    const withContext = { ...plan, contextFiles: [...new Set([...(plan.contextFiles ?? []), contextFile()])] };
     savePlan(lab, withContext);
     await bringUp(lab, withContext, say);
     return withContext;
@@ -46,15 +46,16 @@ async function bringUp(lab: LabPaths, plan: LabPlan, say: Say): Promise<void> {
       Promise.all(plan.coordinators.map((member) => startCoordinator(lab, plan, member, tlsFiles(lab, member.name)))),
     );
   };
+  const context = (host: HostPlan) => ({ lab, plan, image, tls: tlsFiles(lab, host.name) });
   const hosts = (): Promise<void> =>
-    phase(`host × ${plan.hosts.length}`, () =>
-      pool(plan.hosts, PARALLEL, (host) => startHost({ lab, plan, image, tls: tlsFiles(lab, host.name) }, host)),
-    );
+    phase(`host × ${plan.hosts.length}`, () => pool(plan.hosts, PARALLEL, (host) => startMachine(context(host), host)));
   await all([control(), hosts()]);
   for (const { name } of [...plan.hosts, ...plan.coordinators, ...plan.etcd]) {
     await setUplink(lab, nodePaths(lab.name, name), true);
   }
-  if (plan.contextFile !== null) writeContext(plan.contextFile, lab, plan);
+  // Not before there is a coordinator: an agent would complain of it, and only try again later.
+  await phase('agents', () => pool(plan.hosts, PARALLEL, (host) => startAgent(context(host), host)));
+  writeContext(contextFile(), lab, plan);
   await phase('mesh', () => waitForMesh(lab, plan));
 }
 

@@ -58,7 +58,7 @@ async function machine(): Promise<Record<string, unknown>> {
   return {
     links: (JSON.parse(await shell('ip', '-j', 'link')) as { ifname: string }[])
       .map((link) => link.ifname)
-      .filter((name) => !name.startsWith('wl-')),
+      .filter((name) => name.includes(LAB) || /^(lo|eth\d+|docker0)$/.test(name)),
     forward: readFileSync('/proc/sys/net/ipv4/ip_forward', 'utf8'),
     rules: await shell('nft', 'list', 'ruleset'),
     mounts: readFileSync('/proc/self/mountinfo', 'utf8')
