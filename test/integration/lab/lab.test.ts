@@ -38,6 +38,7 @@ function exec(
     child.stderr.on('data', (part) => (stderr += String(part)));
     child.on('error', reject);
     child.on('close', (code) => resolve({ code, stdout, stderr }));
+    child.stdin.on('error', () => {}); // a command need not read it
     child.stdin.end(options.input ?? '');
   });
 }
