@@ -1,6 +1,7 @@
 /** weft agent, weft coordinator: the daemons, each a bundle of its own, loaded only here. */
 import type { Command } from 'commander';
 import type { Io } from './io.ts';
+import { collect } from './values.ts';
 
 /** What agent/main.ts and coordinator/main.ts export: resolves once it runs; it stops itself on SIGTERM and SIGINT. */
 interface DaemonModule {
@@ -10,6 +11,8 @@ interface DaemonModule {
 interface DaemonFlags {
   readonly config?: string;
   readonly etcd?: string;
+  readonly listen?: string[];
+  readonly name?: string;
 }
 
 export function registerAgent(program: Command, _io: Io): void {
@@ -27,9 +30,16 @@ export function registerCoordinator(program: Command, _io: Io): void {
     .description('run a coordinator')
     .option('--config <file>', 'configuration (default: /etc/weft/coordinator.yaml)')
     .option('--etcd <urls>', 'URL[,URL…], or "embedded" for an etcd of its own')
+    .option('--listen <address>', 'HOST:PORT to serve on (may be repeated)', collect)
+    .option('--name <name>', 'name of this coordinator')
     .option('--json', 'errors as JSON')
-    .action(({ config, etcd }: DaemonFlags) =>
-      start('coordinator', [...given('--config', config), ...given('--etcd', etcd)]),
+    .action(({ config, etcd, listen, name }: DaemonFlags) =>
+      start('coordinator', [
+        ...given('--config', config),
+        ...given('--etcd', etcd),
+        ...(listen ?? []).flatMap((address) => given('--listen', address)),
+        ...given('--name', name),
+      ]),
     );
 }
 

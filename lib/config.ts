@@ -1,4 +1,5 @@
 /** agent.yaml and coordinator.yaml: read, checked, defaults filled in. Errors name the file, the key and what it should be. */
+import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import * as v from 'valibot';
@@ -160,11 +161,19 @@ export type CoordinatorConfig = Omit<v.InferOutput<typeof coordinatorSchema>, 'a
 export const loadAgentConfig = async (file = AGENT_CONFIG): Promise<AgentConfig> =>
   parseAgentConfig(await read(file), file);
 
-/** @param overrides replace keys of the file (command line flags). A file that is missing is then an empty one. */
+/**
+ * @param overrides replace keys of the file (command line flags); with one, the usual file need not be there.
+ * @throws NOT_FOUND when the file is not there, INVALID_ARGUMENT when it is not as it should be.
+ */
 export const loadCoordinatorConfig = async (
   file = COORDINATOR_CONFIG,
   overrides: Readonly<Record<string, unknown>> = {},
-): Promise<CoordinatorConfig> => parseCoordinatorConfig(await read(file), file, overrides);
+): Promise<CoordinatorConfig> => parseCoordinatorConfig(await readOr(file, overrides), file, overrides);
+
+async function readOr(file: string, overrides: Readonly<Record<string, unknown>>): Promise<string> {
+  const optional = file === COORDINATOR_CONFIG && Object.keys(overrides).length > 0;
+  return optional && !existsSync(file) ? '' : read(file);
+}
 
 export function parseAgentConfig(text: string, file = AGENT_CONFIG): AgentConfig {
   const config = check(agentSchema, toObject(text, file), file);
