@@ -144,7 +144,7 @@ async function reach(client: ControlClient, signal: AbortSignal): Promise<string
 /** Of what grpc-js says, the part that is about the network. */
 function plain(message: string): string {
   const text = message
-    .replace(/^.*Last error: /s, '')
+    .replace(/^.*Last error: (?:Error: )?/s, '')
     .replace(/\. Resolution note:.*$/s, '')
     .replace(/ \(\d{4}-[^)]*\)/, '')
     .replaceAll(/\s+/g, ' ')

@@ -1,5 +1,6 @@
 /** weft agent, weft coordinator: the daemons, each a bundle of its own, loaded only here. */
 import type { Command } from 'commander';
+import { WeftError } from '../lib/errors.ts';
 import type { Io } from './io.ts';
 import { collect } from './values.ts';
 
@@ -51,5 +52,16 @@ async function start(daemon: 'agent' | 'coordinator', argv: readonly string[]): 
   const bundle = `./weft-${daemon}.mjs`;
   const url = new URL(here.endsWith('.ts') ? `../${daemon}/main.ts` : bundle, here);
   const { main } = (await import(url.href)) as DaemonModule;
-  await main(argv);
+  try {
+    await main(argv);
+  } catch (error) {
+    throw ours(error);
+  }
+}
+
+/** Each bundle has a class WeftError of its own. */
+function ours(error: unknown): unknown {
+  const { name, code, message, hint } = error as Partial<WeftError>;
+  if (error instanceof WeftError || name !== 'WeftError' || code === undefined) return error;
+  return new WeftError(code, message ?? '', hint ? { hint, cause: error } : { cause: error });
 }
