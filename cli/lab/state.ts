@@ -4,8 +4,8 @@ import {
   readFileSync,
   readlinkSync,
   renameSync,
-  rmSync,
   symlinkSync,
+  unlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { WeftError } from '../../lib/errors.ts';
@@ -88,6 +88,6 @@ function claimedBy(link: string): string | null {
 export function releaseSubnets(name: string): void {
   for (let subnet = 0; subnet < SUBNETS; subnet++) {
     const link = `${STATE_ROOT}/.subnets/${subnet}`;
-    if (claimedBy(link) === name) rmSync(link, { force: true });
+    if (claimedBy(link) === name) unlinkSync(link); // rmSync looks for what it points to
   }
 }

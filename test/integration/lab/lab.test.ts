@@ -1,5 +1,5 @@
 import { execFile, spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, realpathSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
@@ -52,6 +52,13 @@ const pidsOf = (lab: LabStatus) => lab.hosts.map((host) => host.pids);
 const shell = async (program: string, ...args: string[]): Promise<string> =>
   (await promisify(execFile)(program, args)).stdout;
 
+/** Underlay subnets that the lab holds: symbolic links to its name. */
+const claims = (): string[] => {
+  const dir = '/var/lib/weft-lab/.subnets';
+  const links = existsSync(dir) ? readdirSync(dir) : [];
+  return links.filter((link) => readlinkSync(`${dir}/${link}`).startsWith(LAB));
+};
+
 /** What of the machine a lab could leave behind or change. */
 async function machine(): Promise<Record<string, unknown>> {
   const list = (dir: string): string[] =>
@@ -68,6 +75,7 @@ async function machine(): Promise<Record<string, unknown>> {
     namespaces: list('/run/netns'),
     run: list('/run/weft-lab'),
     state: list('/var/lib/weft-lab'),
+    subnets: claims(),
     cgroups: readdirSync('/sys/fs/cgroup').flatMap((name) => {
       try {
         return list(`/sys/fs/cgroup/${name}`);
