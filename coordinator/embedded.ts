@@ -10,6 +10,7 @@ import type { Log } from '../lib/log.ts';
 const START_MS = 15_000;
 const STOP_MS = 5000;
 const POLL_MS = 50;
+const INSTALL = 'install etcd (apt install etcd-server), or give --etcd URL of one that runs';
 
 export interface EmbeddedOptions {
   /** Data are kept in DIR/etcd. */
@@ -41,23 +42,28 @@ export class EmbeddedEtcd {
     args.push('--listen-client-urls', url, '--advertise-client-urls', url, '--listen-peer-urls', peerUrl);
     args.push('--initial-advertise-peer-urls', peerUrl, '--initial-cluster', `weft=${peerUrl}`);
     args.push('--auto-compaction-mode', 'periodic', '--auto-compaction-retention', '1h');
-    const child = spawn('etcd', args, { stdio: ['ignore', 'inherit', 'inherit'], env: environment() });
+    // The kernel ends it when the coordinator is killed (an orphan would keep its data locked); a session of its own, because a
+    // Ctrl-C in the terminal is for the coordinator, which stops it after its last write.
+    const child = spawn('setpriv', ['--pdeathsig', 'TERM', '--', 'etcd', ...args], {
+      stdio: ['ignore', 'inherit', 'inherit'],
+      env: environment(),
+      detached: true,
+    });
     this.#child = child;
     const failed = Promise.withResolvers<never>();
     failed.promise.catch(() => {});
     child.once('error', (error) =>
       failed.reject(
         new WeftError('UNAVAILABLE', `etcd cannot be started: ${error.message}.`, {
-          hint: 'install etcd (apt install etcd-server), or give --etcd URL of one that runs',
+          hint: INSTALL,
         }),
       ),
     );
     let up = false;
     child.once('exit', (code, signal) => {
       const reason = `etcd ended (${signal ?? `status ${code}`})`;
-      failed.reject(
-        new WeftError('UNAVAILABLE', `${reason}.`, { hint: `what it said is above; its data are in ${data}` }),
-      );
+      const hint = code === 127 ? INSTALL : `what it said is above; its data are in ${data}`;
+      failed.reject(new WeftError('UNAVAILABLE', `${reason}.`, { hint }));
       if (up && !this.#stopping) died(reason);
     });
     try {

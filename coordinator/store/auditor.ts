@@ -5,6 +5,7 @@ import { WeftError } from '../../lib/errors.ts';
 import type { Drift } from '../../lib/model.ts';
 import type { RawChange, RawChangeSet } from '../cache.ts';
 import { auditKeys, type Finding, foreignChanges } from './audit.ts';
+import type { RawKey } from './codec.ts';
 import type { Deps } from './deps.ts';
 import { keys, ROOT } from './keys.ts';
 import { type Compare, chunks, MAX_OPS, type Op, type Txn } from './txn.ts';
@@ -26,6 +27,8 @@ export class KeyAuditor {
   readonly #stop = new AbortController();
   #work: Promise<unknown> = Promise.resolve();
   #told = new Set<string>();
+  /** Foreign changes that were not undone because nothing is healed, by key. */
+  readonly #open = new Map<string, Finding>();
   #unsubscribe: () => void = () => {};
 
   constructor(deps: Deps, watch: PrefixWatch, heal: boolean) {
@@ -60,14 +63,25 @@ export class KeyAuditor {
     // A key that is newer in etcd than here, at a revision that is here: an event was lost.
     if ([...all].some(([key, raw]) => raw.mod <= revision && (cache.raw.get(key)?.mod ?? raw.mod) < raw.mod))
       this.#watch.relist('an event was lost');
-    const findings = auditKeys(all);
-    await this.#enqueue(findings, heal);
-    return findings.map((one) => one.drift);
+    // What was undone before is not undone by its consequences: a network's record comes back before its index is judged.
+    const open = [...this.#open.values()].filter((one) => this.#stands(one, all));
+    const findings = auditKeys(all).filter(({ drift }) => !open.some((one) => one.drift.object === drift.object));
+    await this.#enqueue(open, heal && this.#heal);
+    await this.#enqueue(findings, heal && this.#heal);
+    return [...open, ...findings].map((one) => one.drift);
+  }
+
+  /** A foreign change that nothing has been done about. */
+  #stands(one: Finding, all: ReadonlyMap<string, RawKey>): boolean {
+    const stands = one.heal?.compares.every((c) => !('mod' in c) || (all.get(c.key)?.mod ?? 0n) === c.mod) ?? false;
+    if (!stands) this.#open.delete(one.drift.object);
+    return stands;
   }
 
   #changed(set: RawChangeSet): void {
     const { raw, presences } = this.#deps.cache;
     const findings = foreignChanges(set, raw, (hostId) => presences.has(hostId));
+    if (!this.#heal) for (const one of findings) this.#open.set(one.drift.object, one);
     if (set.reset) findings.push(...auditKeys(new Map(raw)));
     void this.#enqueue(findings, this.#heal);
     const ours = set.changes.some((change) => change.key === keys.stamp());

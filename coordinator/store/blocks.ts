@@ -115,8 +115,8 @@ function planShrink(
   const blocks = deps.cache.blocks.get(network.id);
   const block = blocks?.get(cidr);
   if (block === undefined || block.hostId !== hostId) {
-    // Done before (a repeated call): nothing of the block is held but what was to be kept.
-    if (keep.every((part) => blocks?.get(part)?.hostId === hostId)) return { done: undefined };
+    // Done before (a repeated call): the block is gone, and what was to be kept is there.
+    if (block === undefined && keep.every((part) => blocks?.get(part)?.hostId === hostId)) return { done: undefined };
     throw new WeftError('FAILED_PRECONDITION', `host ${hostId} does not hold the block ${cidr}`);
   }
   const key = keys.block(network.project, network.id, cidr);

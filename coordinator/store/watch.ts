@@ -42,9 +42,9 @@ export class PrefixWatch {
   #run: Promise<void> = Promise.resolve();
   #relist = false;
   #breakStream: ((reason: Error) => void) | null = null;
-  /** How often it has listed and connected: for tests and metrics. */
+  /** How often it has listed, and how often a stream has failed: for tests and metrics. */
   lists = 0;
-  streams = 0;
+  failures = 0;
 
   constructor(options: WatchOptions) {
     this.#o = options;
@@ -78,6 +78,7 @@ export class PrefixWatch {
         });
       } catch (err) {
         if (this.#stop.signal.aborted) return;
+        this.failures++;
         this.#o.log.warn({ err, revision: String(this.#o.sink.revision) }, 'the watch of etcd starts again');
         await this.#wait(pause * (0.5 + Math.random()));
         pause = Math.min(pause * 2, 1000);
@@ -117,7 +118,6 @@ export class PrefixWatch {
   async #stream(alive: () => void): Promise<never> {
     const { client, sink, prefix } = this.#o;
     const stream = await client.watchStream();
-    this.streams++;
     let idle: NodeJS.Timeout | undefined;
     try {
       return await new Promise<never>((_, reject) => {

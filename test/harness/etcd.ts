@@ -35,7 +35,7 @@ export class TestEtcd implements AsyncDisposable {
     const args = ['--name', 'test', '--data-dir', join(this.#dir, dataDir), '--log-level', 'error'];
     args.push('--listen-client-urls', client, '--advertise-client-urls', client);
     args.push('--listen-peer-urls', peer, '--initial-advertise-peer-urls', peer, '--initial-cluster', `test=${peer}`);
-    this.#child = spawn('etcd', args, { stdio: 'ignore' });
+    this.#child = spawn('etcd', args, { stdio: 'ignore', env });
     const end = Date.now() + 20_000;
     while ((await exec('etcdctl', ['--endpoints', this.endpoint, 'endpoint', 'health'], { env })).code !== 0) {
       if (Date.now() > end || this.#child.exitCode !== null) throw new Error('etcd did not start');
@@ -78,7 +78,11 @@ export class TestEtcd implements AsyncDisposable {
   }
 }
 
-const env = { ...process.env, ETCDCTL_API: '3' };
+// Without ETCD_* of the caller, which would be taken for options.
+const env = {
+  ...Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('ETCD'))),
+  ETCDCTL_API: '3',
+};
 
 /** Ports that were free a moment ago, all different. */
 export async function freePorts(count: number): Promise<number[]> {
