@@ -30,6 +30,8 @@ export interface CoordinatorOptions {
   readonly tls: TlsMaterial;
   readonly vxlanPort: number;
   readonly log: Log;
+  /** Put back what somebody edited by hand; true. */
+  readonly heal?: boolean;
   /** Increments that a log keeps, in objects; for tests. */
   readonly logLimit?: number;
   /** For tests. */
@@ -71,6 +73,7 @@ export class Coordinator {
       etcdKey: options.etcdKey,
       vxlanPort: options.vxlanPort,
       graceMs: options.graceMs ?? GRACE_MS,
+      heal: options.heal ?? true,
       ...(options.restored === undefined ? {} : { restored: options.restored }),
       log,
     });

@@ -81,9 +81,7 @@ export class Fanout {
     signal?: AbortSignal,
   ): Promise<Answer> {
     const at = this.locate(hostId);
-    const session = this.#deps.sessions.live(hostId);
-    if (at === null && session !== undefined) return session.ask(body, timeoutMs, signal);
-    if (at === null) throw new WeftError('UNAVAILABLE', 'The session of the host has ended.');
+    if (at === null) return this.#deps.sessions.ask(hostId, body, timeoutMs, signal);
     const request = { hostId, query: { id: 0n, body }, timeoutMs };
     const settings = { timeoutMs: timeoutMs + MARGIN_MS, ...(signal === undefined ? {} : { signal }) };
     const { answer } = await this.call(at, ReplicaService.askHost, request, settings);

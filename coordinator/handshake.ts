@@ -33,7 +33,9 @@ export async function serve(call: AgentStream, gone: AbortSignal, hostId: string
       store: deps.store,
       hostId,
       etcdKey: deps.etcdKey,
-      drifted: (drift) => sessions.drifted(slot.session?.host.name ?? hostId, drift),
+      drifted: (drift, detectedAt, healedAt) =>
+        sessions.drifted(slot.session?.host.name ?? hostId, drift, detectedAt, healedAt),
+      heal: deps.heal,
       graceMs: deps.graceMs,
       failed: (error) => log.error({ err: error }, 'keys of a host cannot be put back'),
     }),

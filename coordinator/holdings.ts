@@ -3,6 +3,7 @@
  * etcd shows anything else, somebody edited it by hand. The auditor of keys puts that back at once when it sees the edit; what is
  * still wrong a moment later (an edit made while nobody watched) is put back here, and reported as drift.
  */
+import { setTimeout as delay } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
 import type { Address, Block, Drift, Endpoint } from '../lib/model.ts';
 import type { Change, State, Store } from './contract.ts';
@@ -24,8 +25,10 @@ export interface HoldingsDeps {
   readonly hostId: string;
   /** The etcd key that stands for an object, in words of etcdctl. */
   readonly etcdKey: (kind: Kind, networkId: string, name: string) => string;
-  /** Called with what was found different, before it is put back. */
-  readonly drifted: (drift: readonly Drift[]) => void;
+  /** Called with what was found different, once it is put back, or not (null). Times are RFC 3339. */
+  readonly drifted: (drift: readonly Drift[], detectedAt: string, healedAt: string | null) => void;
+  /** False: what differs is told, and left. */
+  readonly heal: boolean;
   /** It could not be put back. */
   readonly failed: (error: unknown) => void;
   /** How long a difference must last, milliseconds. */
@@ -98,13 +101,20 @@ export class Holdings {
 
   /** Compares everything (after etcd was listed anew). */
   noticedAll(): void {
+    for (const suspect of this.#everything()) this.#suspects.add(suspect);
+    this.#judgeLater();
+  }
+
+  /** All that the host holds, here or in etcd. */
+  #everything(): Set<string> {
+    const all = new Set<string>();
     for (const kind of KINDS) {
-      for (const key of this.#items[kind].keys()) this.#suspects.add(`${kind} ${key}`);
+      for (const key of this.#items[kind].keys()) all.add(`${kind} ${key}`);
       for (const items of this.#table(kind).values())
         for (const item of items.values())
-          if (item.hostId === this.#deps.hostId) this.#suspects.add(`${kind} ${keyOf(kind, item)}`);
+          if (item.hostId === this.#deps.hostId) all.add(`${kind} ${keyOf(kind, item)}`);
     }
-    this.#judgeLater();
+    return all;
   }
 
   close(): void {
@@ -141,8 +151,33 @@ export class Holdings {
     }
     this.#suspects.clear();
     if (drift.length === 0) return;
-    this.#deps.drifted(drift);
-    this.#putBack().catch((error: unknown) => this.#deps.failed(error));
+    const { drifted, failed, heal } = this.#deps;
+    const detectedAt = now();
+    if (!heal) return drifted(drift, detectedAt, null);
+    this.#putBack().then(
+      () => drifted(drift, detectedAt, now()),
+      (error: unknown) => {
+        drifted(drift, detectedAt, null);
+        failed(error);
+      },
+    );
+  }
+
+  /** Compares everything, twice: what is being changed at this moment is no drift. Nothing is put back. */
+  async drift(): Promise<Drift[]> {
+    const first = this.#compareAll();
+    if (first.length === 0) return [];
+    await delay(this.#deps.graceMs);
+    const before = new Set(first.map((drift) => `${drift.object} ${drift.change}`));
+    return this.#compareAll().filter((drift) => before.has(`${drift.object} ${drift.change}`));
+  }
+
+  #compareAll(): Drift[] {
+    if (this.#busy > 0 || this.#closed) return [];
+    return [...this.#everything()].flatMap((suspect) => {
+      const [kind, networkId, name] = suspect.split(' ') as [Kind, string, string];
+      return this.#compare(kind, networkId, name) ?? [];
+    });
   }
 
   #compare(kind: Kind, networkId: string, name: string): Drift | null {
@@ -200,6 +235,7 @@ export class Holdings {
   }
 }
 
+const now = (): string => new Date().toISOString();
 const withoutRevision = (item: Item): Item => ({ ...item, revision: 0n });
 const sameItem = (a: Item, b: Item): boolean =>
   isDeepStrictEqual(JSON.parse(text(withoutRevision(a))), JSON.parse(text(withoutRevision(b))));

@@ -1,5 +1,6 @@
 /** The sessions of this coordinator: who is connected, and what change sets mean for them. One session per host; the newest wins. */
 import { isDeepStrictEqual } from 'node:util';
+import type { Answer, Query } from '../gen/weft/v1/session.ts';
 import { WeftError } from '../lib/errors.ts';
 import type { Log } from '../lib/log.ts';
 import type { Address, Drift, Host, Revision } from '../lib/model.ts';
@@ -24,6 +25,8 @@ export interface SessionsDeps {
   readonly vxlanPort: number;
   /** How long an edit of a host's keys must last before it is put back here, milliseconds. */
   readonly graceMs: number;
+  /** Put such edits back; else they are only told. */
+  readonly heal: boolean;
   /**
    * A host has seen a revision that etcd does not have. Resolves true when that is so (etcd was restored) and a new epoch has
    * begun; false when etcd has it after all.
@@ -243,9 +246,15 @@ export class Sessions {
       want: JSON.stringify(want),
       have: stored === null ? '' : JSON.stringify(stored),
     };
-    this.drifted(session.host.name, [drift]);
-    this.storeHost(slot, want).catch((error: unknown) =>
-      this.deps.log.error({ err: error, host: session.host.name }, 'host record cannot be put back'),
+    const { name } = session.host;
+    const detectedAt = rfc3339();
+    if (!this.deps.heal) return this.drifted(name, [drift], detectedAt, null);
+    this.storeHost(slot, want).then(
+      () => this.drifted(name, [drift], detectedAt, rfc3339()),
+      (error: unknown) => {
+        this.drifted(name, [drift], detectedAt, null);
+        this.deps.log.error({ err: error, host: name }, 'host record cannot be put back');
+      },
     );
   }
 
@@ -260,14 +269,46 @@ export class Sessions {
     this.#checkHost(slot);
   }
 
-  drifted(host: string, drift: readonly Drift[]): void {
+  /** @param healedAt RFC 3339 like `detectedAt`; null = it was left, or could not be put back */
+  drifted(host: string, drift: readonly Drift[], detectedAt: string, healedAt: string | null): void {
     const { events, metrics, log } = this.deps;
     for (const { kind, object, change } of drift) {
       metrics.drift(kind);
-      const detectedAt = new Date().toISOString();
-      log.warn({ host, kind, object, change }, 'edited by hand, putting it back');
-      events.add({ type: 'drift', host, kind, object, detectedAt, message: change });
+      log.warn({ host, kind, object, change, healed: healedAt !== null }, 'edited by hand');
+      events.add({
+        type: 'drift',
+        host,
+        action: change,
+        kind,
+        object,
+        detectedAt,
+        healedAt: healedAt ?? '',
+        message: change,
+      });
     }
+  }
+
+  /**
+   * Puts a query to a host that is connected here. An audit also finds what etcd has of the host and should not, or lacks.
+   * @throws what the host answered; UNAVAILABLE when it is not here
+   */
+  async ask(
+    hostId: string,
+    body: NonNullable<Query['body']>,
+    timeoutMs: number,
+    signal?: AbortSignal,
+  ): Promise<Answer> {
+    const session = this.live(hostId);
+    if (session === undefined) {
+      const name = this.deps.state.hosts.get(hostId)?.name ?? hostId;
+      throw new WeftError('UNAVAILABLE', `Host ${name} is not connected to coordinator ${this.deps.self.name}.`);
+    }
+    const [answer, drift] = await Promise.all([
+      session.ask(body, timeoutMs, signal),
+      body.$case === 'audit' ? this.#slots.get(hostId)?.holdings.drift() : [],
+    ]);
+    if (answer.body?.$case !== 'audit' || drift === undefined || drift.length === 0) return answer;
+    return { ...answer, body: { $case: 'audit', value: { drift: [...answer.body.value.drift, ...drift] } } };
   }
 
   /** Resolves once no host is left, or after the time. */
@@ -292,6 +333,8 @@ export class Sessions {
     for (const slot of this.#slots.values()) slot.end(reason);
   }
 }
+
+const rfc3339 = (): string => new Date().toISOString();
 
 /** The record with what others than the host decide. */
 export const withClusterSide = (own: Host, stored: Host): Host => ({

@@ -150,6 +150,8 @@ const coordinatorSchema = v.strictObject({
   stateDir: v.optional(path, '/var/lib/weft'),
   vxlanPort: v.optional(port, 4789),
   log,
+  /** False: drift of etcd's keys is reported and left (tests). */
+  heal: v.optional(v.boolean('true or false'), true),
 });
 
 export type AgentConfig = Omit<v.InferOutput<typeof agentSchema>, 'agentSocket'> & { readonly agentSocket: string };

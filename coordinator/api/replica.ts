@@ -10,14 +10,9 @@ export function replicaService(parts: Parts): ReplicaServer {
   const method = makeMethod(parts.log, parts.metrics, 'coordinator');
   return {
     askHost: method(async ({ request, signal }) => {
-      const session = sessions.live(request.hostId);
       const body = request.query?.body;
       if (body === undefined) throw new WeftError('INVALID_ARGUMENT', 'The query is empty.');
-      if (session === undefined) {
-        const name = state.hosts.get(request.hostId)?.name ?? request.hostId;
-        throw new WeftError('UNAVAILABLE', `Host ${name} is not connected to coordinator ${self.name}.`);
-      }
-      return { answer: await session.ask(body, request.timeoutMs, signal) };
+      return { answer: await sessions.ask(request.hostId, body, request.timeoutMs, signal) };
     }),
 
     reclaimBlock: method(async ({ request }) => ({
