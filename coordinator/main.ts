@@ -12,7 +12,7 @@ import { Coordinator } from './coordinator.ts';
 import { EmbeddedEtcd } from './embedded.ts';
 import { Reaper } from './reaper.ts';
 import { openStore } from './store/index.ts';
-import { keys } from './store/keys.ts';
+import { fromStore } from './wiring.ts';
 
 const USAGE = 'weft coordinator [--config FILE] [--etcd URL,…|embedded] [--listen HOST:PORT]… [--name NAME]';
 /** One part of stopping may take this long; all of it must fit into what systemd gives. */
@@ -102,31 +102,19 @@ async function run(
       endpoints,
       ...(etcdTls === null ? {} : { tls: await readEtcdTls(etcdTls) }),
       coordinator: { ...self, address: config.advertise },
+      heal: config.heal,
       log,
     }),
   );
-  const { state, store, auditor } = opened;
   const reaper = new Reaper(opened.deps);
   reaper.start();
   scope.defer('reaper', () => reaper.close());
   const coordinator = new Coordinator({
     self,
-    state,
-    store,
-    auditor,
-    restored: async (seen) => {
-      // Asked of etcd itself: this coordinator may only be behind.
-      if (seen.epoch === state.epoch && (await opened.deps.committer.barrier()) >= seen.number) return false;
-      log.warn({ seen: `${seen.epoch}/${seen.number}` }, 'a host has seen a revision that etcd does not have');
-      await opened.raiseEpoch(seen);
-      return true;
-    },
-    etcdKey: (kind, networkId, name) => {
-      const project = state.networks.get(networkId)?.project ?? 'default';
-      return kind === 'host' ? keys.host(name) : keys[kind](project, networkId, name);
-    },
+    ...fromStore(opened, log),
     tls,
     vxlanPort: config.vxlanPort,
+    heal: config.heal,
     log,
   });
   scope.defer('server', () => coordinator.close());
@@ -142,7 +130,7 @@ async function run(
     await metrics.start();
   }
   log.info(
-    { name: config.name, id, listen: config.listen, advertise: config.advertise, revision: `${state.revision}` },
+    { name: config.name, id, listen: config.listen, advertise: config.advertise, revision: `${opened.state.revision}` },
     'coordinator is serving',
   );
 }

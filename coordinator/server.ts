@@ -16,8 +16,14 @@ import type { Parts } from './parts.ts';
 const SERVICES = ['', 'weft.v1.Control', 'weft.v1.Session', 'weft.v1.Replica'];
 const GRACE_MS = 2000;
 
-/** Every agent has a stream: channelz would keep books of each. */
-const OPTIONS: ChannelOptions = { ...serverOptions(), 'grpc.enable_channelz': 0 };
+const OPTIONS: ChannelOptions = {
+  ...serverOptions(),
+  // An agent that hangs is noticed within 5 s.
+  'grpc.keepalive_time_ms': 1500,
+  'grpc.keepalive_timeout_ms': 3000,
+  // Every agent has a stream: channelz would keep books of each.
+  'grpc.enable_channelz': 0,
+};
 
 export class GrpcServer {
   readonly #server = new Server(OPTIONS);
@@ -32,9 +38,9 @@ export class GrpcServer {
     this.#health.addToServer(this.#server);
     // It wants a package definition, and reads nothing of it but the files' descriptors.
     const files = { weft: { fileDescriptorProtos: filesOf(DESCRIPTOR_SET) } };
-    new ReflectionService(files as unknown as ConstructorParameters<typeof ReflectionService>[0]).addToServer(
-      this.#server,
-    );
+    const services = SERVICES.filter((name) => name !== '');
+    type Files = ConstructorParameters<typeof ReflectionService>[0];
+    new ReflectionService(files as unknown as Files, { services }).addToServer(this.#server);
   }
 
   /** @returns the port. @throws UNAVAILABLE when the address is taken */

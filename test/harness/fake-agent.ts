@@ -66,7 +66,8 @@ export class FakeAgent {
     this.#stream = this.#client.connect();
     this.#stream.on('error', (error: unknown) => this.#end(WeftError.from(error)));
     this.#stream.on('end', () => this.#end(new WeftError('UNAVAILABLE', 'the coordinator ended the session')));
-    if (options.reading !== false) this.resume();
+    this.#stream.on('data', (message: CoordinatorMessage) => this.#receive(message));
+    if (options.reading === false) this.#stream.pause();
     const hello: Hello = {
       host: options.host,
       protocol: 1,
@@ -95,9 +96,9 @@ export class FakeAgent {
     return this.#options.host;
   }
 
-  /** Begins to take messages. */
+  /** Takes messages again. */
   resume(): void {
-    this.#stream.on('data', (message: CoordinatorMessage) => this.#receive(message));
+    this.#stream.resume();
   }
 
   send(body: NonNullable<AgentMessage['body']>): void {

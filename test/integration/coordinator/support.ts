@@ -1,8 +1,8 @@
 /** Coordinators of a test's own on a real etcd, in this process; agents and users over real connections. */
 import { Client } from '@grpc/grpc-js';
 import { Coordinator, type CoordinatorOptions } from '../../../coordinator/coordinator.ts';
-import { type OpenedStore, openStore } from '../../../coordinator/store/index.ts';
-import { keys } from '../../../coordinator/store/keys.ts';
+import { type OpenedStore, type OpenOptions, openStore } from '../../../coordinator/store/index.ts';
+import { fromStore } from '../../../coordinator/wiring.ts';
 import { ControlService } from '../../../gen/weft/v1/control.ts';
 import { makeLog, silentLog } from '../../../lib/log.ts';
 import { macOfIp } from '../../../lib/mac.ts';
@@ -55,25 +55,22 @@ export class Mesh implements AsyncDisposable {
   async coordinator(
     name: string,
     more: Partial<CoordinatorOptions> = {},
-    endpoint = this.etcd.endpoint,
+    open: Partial<OpenOptions> = {},
   ): Promise<Node> {
     const [port] = await freePorts(1);
     const address = `127.0.0.1:${port}`;
     const id = `id-${name}-${port}`;
     const log = process.env['WEFT_TEST_LOG'] === undefined ? silentLog() : makeLog(name, { level: 'debug' });
     const opened = await openStore({
-      endpoints: [endpoint],
+      endpoints: [this.etcd.endpoint],
       coordinator: { id, name, address, version: '0.1.0' },
       log,
       leaseTtl: 2,
+      ...open,
     });
-    const { state, store, auditor } = opened;
     const coordinator = new Coordinator({
       self: { id, name, version: '0.1.0' },
-      state,
-      store,
-      auditor,
-      etcdKey: (kind, networkId, key) => (kind === 'host' ? keys.host(key) : keys[kind]('default', networkId, key)),
+      ...fromStore(opened, log),
       tls: await issueCoordinator(this.ca, name),
       vxlanPort: 4789,
       log,

@@ -1,0 +1,152 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { ControlService } from '../../../gen/weft/v1/control.ts';
+import type { GrantQuery } from '../../../gen/weft/v1/session.ts';
+import { SessionService } from '../../../gen/weft/v1/session.ts';
+import { WeftError } from '../../../lib/errors.ts';
+import { aHost, anEndpoint, Mesh, type Node, until } from './support.ts';
+
+describe('blocks and addresses over two coordinators', () => {
+  let mesh: Mesh;
+  let one: Node;
+  let two: Node;
+
+  beforeAll(async () => {
+    mesh = await Mesh.start();
+    one = await mesh.coordinator('coord1');
+    two = await mesh.coordinator('coord2');
+    await until('they know each other', () => one.opened.state.coordinators.size === 2);
+  });
+  afterAll(async () => {
+    await mesh?.[Symbol.asyncDispose]();
+  });
+
+  test('hosts of every coordinator give back before a network is exhausted', async () => {
+    const network = await mesh.network(one, 'small', '10.20.0.0/28');
+    const asked: string[] = [];
+    const keepFirstHalf = (name: string) => (body: { $case: string; value: unknown }) => {
+      if (body.$case !== 'giveBack') return undefined;
+      const { cidr } = body.value as { cidr: string };
+      asked.push(`${name} ${cidr}`);
+      const [base, prefix] = cidr.split('/');
+      const keep = Number(prefix) >= 31 ? [cidr] : [`${base}/${Number(prefix) + 1}`];
+      return { body: { $case: 'giveBack', value: { keep } } } as const;
+    };
+    const h1 = await mesh.agent(one, aHost(1), { onQuery: keepFirstHalf('h1') });
+    const h2 = await mesh.agent(two, aHost(2), { hello: { interest: [network.id] }, onQuery: keepFirstHalf('h2') });
+    expect([(await h1.block(network.id)).cidr, (await h1.block(network.id)).cidr].sort()).toEqual([
+      '10.20.0.0/29',
+      '10.20.0.8/29',
+    ]);
+    const second = await h2.block(network.id);
+    expect(second.cidr).toMatch(/^10\.20\.0\.(4|12)\/30$/);
+    expect(asked).toHaveLength(1);
+    expect(one.opened.state.blocks.get(network.id)?.size).toBe(3);
+    const h3 = await mesh.agent(one, aHost(3), { onQuery: keepFirstHalf('h3') });
+    const third = await h3.block(network.id);
+    expect(third.hostId).toBe(h3.host.id);
+    await until('h2 is told', () => h2.views.get(network.id)?.blocks.has(third.cidr) === true);
+    await h1.close();
+    await until('h1 is down', () => !one.opened.state.presences.has(h1.host.id));
+    const blocks: string[] = [];
+    let refusal: WeftError | null = null;
+    while (refusal === null && blocks.length < 20)
+      await h3.block(network.id).then(
+        (block) => void blocks.push(block.cidr),
+        (error: unknown) => {
+          refusal = WeftError.from(error);
+        },
+      );
+    expect(refusal).toMatchObject({ code: 'RESOURCE_EXHAUSTED', message: expect.stringMatching(/h1 \(down\)/) });
+    expect(refusal).not.toMatchObject({ message: expect.stringMatching(/h2/) });
+    await h2.close();
+    await h3.close();
+  });
+
+  test('a claim is granted by the holder of the block, on whichever coordinator it is', async () => {
+    const network = await mesh.network(one, 'claims', '10.21.0.0/24');
+    const grants: GrantQuery[] = [];
+    const h4 = await mesh.agent(one, aHost(4), {
+      onQuery: (body) => {
+        if (body.$case !== 'grant') return undefined;
+        grants.push(body.value);
+        if (body.value.address.endsWith('.9')) throw new WeftError('ALREADY_EXISTS', 'container web uses it');
+        return body.value.address.endsWith('.10') ? undefined : {};
+      },
+    });
+    const h5 = await mesh.agent(two, aHost(5), { hello: { interest: [network.id] } });
+    const claim = (address: string) => h5.call(SessionService.claimAddress, { networkId: network.id, address });
+    await h4.block(network.id);
+    const granted = await claim('10.21.0.7');
+    expect(granted.address).toMatchObject({ state: 'held', hostId: h5.host.id, grantorHostId: h4.host.id });
+    expect(grants).toEqual([{ networkId: network.id, address: '10.21.0.7', forHostId: h5.host.id }]);
+    await h5.until('the address', () => h5.views.get(network.id)?.addresses.get('10.21.0.7')?.state === 'held');
+    expect([...(h5.views.get(network.id)?.peers.keys() ?? [])].sort()).toEqual([h4.host.id, h5.host.id]);
+    expect((await claim('10.21.0.7')).address).toMatchObject({ state: 'held' });
+
+    await expect(claim('10.21.0.9')).rejects.toMatchObject({
+      code: 'ALREADY_EXISTS',
+      message: expect.stringContaining('web'),
+    });
+    await expect(claim('10.21.0.10')).rejects.toMatchObject({
+      code: 'UNAVAILABLE',
+      message: expect.stringContaining('h4'),
+    });
+    expect([...(two.opened.state.addresses.get(network.id)?.keys() ?? [])]).toEqual(['10.21.0.7']);
+    await expect(claim('10.21.0.1')).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
+    await expect(claim('10.21.0.255')).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
+    await expect(claim('10.22.0.1')).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
+    // In no block: the block around it.
+    const free = await claim('10.21.0.100');
+    expect(free).toMatchObject({ block: { cidr: '10.21.0.96/28', hostId: h5.host.id }, address: undefined });
+    // Held by another.
+    await expect(
+      h4.call(SessionService.claimAddress, { networkId: network.id, address: '10.21.0.7' }),
+    ).rejects.toMatchObject({
+      code: 'ALREADY_EXISTS',
+      message: expect.stringContaining('h5'),
+    });
+    await h5.call(SessionService.releaseAddresses, { networkId: network.id, addresses: ['10.21.0.7'] });
+    await h5.until('released', () => h5.views.get(network.id)?.addresses.size === 0);
+    await h4.close();
+    await until('h4 is down', () => !two.opened.state.presences.has(h4.host.id));
+    await expect(claim('10.21.0.7')).rejects.toMatchObject({
+      code: 'FAILED_PRECONDITION',
+      message: expect.stringContaining('h4'),
+    });
+    await h5.close();
+  });
+
+  test('what was edited by hand in etcd is put back, and told as drift', async () => {
+    const network = await mesh.network(one, 'edited', '10.23.0.0/24');
+    const h6 = await mesh.agent(one, aHost(6), { hello: { interest: [network.id] } });
+    const block = await h6.block(network.id);
+    const endpoint = anEndpoint(network.id, h6.host.id, 6, '10.23.0.2');
+    await h6.register([endpoint]);
+    const key = `/weft/v1/default/endpoints/${network.id}/${endpoint.id}`;
+    const prefix = `/weft/v1/default/blocks/${network.id}/`;
+    await mesh.etcd.ctl('del', key);
+    await mesh.etcd.ctl('del', prefix, '--prefix');
+    await until('both are back', () => {
+      const { endpoints, blocks } = one.opened.state;
+      return endpoints.get(network.id)?.has(endpoint.id) === true && blocks.get(network.id)?.has(block.cidr) === true;
+    });
+    // While no coordinator is watching nobody can tell an edit from the rest: the session still knows what its host has.
+    const drift: string[] = [];
+    await until('told', async () => {
+      drift.length = 0;
+      const stop = new AbortController();
+      for await (const e of mesh.stream(
+        two,
+        ControlService.watchEvents,
+        { localOnly: false, follow: false },
+        stop.signal,
+      ))
+        if (e.type === 'drift') drift.push(e.object);
+      return drift.includes(key);
+    });
+    expect(h6.ended).toBeNull();
+    const { hosts } = await mesh.call(one, ControlService.audit, { host: '', noHeal: false, localOnly: false });
+    expect(hosts.filter((h) => h.host === 'etcd')).toEqual([]);
+    await h6.close();
+  });
+});
