@@ -167,7 +167,9 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
       pluginSocket: config.pluginSocket,
       env: process.env,
       pid: process.pid,
+      heal: config.heal,
       onCall: (method, ms) => metrics.pluginCall(method, ms),
+      onDrift: drifted,
     },
     log,
   });
