@@ -53,6 +53,7 @@ export class Cache implements State {
   readonly #hostNames = new Map<string, string>();
   readonly #listeners = new Set<(set: ChangeSet) => void>();
   readonly #rawListeners = new Set<(set: RawChangeSet) => void>();
+  readonly #decoded = new WeakMap<RawKey, Decoded | null>();
   readonly #log: Log;
   #waiters = new Set<Waiter>();
   #revision = 0n;
@@ -78,6 +79,15 @@ export class Cache implements State {
   /** Somebody waits for a revision that has not come. */
   get waiting(): boolean {
     return this.#waiters.size > 0;
+  }
+
+  /** The value of a key, decoded once. */
+  read(key: Key, raw: RawKey): Decoded | null {
+    const known = this.#decoded.get(raw);
+    if (known !== undefined) return known;
+    const decoded = decode(key, raw);
+    this.#decoded.set(raw, decoded);
+    return decoded;
   }
 
   networkByName(project: string, name: string): Network | undefined {
@@ -186,7 +196,7 @@ export class Cache implements State {
     const key = parseKey(text);
     this.#index(text, key, after !== null);
     if (key === null) return;
-    const decoded = after === null ? null : decode(key, after);
+    const decoded = after === null ? null : this.read(key, after);
     if (after !== null && decoded === null)
       this.#log.warn({ key: text }, 'a key of etcd has a value that cannot be read');
     const change = this.#model(key, decoded);

@@ -162,7 +162,7 @@ function staleQuarantine(cache: Cache, old: Old): Txn[] {
 
 /** What the key audit would remove too, wherever it does not heal. */
 function orphans(cache: Cache, old: Old): Txn[] {
-  return auditKeys(cache.raw)
+  return auditKeys(cache.raw, (key, raw) => cache.read(key, raw))
     .filter(({ drift, heal }) => drift.change === 'extra' && heal !== null && parseKey(drift.object) !== null)
     .filter(({ drift }) => old(drift.object))
     .map(({ heal }) => heal!);

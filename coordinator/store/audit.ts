@@ -31,10 +31,15 @@ function finding(
   return { drift: { kind: 'etcdKey', object, change, want: clip(want), have: clip(have) }, heal } satisfies Finding;
 }
 
-/** Every key, judged by the others. Keys of a kind that is not known are drift too: a new kind needs a new cluster format. */
-export function auditKeys(raw: RawKeys): Finding[] {
+type Read = typeof decode;
+
+/**
+ * Every key, judged by the others. Keys of a kind that is not known are drift too: a new kind needs a new cluster format.
+ * @param read decode, or one that remembers
+ */
+export function auditKeys(raw: RawKeys, read: Read = decode): Finding[] {
   const findings: Finding[] = [];
-  const expected = expectedIndex(raw, findings);
+  const expected = expectedIndex(raw, read, findings);
   for (const [text, { id, lease, record }] of expected) {
     const have = raw.get(text);
     if (have?.value === id) continue;
@@ -47,7 +52,7 @@ export function auditKeys(raw: RawKeys): Finding[] {
   }
   for (const [text, value] of raw) {
     const key = parseKey(text);
-    const wrong = key === null ? 'no key of Weft' : misplaced(text, key, value, raw, expected);
+    const wrong = key === null ? 'no key of Weft' : misplaced(text, key, value, raw, read, expected);
     if (wrong !== null) findings.push(finding('extra', text, '', value.value, remove(text, value, key, raw, wrong)));
   }
   return findings;
@@ -61,25 +66,28 @@ interface Expected {
 }
 
 /** Index keys that the records ask for. The record that was first keeps what two of them claim. */
-function expectedIndex(raw: RawKeys, findings: Finding[]): Map<string, Expected> {
+function expectedIndex(raw: RawKeys, read: Read, findings: Finding[]): Map<string, Expected> {
   const expected = new Map<string, Expected>();
-  const records = [...raw].sort(([, a], [, b]) => (a.create < b.create ? -1 : Number(a.create > b.create)));
-  for (const [text, value] of records) {
+  const records: { text: string; value: RawKey; id: string; index: readonly string[] }[] = [];
+  for (const [text, value] of raw) {
     const key = parseKey(text);
-    const index = key === null ? null : recordIndex(key, value);
-    if (index === null) continue;
-    for (const one of index.keys) {
+    const index = key === null ? null : recordIndex(key, value, read);
+    if (index !== null) records.push({ text, value, id: index.id, index: index.keys });
+  }
+  records.sort((a, b) => (a.value.create < b.value.create ? -1 : Number(a.value.create > b.value.create)));
+  for (const { text, value, id, index } of records) {
+    for (const one of index) {
       const first = expected.get(one);
-      if (first === undefined) expected.set(one, { id: index.id, lease: value.lease, record: text });
+      if (first === undefined) expected.set(one, { id, lease: value.lease, record: text });
       else findings.push(finding('differs', text, '', `${one} belongs to ${first.id} too`, null));
     }
   }
   return expected;
 }
 
-function recordIndex(key: Key, value: RawKey): { id: string; keys: readonly string[] } | null {
+function recordIndex(key: Key, value: RawKey, read: Read): { id: string; keys: readonly string[] } | null {
   if (key.kind !== 'network' && key.kind !== 'host') return null;
-  const decoded = decode(key, value);
+  const decoded = read(key, value);
   if (decoded?.kind === 'network') return { id: decoded.value.id, keys: indexKeys(decoded.value) };
   if (decoded?.kind === 'host') return { id: decoded.value.id, keys: [keys.hostname(decoded.value.name)] };
   return null;
@@ -93,9 +101,10 @@ function misplaced(
   key: Key,
   value: RawKey,
   raw: RawKeys,
+  read: Read,
   expected: ReadonlyMap<string, Expected>,
 ): string | null {
-  if (decode(key, value) === null) return 'unreadable';
+  if (read(key, value) === null) return 'unreadable';
   if (INDEX.includes(key.kind)) return expected.has(keyText) ? null : 'orphan';
   if ('networkId' in key) return raw.has(keys.network(key.project, key.networkId)) ? null : 'orphan';
   return null;

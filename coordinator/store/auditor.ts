@@ -39,7 +39,7 @@ export class KeyAuditor {
 
   start(): void {
     this.#unsubscribe = this.#deps.cache.subscribeRaw((set) => this.#changed(set));
-    void this.#enqueue(auditKeys(this.#deps.cache.raw), this.#heal);
+    void this.#enqueue(this.#audited(), this.#heal);
     this.#periodic();
   }
 
@@ -66,8 +66,8 @@ export class KeyAuditor {
     // What was undone before is not undone by its consequences: a network's record comes back before its index is judged.
     const open = [...this.#open.values()].filter((one) => this.#stands(one, all));
     const findings = auditKeys(all).filter(({ drift }) => !open.some((one) => one.drift.object === drift.object));
-    await this.#enqueue(open, heal && this.#heal);
-    await this.#enqueue(findings, heal && this.#heal);
+    await this.#enqueue(open, heal);
+    await this.#enqueue(findings, heal);
     return [...open, ...findings].map((one) => one.drift);
   }
 
@@ -82,7 +82,7 @@ export class KeyAuditor {
     const { raw, presences } = this.#deps.cache;
     const findings = foreignChanges(set, raw, (hostId) => presences.has(hostId));
     if (!this.#heal) for (const one of findings) this.#open.set(one.drift.object, one);
-    if (set.reset) findings.push(...auditKeys(new Map(raw)));
+    if (set.reset) findings.push(...this.#audited());
     void this.#enqueue(findings, this.#heal);
     const ours = set.changes.some((change) => change.key === keys.stamp());
     for (const change of set.changes) this.#keptKey(change, ours);
@@ -115,9 +115,14 @@ export class KeyAuditor {
     );
   }
 
+  #audited(): Finding[] {
+    const { cache } = this.#deps;
+    return auditKeys(cache.raw, (key, raw) => cache.read(key, raw));
+  }
+
   /** What stays as it is (cannot or should not be healed) is told once. */
   #standing(): void {
-    const findings = auditKeys(this.#deps.cache.raw);
+    const findings = this.#audited();
     const lasting = findings.filter((one) => !this.#heal || one.heal === null);
     const idOf = ({ drift }: Finding): string => `${drift.object} ${drift.change} ${drift.have}`;
     const told = this.#told;

@@ -22,6 +22,7 @@ export class EtcdClient {
   readonly endpoints: readonly string[];
   readonly deadlineMs: number;
   readonly #members: readonly etcd3.Etcd3[];
+  readonly #rotated = new Set<() => void>();
   #current = 0;
   #closed = false;
 
@@ -58,7 +59,7 @@ export class EtcdClient {
       const e = this.#closed
         ? new WeftError('CANCELLED', 'the etcd client is closed')
         : etcdError(error, this.endpoints);
-      if (e.code === 'UNAVAILABLE' && this.#current === member) this.rotate();
+      if (e.code === 'UNAVAILABLE') this.rotate(member);
       throw e;
     }
   }
@@ -78,9 +79,22 @@ export class EtcdClient {
     return this.#member().leaseClient.leaseKeepAlive();
   }
 
-  /** Next member: the current one fails, or is silent. */
-  rotate(): void {
-    this.#current = (this.#current + 1) % this.#members.length;
+  /** Index of the member that calls and new streams go to. */
+  get member(): number {
+    return this.#current;
+  }
+
+  /** To the next member, because `from` fails or is silent; nothing when that has been left already. */
+  rotate(from: number): void {
+    if (this.#current !== from || this.#members.length === 1) return;
+    this.#current = (from + 1) % this.#members.length;
+    for (const listener of this.#rotated) listener();
+  }
+
+  /** Called after the current member has changed: streams on the old one may be dead and not know. */
+  onRotate(listener: () => void): () => void {
+    this.#rotated.add(listener);
+    return () => void this.#rotated.delete(listener);
   }
 
   close(): void {

@@ -43,6 +43,7 @@ export class CoordinatorLease {
   /** Takes the first lease. @throws UNAVAILABLE */
   async start(): Promise<void> {
     await this.#grant();
+    this.#o.client.onRotate(() => this.#drop());
     this.#loop = this.#run();
   }
 
@@ -109,6 +110,7 @@ export class CoordinatorLease {
 
   async #beat(): Promise<boolean> {
     const sent = this.#o.clock.monotonic();
+    const { member } = this.#o.client;
     try {
       const ttl = await this.#keepAlive(this.#id!);
       if (ttl > 0) {
@@ -119,7 +121,7 @@ export class CoordinatorLease {
     } catch (err) {
       this.#drop();
       if (this.#stop.signal.aborted) return false;
-      this.#o.client.rotate();
+      this.#o.client.rotate(member);
       this.#o.log.debug({ err }, 'no keepalive of the lease');
       if (!this.held) this.#lost('no keepalive was confirmed in time');
     }
@@ -197,6 +199,7 @@ export class CoordinatorLease {
     const stream = this.#stream;
     this.#stream = null;
     stream?.cancel();
+    this.#answer?.reject(new Error('the keepalive stream is given up'));
   }
 
   async #wait(ms: number): Promise<void> {

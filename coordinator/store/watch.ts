@@ -53,6 +53,7 @@ export class PrefixWatch {
   /** Resolves when the first list is in the sink. @throws UNAVAILABLE when etcd cannot be reached. */
   async start(): Promise<void> {
     await this.#list();
+    this.#o.client.onRotate(() => this.#breakStream?.(new Error('another member of etcd is asked now')));
     this.#run = Promise.all([this.#loop(), this.#verifyLoop()]).then(() => undefined);
   }
 
@@ -60,6 +61,11 @@ export class PrefixWatch {
     this.#stop.abort();
     this.#breakStream?.(new Error('closed'));
     await this.#run;
+  }
+
+  /** Opens a new stream, from where it is. */
+  interrupt(why: string): void {
+    this.#breakStream?.(new Error(why));
   }
 
   /** Reads everything anew (a lost event was found). */
@@ -117,6 +123,7 @@ export class PrefixWatch {
   /** One stream's life: always ends by throwing. */
   async #stream(alive: () => void): Promise<never> {
     const { client, sink, prefix } = this.#o;
+    const { member } = client;
     const stream = await client.watchStream();
     let idle: NodeJS.Timeout | undefined;
     try {
@@ -125,7 +132,7 @@ export class PrefixWatch {
         if (this.#stop.signal.aborted) reject(new Error('closed'));
         const heard = (): void => {
           clearTimeout(idle);
-          idle = setTimeout(() => this.#idle(stream, reject, (t) => (idle = t)), this.#o.idleMs ?? 3000);
+          idle = setTimeout(() => this.#idle(stream, member, reject, (t) => (idle = t)), this.#o.idleMs ?? 3000);
         };
         const reader = new ResponseReader(sink);
         stream.on('error', reject);
@@ -153,11 +160,11 @@ export class PrefixWatch {
     }
   }
 
-  #idle(stream: Stream, reject: (error: Error) => void, set: (timer: NodeJS.Timeout) => void): void {
+  #idle(stream: Stream, member: number, reject: (error: Error) => void, set: (timer: NodeJS.Timeout) => void): void {
     stream.write({ progress_request: {} });
     set(
       setTimeout(() => {
-        this.#o.client.rotate();
+        this.#o.client.rotate(member);
         reject(new Error('etcd is silent'));
       }, this.#o.idleMs ?? 3000),
     );
@@ -185,7 +192,7 @@ export class PrefixWatch {
         continue;
       }
       if (behind === 0 || this.#stop.signal.aborted) continue;
-      this.#o.client.rotate();
+      this.#o.client.rotate(this.#o.client.member);
       if (behind > 1) this.#relist = true;
       this.#breakStream?.(new Error('the watch is behind etcd'));
     }

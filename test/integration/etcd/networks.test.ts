@@ -140,7 +140,7 @@ describe('networks through two coordinators on one etcd', () => {
     expectNoOverlap([a!, b!, c!]);
     const bind = aBind('web', { labels: { a: 'b' }, gateway: a!.subnets[0]!.replace('.0/20', '.9'), auxAddresses: {} });
     const results = await Promise.all([one.store.bindNetwork(a!.id, bind), two.store.bindNetwork(b!.id, aBind('web'))]);
-    expect(results.map((r) => r.won).sort()).toEqual([false, true]);
+    expect(results.filter((r) => r.won)).toHaveLength(1);
     expect(results[0]?.network.id).toBe(results[1]?.network.id);
     const winner = one.state.networkByName('default', 'web')!;
     expect(winner.state).toBe('bound');
