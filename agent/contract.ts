@@ -143,7 +143,7 @@ export interface Datapath {
    * @returns name of the container-side link, still in the host's namespace.
    */
   attach(endpointId: string): Promise<{ containerLink: string }>;
-  /** Everything of an endpoint that has left the journal is gone or unreachable when it resolves (the link's own removal may still run). */
+  /** Everything of an endpoint that has left the journal goes, soon; revisions are acknowledged only after that. */
   detach(endpointId: string): Promise<void>;
   /** Something changed outside (Docker event): look again soon. */
   kick(): void;

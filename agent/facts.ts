@@ -24,11 +24,21 @@ export async function underlayMtu(vtep: string): Promise<number> {
   return items.find((i) => (i.addr_info?.length ?? 0) > 0)?.mtu ?? 0;
 }
 
+/** Control socket of the running ovs-vswitchd: with its pid in the name, or as `--unixctl` says where that is not there. */
+export async function vswitchdControl(rundir: string): Promise<string> {
+  const plain = `${rundir}/ovs-vswitchd.ctl`;
+  const pid = await readFile(`${rundir}/ovs-vswitchd.pid`, 'utf8').catch(() => '');
+  const named = `${rundir}/ovs-vswitchd.${pid.trim()}.ctl`;
+  return access(named).then(
+    () => named,
+    () => plain,
+  );
+}
+
 /** Version of the running ovs-vswitchd; empty when it does not answer. `ovs_version` in the database is often not written. */
 export async function ovsVersion(rundir: string): Promise<string> {
   try {
-    const pid = (await readFile(`${rundir}/ovs-vswitchd.pid`, 'utf8')).trim();
-    const text = await appctl(`${rundir}/ovs-vswitchd.${pid}.ctl`, 'version', []);
+    const text = await appctl(await vswitchdControl(rundir), 'version', []);
     return /\d+(\.\d+)+/.exec(text)?.[0] ?? '';
   } catch {
     return ''; // shown as unknown

@@ -15,7 +15,7 @@ import { AddressBook } from './addresses.ts';
 import { systemClock } from './clock.ts';
 import { BRIDGE, TUNNEL_PORT } from './desired.ts';
 import { DockerSide } from './docker/index.ts';
-import { datapathType, hostRecord, ovsVersion, underlayMtu } from './facts.ts';
+import { datapathType, hostRecord, ovsVersion, underlayMtu, vswitchdControl } from './facts.ts';
 import { FileJournal } from './journal.ts';
 import { LinkDriver } from './link/driver.ts';
 import { Neighbours } from './link/neighbours.ts';
@@ -23,6 +23,7 @@ import { agentMetrics } from './metrics.ts';
 import { OpenFlowClient } from './openflow/client.ts';
 import { FlowDriver } from './openflow/driver.ts';
 import { formatFlow } from './openflow/format.ts';
+import { appctl } from './ovs/appctl.ts';
 import { OvsDriver } from './ovs/driver.ts';
 import { Ovsdb } from './ovs/ovsdb.ts';
 import { answerQueries } from './queries.ts';
@@ -69,9 +70,19 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
   const ovs = new OvsDriver(db);
   const flows = new FlowDriver(openflow);
   const links = new LinkDriver({ txChecksum: datapath === 'system', log });
-  const neighbours = new Neighbours(vtep, log);
+  const neighbours = new Neighbours({
+    own: vtep,
+    teach:
+      datapath === 'system'
+        ? null
+        : async (hop, mac) => {
+            await appctl(await vswitchdControl(config.ovs.rundir), 'tnl/neigh/set', [hop.device, hop.ip, mac]);
+          },
+    log,
+  });
   await neighbours.start();
   scope.defer('neighbours', () => neighbours.close());
+  openflow.onUp(() => neighbours.relearn());
 
   let versions: Record<string, string> = {};
   let record = await hostRecord({ id, name: config.name, vtep, datapath, underlayMtu: mtu, versions });

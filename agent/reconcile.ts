@@ -21,6 +21,7 @@ import { planPorts, stalePorts } from './plan/ports.ts';
 import { Settled } from './plan/settled.ts';
 
 const RETRY_MS = 500;
+const LINK_SETTLE_MS = 100;
 /** Drift events of one pass. */
 const TOLD = 50;
 
@@ -60,6 +61,7 @@ export class Reconciler implements Datapath {
   #wanted = false;
   #running: Promise<void> | null = null;
   #timer: NodeJS.Timeout | null = null;
+  #linkTimer: NodeJS.Timeout | null = null;
   #closed = false;
   #failure = '';
   #steps = 0;
@@ -86,7 +88,7 @@ export class Reconciler implements Datapath {
   }
 
   start(): void {
-    this.#o.links.watch((name) => this.#linkChanged(name));
+    this.#o.links.watch(() => this.#linkChanged());
     this.#o.ovs.onChange(() => this.kick());
     this.#o.switch.onUp(() => this.#flowsUnknown());
     this.#o.flows.watchFlows(() => this.#flowsUnknown());
@@ -96,6 +98,7 @@ export class Reconciler implements Datapath {
   async close(): Promise<void> {
     this.#closed = true;
     if (this.#timer !== null) clearTimeout(this.#timer);
+    if (this.#linkTimer !== null) clearTimeout(this.#linkTimer);
     this.#o.links.close();
     await this.#running;
   }
@@ -124,10 +127,12 @@ export class Reconciler implements Datapath {
     return { containerLink: containerLink(endpointId) };
   }
 
-  async detach(endpointId: string): Promise<void> {
+  /** The container is gone, its port and flows harm nobody: they go with the next pass, which every later acknowledgement waits for. */
+  detach(endpointId: string): Promise<void> {
     if (this.#o.journal.endpoints.has(endpointId))
-      throw new WeftError('INTERNAL', `endpoint ${endpointId} is still held`);
-    await this.#wait(null);
+      return Promise.reject(new WeftError('INTERNAL', `endpoint ${endpointId} is still held`));
+    this.kick();
+    return Promise.resolve();
   }
 
   /** Reads the real things anew; with `heal` mends what differs. */
@@ -224,10 +229,14 @@ export class Reconciler implements Datapath {
   ): Promise<void> {
     const links = this.#select(planned.links, heal);
     const [linksDown, linksUp] = partition(links, (p) => p.change === 'extra');
-    if (linksUp.length > 0) {
-      await this.#o.links.apply(linksUp.map((p) => p.step));
-      for (const p of linksUp) this.#note(p.step);
-    }
+    const made = linksUp.map((p) => p.step);
+    await this.#o.links.apply(made);
+    for (const step of made) this.#note(step);
+    // Goes on beside Open vSwitch: neither needs the other.
+    const finished = this.#o.links.finish(made).then(
+      () => null,
+      (error: unknown) => WeftError.from(error),
+    );
     const remade = await this.#dropDeadPorts(
       planned.desired,
       linksUp.map((p) => p.object),
@@ -236,9 +245,9 @@ export class Reconciler implements Datapath {
       remade ? planPorts(planned.desired.bridge, this.#o.ovs.observe()) : planned.ports,
       heal || remade,
     );
-    const made = ports.some((p) => p.kind === 'bridge');
+    const newBridge = ports.some((p) => p.kind === 'bridge');
     if (ports.length > 0) await this.#o.ovs.apply(ports.map((p) => p.step));
-    if (made) {
+    if (newBridge) {
       await this.#o.switch.ready();
       this.#flows = keyed(await this.#o.flows.observe());
     }
@@ -247,6 +256,8 @@ export class Reconciler implements Datapath {
     const flows = this.#select(ports.length > 0 ? planFlows(table, this.#flows ?? new Map()) : planned.flows, heal);
     if (flows.length > 0) await this.#applyFlows(flows);
     if (linksDown.length > 0) this.#deleteLinks(linksDown.map((p) => p.step));
+    const unfinished = await finished;
+    if (unfinished !== null) throw unfinished;
     this.#steps += links.length + ports.length + flows.length;
     this.#settled.settle(planned.desired.wanted(), table);
     if (ports.length > 0) this.#o.onPorts();
@@ -293,8 +304,10 @@ export class Reconciler implements Datapath {
   }
 
   async #observeLinks(): Promise<Map<string, Link>> {
+    // Those that go while this looks, too.
+    const deleting = new Set(this.#deleting);
     const links = await this.#o.links.observe();
-    for (const name of this.#deleting) {
+    for (const name of deleting.union(this.#deleting)) {
       links.delete(name);
       links.delete(name.replace(/^wft/, 'wfc'));
     }
@@ -352,9 +365,13 @@ export class Reconciler implements Datapath {
     else links.set(step.host, { name: step.host, mtu: step.mtu, up: true, ifindex: null });
   }
 
-  #linkChanged(_name: string): void {
-    this.#links = null;
-    this.kick();
+  /** One of our own steps makes several of these: looked at once, a little later, so that no attach waits for it. */
+  #linkChanged(): void {
+    this.#linkTimer ??= setTimeout(() => {
+      this.#linkTimer = null;
+      this.#links = null;
+      this.kick();
+    }, LINK_SETTLE_MS);
   }
 
   #flowsUnknown(): void {

@@ -30,19 +30,22 @@ export class LinkDriver {
   /** @throws the first failure; the other steps have been tried all the same. Deleting what is gone is no failure. */
   async apply(steps: readonly LinkStep[]): Promise<void> {
     const lines = steps.flatMap(hostBatch);
-    if (lines.length === 0) return;
-    const errors = await this.#batch(lines, null);
-    await Promise.all(
+    if (lines.length > 0) throwFirst(await this.#batch(lines, null));
+  }
+
+  /** What new links still need after `apply`: their place in the sandbox, complete checksums. @throws the first failure. */
+  async finish(steps: readonly LinkStep[]): Promise<void> {
+    const errors = await Promise.all(
       steps.map(async (step) => {
-        if (step.kind === 'restoreVeth') errors.push(...(await this.#batch(sandboxBatch(step), step.sandbox)));
-        if (this.#txChecksum) return;
-        if (step.kind === 'addVeth') errors.push(...(await this.#checksumsComplete(step.container, null)));
         if (step.kind === 'restoreVeth')
-          errors.push(...(await this.#checksumsComplete(step.interfaceName, step.sandbox)));
+          return [
+            ...(await this.#batch(sandboxBatch(step), step.sandbox)),
+            ...(await this.#checksumsComplete(step.interfaceName, step.sandbox)),
+          ];
+        return step.kind === 'addVeth' ? this.#checksumsComplete(step.container, null) : [];
       }),
     );
-    const first = errors[0];
-    if (first !== undefined) throw new WeftError('UNAVAILABLE', first);
+    throwFirst(errors.flat());
   }
 
   /** Calls back with the names of links of ours that somebody changed, made or removed (rtnetlink, by ip-monitor(8)). */
@@ -81,15 +84,21 @@ export class LinkDriver {
     if (r.code === 0) return [];
     const real = r.stderr
       .split('\n')
-      .filter((l) => l.trim() !== '' && !/^Command failed /.test(l) && !/Cannot find device|File exists/.test(l));
+      .filter((l) => l.trim() !== '' && !l.startsWith('Command failed ') && !/Cannot find device|File exists/.test(l));
     if (real.length > 0) this.#log.warn({ errors: real, lines }, 'ip -batch failed');
     return real.map((l) => `ip: ${l.trim()}`);
   }
 
   async #checksumsComplete(link: string, sandbox: string | null): Promise<string[]> {
+    if (this.#txChecksum) return [];
     const command = ['ethtool', '-K', link, 'tx', 'off'];
     const [file, ...args] = sandbox === null ? command : ['nsenter', `--net=${sandbox}`, ...command];
     const r = await exec(file ?? 'ethtool', args);
     return r.code === 0 ? [] : [`ethtool -K ${link} tx off: ${r.stderr.trim()}`];
   }
+}
+
+function throwFirst(errors: readonly string[]): void {
+  const [first] = errors;
+  if (first !== undefined) throw new WeftError('UNAVAILABLE', first);
 }

@@ -36,10 +36,12 @@ export function planLinks(desired: readonly DesiredLink[], actual: ReadonlyMap<s
     const id = name.slice(3);
     if (wanted.has(name) || gone.has(id)) continue;
     gone.add(id);
+    // Known by its host side, whichever of the two is left.
+    const host = `wft${id}`;
     const link = actual.get(name)!;
     planned.push({
       kind: 'link',
-      id: name,
+      id: host,
       object: name,
       change: 'extra',
       want: '',
