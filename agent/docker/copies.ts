@@ -74,10 +74,18 @@ export class Copies {
     return writes;
   }
 
-  endpointsOn(networkId: string): number {
-    let n = 0;
-    for (const endpoint of this.#journal.endpoints.values()) if (endpoint.networkId === networkId) n++;
-    return n;
+  /** The writes that forget blocks and addresses of networks that are gone; only when the view is complete. */
+  orphans(): JournalWrite[] {
+    if (!this.#mesh.complete) return [];
+    const { networks } = this.#mesh.view();
+    const gone = (id: string): boolean =>
+      !networks.has(id) && !this.#journal.networks.has(id) && !this.touchedAt.has(id);
+    const writes: JournalWrite[] = [];
+    for (const [key, block] of this.#journal.blocks)
+      if (gone(block.networkId)) writes.push({ table: 'block', key, value: null });
+    for (const [key, address] of this.#journal.addresses)
+      if (gone(address.networkId)) writes.push({ table: 'address', key, value: null });
+    return writes;
   }
 
   /** Wakes those that wait for a network's name. */

@@ -13,7 +13,8 @@ import { EndpointDriver } from './endpoints.ts';
 import { Identity } from './identity.ts';
 import { Ipam } from './ipam.ts';
 import { JoinWaiter } from './join-wait.ts';
-import { NetworksLoop, type OnDrift } from './networks-loop.ts';
+import type { OnDrift } from './network-steps.ts';
+import { NetworksLoop } from './networks-loop.ts';
 import { type Handlers, PluginServer } from './plugin.ts';
 
 export interface DockerConfig {

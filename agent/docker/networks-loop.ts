@@ -2,15 +2,15 @@
  * Keeps Docker's networks as the catalogue has them. Every wake-up plans anew from what Docker says now; nothing is locked while
  * Docker is called, whose callbacks (RequestPool, CreateNetwork …) come back into this process.
  */
-import { codeOf, WeftError } from '../../lib/errors.ts';
+import { WeftError } from '../../lib/errors.ts';
 import type { Log } from '../../lib/log.ts';
 import type { Conflict, Drift, Network } from '../../lib/model.ts';
 import type { Clock } from '../clock.ts';
-import type { Journal, LocalNetwork, Mesh } from '../contract.ts';
+import type { Journal, Mesh } from '../contract.ts';
 import type { DockerApi, DockerNetwork } from './api.ts';
 import type { Copies } from './copies.ts';
+import { missingDrift, NetworkSteps, type NetworksLoopOptions } from './network-steps.ts';
 import { dockerName, type NetworkStep, type NetworksPlan, planNetworks } from './networks.ts';
-import { KEY } from './wire.ts';
 
 const PERIOD_MS = 10_000;
 const RETRY_MS = 1_000;
@@ -22,20 +22,6 @@ const REFUSED_SHOWN_MS = 600_000;
 /** Plans in one pass: remove, create, refresh. */
 const ROUNDS = 4;
 
-/** A drift found at a moment, and healed at another or not yet (epoch ms). */
-export type OnDrift = (drift: Drift, detectedAt: number, healedAt: number | null) => void;
-
-export interface NetworksLoopOptions {
-  readonly journal: Journal;
-  readonly mesh: Mesh;
-  readonly api: DockerApi;
-  readonly copies: Copies;
-  readonly clock: Clock;
-  readonly heal: boolean;
-  readonly onDrift: OnDrift;
-  readonly log: Log;
-}
-
 export class NetworksLoop {
   readonly #journal: Journal;
   readonly #mesh: Mesh;
@@ -44,12 +30,10 @@ export class NetworksLoop {
   readonly #clock: Clock;
   readonly #log: Log;
   readonly #heal: boolean;
-  readonly #onDrift: OnDrift;
+  readonly #steps: NetworkSteps;
   readonly #started: number;
   #catalogue: ReadonlyMap<string, Network> | null = null;
   #complete = false;
-  /** Removed behind the agent's back, being made again: mesh id to the moment it was noticed. */
-  readonly #missing = new Map<string, number>();
   #running: Promise<void> | null = null;
   #next: Promise<void> | null = null;
   #timer: NodeJS.Timeout | null = null;
@@ -66,7 +50,7 @@ export class NetworksLoop {
     this.#clock = options.clock;
     this.#log = options.log;
     this.#heal = options.heal;
-    this.#onDrift = options.onDrift;
+    this.#steps = new NetworkSteps(options);
     this.#started = options.clock.monotonic();
   }
 
@@ -149,7 +133,7 @@ export class NetworksLoop {
         for (const step of plan.steps) {
           if (this.#closed) return;
           try {
-            await this.#apply(step);
+            await this.#steps.apply(step);
             done++;
           } catch (error) {
             failures.push(this.#failed(step, error));
@@ -157,6 +141,8 @@ export class NetworksLoop {
         }
         if (done === 0) break;
       }
+      const orphans = this.#copies.orphans();
+      if (orphans.length > 0) await this.#journal.write(orphans);
     } catch (error) {
       failures.push(WeftError.from(error)); // dockerd does not answer
     }
@@ -203,115 +189,6 @@ export class NetworksLoop {
     return young;
   }
 
-  async #apply(step: NetworkStep): Promise<void> {
-    switch (step.kind) {
-      case 'create':
-        this.#log.info({ network: step.name, subnet: step.network.subnets[0] }, 'docker network: create');
-        await this.#api.createNetwork(specOf(step.network));
-        this.#healed(step.network);
-        return;
-      case 'remove':
-        await this.#remove(step.dockerId, step.name, step.networkId, step.why);
-        return;
-      case 'bind':
-        await this.#bind(step.docker, step.row);
-        return;
-      case 'adopt':
-        this.#log.info({ network: step.network.name, dockerId: step.dockerId }, 'docker network: recognised');
-        await this.#journal.write([this.#copies.put(this.#copies.rowFor(step.network, step.dockerId))]);
-        this.#copies.changed();
-        return;
-      case 'refresh':
-        await this.#journal.write([this.#copies.put({ ...step.row, name: step.network.name, network: step.network })]);
-        this.#copies.changed();
-        return;
-      case 'forget':
-        if (step.missing) this.#missing.set(step.row.networkId, this.#clock.now());
-        await this.#forget(step.row);
-        return;
-    }
-  }
-
-  #healed(network: Network): void {
-    const detectedAt = this.#missing.get(network.id);
-    if (detectedAt === undefined) return;
-    this.#missing.delete(network.id);
-    this.#onDrift(missingDrift(network), detectedAt, this.#clock.now());
-  }
-
-  async #remove(dockerId: string, name: string, networkId: string, why: string): Promise<void> {
-    const found = await this.#api.network(dockerId);
-    if (found !== null && found.endpoints.length > 0)
-      throw new WeftError(
-        'FAILED_PRECONDITION',
-        `Docker network ${name} is not as the mesh has it (${why}), and containers use it here: ${found.endpoints.map((e) => e.containerName).join(', ')}`,
-      );
-    this.#log.info({ network: name, dockerId, why }, 'docker network: remove');
-    this.#copies.removing.add(dockerId);
-    try {
-      await this.#api.removeNetwork(dockerId);
-    } finally {
-      this.#copies.removing.delete(dockerId);
-    }
-    if (this.#mesh.complete && !this.#mesh.view().networks.has(networkId))
-      await this.#journal.write(this.#copies.forget(networkId));
-    this.#copies.changed();
-  }
-
-  async #forget(row: LocalNetwork): Promise<void> {
-    if (this.#mesh.view().networks.has(row.networkId)) {
-      // The row stays (its index is in the datapath); the next plan creates the copy.
-      await this.#journal.write([this.#copies.put({ ...row, dockerNetworkId: null })]);
-      return;
-    }
-    const reserved = row.network.state === 'reserved';
-    if (!reserved && !this.#mesh.complete) return;
-    await this.#journal.write(this.#copies.forget(row.networkId));
-    this.#copies.changed();
-    if (reserved) await this.#mesh.removeNetwork(row.networkId).catch(() => undefined); // its lease ends anyway
-  }
-
-  /** docker network create gave it a name: the mesh hears it now. */
-  async #bind(docker: DockerNetwork, row: LocalNetwork): Promise<void> {
-    const bind = (networkId: string): Promise<{ network: Network; won: boolean; winnerHost: string }> =>
-      this.#mesh.bindNetwork({
-        networkId,
-        name: docker.name,
-        labels: docker.labels,
-        options: docker.options,
-        internal: docker.internal,
-        attachable: docker.attachable,
-        gateway: row.network.gateways[0] ?? '',
-        auxAddresses: row.network.auxAddresses,
-      });
-    let result: Awaited<ReturnType<typeof bind>>;
-    let why = 'its reservation had ended';
-    try {
-      result = await bind(row.networkId);
-      why = `${result.winnerHost === '' ? 'the mesh' : `host ${result.winnerHost}`} made the network of this name first`;
-    } catch (error) {
-      if (codeOf(error) !== 'NOT_FOUND') throw error;
-      // The reservation ended (no coordinator for long): the same subnet anew, and then an ordinary copy of it.
-      const pool = row.network.subnets[0] ?? '';
-      const again = await this.#mesh.reserveNetwork({ pool, subPool: row.network.ipRange, ipv6: false, options: {} });
-      result = { ...(await bind(again.id)), won: false };
-    }
-    if (result.won) {
-      this.#log.info({ network: docker.name, subnet: result.network.subnets[0] }, 'docker network: its name is bound');
-      this.#copies.touchedAt.set(row.networkId, this.#clock.monotonic());
-      await this.#journal.write([this.#copies.put({ ...row, name: result.network.name, network: result.network })]);
-      this.#copies.changed();
-      return;
-    }
-    this.#log.warn(
-      { network: docker.name, why },
-      'docker network: made again as a copy of the network that has its name',
-    );
-    await this.#journal.write(this.#copies.forget(row.networkId));
-    this.#copies.changed();
-    await this.#remove(docker.id, docker.name, row.networkId, why);
-  }
-
   #failed(step: NetworkStep, error: unknown): WeftError {
     const e = WeftError.from(error);
     const name = step.kind === 'create' || step.kind === 'remove' ? step.name : nameOf(step);
@@ -334,8 +211,9 @@ export class NetworksLoop {
     this.#mesh.reportConflicts(all);
   }
 
-  /** What is not as it should be, read anew; nothing is changed. */
+  /** What is not as it should be, read anew, once the pass that may be running is done; nothing is changed. */
   async drift(): Promise<Drift[]> {
+    await this.#running?.catch(() => undefined);
     const { steps } = this.#plan(await this.#api.networks(), true);
     return steps.flatMap((step): Drift[] => {
       const drift = { kind: 'dockerNetwork', object: nameOf(step), want: '', have: '' };
@@ -346,14 +224,6 @@ export class NetworksLoop {
     });
   }
 }
-
-const missingDrift = (network: Network): Drift => ({
-  kind: 'dockerNetwork',
-  object: dockerName(network),
-  change: 'missing',
-  want: network.subnets[0] ?? '',
-  have: '',
-});
 
 function nameOf(step: NetworkStep): string {
   switch (step.kind) {
@@ -369,16 +239,3 @@ function nameOf(step: NetworkStep): string {
       return step.row.name || step.row.networkId;
   }
 }
-
-const specOf = (network: Network) => ({
-  name: dockerName(network),
-  subnet: network.subnets[0] ?? '',
-  ipRange: network.ipRange,
-  gateway: network.gateways[0] ?? '',
-  auxAddresses: network.auxAddresses,
-  ipamOptions: { [KEY.network]: network.id },
-  options: { ...network.options, [KEY.network]: network.id },
-  labels: network.labels,
-  internal: network.internal,
-  attachable: network.attachable,
-});

@@ -145,6 +145,7 @@ export class FakeWorld {
     const holder = this.hosts.get(block.hostId);
     if (holder?.book === null || holder?.connected !== true) return;
     const keep = await holder.book!.giveBack(block.networkId, block.cidr);
+    if (this.blocks.get(`${block.networkId}/${block.cidr}`) !== block) return; // somebody else did it meanwhile
     this.blocks.delete(`${block.networkId}/${block.cidr}`);
     for (const cidr of keep) this.blocks.set(`${block.networkId}/${cidr}`, { ...block, cidr, revision: this.bump() });
     this.publish();

@@ -1,0 +1,140 @@
+/** What the journal and the view say of a host's addresses: read by choosing, lending and claiming alike. */
+import { type Cidr, containsIp, lastOf, parseCidr, parseIp } from '../lib/ip.ts';
+import type { Network } from '../lib/model.ts';
+import { isAssignable, REST_MS, type Reserved, reservedOf, type Slot } from './address-pick.ts';
+import type { Clock } from './clock.ts';
+import type { Journal, JournalWrite, LocalAddress, LocalBlock, Mesh } from './contract.ts';
+
+export const addressKey = (networkId: string, ip: string): string => `${networkId}/${ip}`;
+export const blockKey = (networkId: string, cidr: string): string => `${networkId}/${cidr}`;
+
+export class AddressTable {
+  readonly journal: Journal;
+  readonly mesh: Mesh;
+  readonly clock: Clock;
+  /** Block requests under way, by network: number of new blocks. */
+  readonly asking = new Map<string, Promise<number>>();
+  /** Keys of addresses with a claim under way. */
+  readonly claiming = new Set<string>();
+  /** Keys of addresses that are being given back to the mesh. */
+  readonly releasing = new Map<string, Promise<unknown>>();
+  /** Monotonic moments at which addresses were freed or lent in this process's life. */
+  readonly #moments = new Map<string, number>();
+  readonly #started: { readonly wall: number; readonly mono: number };
+
+  constructor(options: { journal: Journal; mesh: Mesh; clock: Clock }) {
+    this.journal = options.journal;
+    this.mesh = options.mesh;
+    this.clock = options.clock;
+    this.#started = { wall: options.clock.now(), mono: options.clock.monotonic() };
+  }
+
+  /** The write that sets an address's state. */
+  row(networkId: string, ip: string, state: Exclude<LocalAddress['state'], 'lent'>, claimed: boolean): JournalWrite {
+    return this.#write({ networkId, ip, state, since: this.clock.now(), lentTo: null, claimed });
+  }
+
+  /** The write that lends an address of an own block. */
+  lent(networkId: string, ip: string, lentTo: string): JournalWrite {
+    return this.#write({ networkId, ip, state: 'lent', since: this.clock.now(), lentTo, claimed: false });
+  }
+
+  #write(value: LocalAddress): JournalWrite {
+    const key = addressKey(value.networkId, value.ip);
+    if (value.state === 'resting' || value.state === 'lent') this.#moments.set(key, this.clock.monotonic());
+    else this.#moments.delete(key);
+    return { table: 'address', key, value };
+  }
+
+  /** When it was lent in this process's life (monotonic ms); undefined for an earlier life. */
+  lentAt(key: string): number | undefined {
+    return this.#moments.get(key);
+  }
+
+  network(networkId: string): Network | null {
+    return this.journal.networks.get(networkId)?.network ?? this.mesh.view().networks.get(networkId) ?? null;
+  }
+
+  /** The mesh may have given this host a block that it has not heard of yet. */
+  blockMayCome(networkId: string): boolean {
+    return this.asking.has(networkId) || this.claiming.values().some((key) => key.startsWith(`${networkId}/`));
+  }
+
+  *blocksOf(networkId: string): Generator<[string, LocalBlock]> {
+    for (const entry of this.journal.blocks) if (entry[1].networkId === networkId) yield entry;
+  }
+
+  ownBlock(networkId: string, ip: number): LocalBlock | undefined {
+    for (const [, block] of this.blocksOf(networkId)) if (containsIp(parseCidr(block.cidr), ip)) return block;
+    return undefined;
+  }
+
+  /** What a pick needs. */
+  slots(network: Network): { blocks: Cidr[]; reserved: Reserved; slots: Map<number, Slot> } {
+    const blocks = [...this.blocksOf(network.id)].map(([, block]) => parseCidr(block.cidr));
+    const slots = new Map<number, Slot>();
+    for (const [key, row] of this.journal.addresses) {
+      if (row.networkId !== network.id) continue;
+      const resting = row.state === 'resting' && !this.claiming.has(key) && !this.releasing.has(key);
+      slots.set(parseIp(row.ip), resting ? { taken: false, freedAt: this.#freedAt(key, row) } : { taken: true });
+    }
+    return { blocks, reserved: reservedOf(network), slots };
+  }
+
+  /** Monotonic moment; of earlier lives by wall clock, which may have jumped: never in the future. */
+  #freedAt(key: string, row: LocalAddress): number {
+    return this.#moments.get(key) ?? this.#started.mono - Math.max(0, this.#started.wall - row.since);
+  }
+
+  /** Addresses that are used, lent, or resting. */
+  busy(networkId: string): Set<number> {
+    const busy = new Set<number>();
+    const now = this.clock.monotonic();
+    for (const [key, row] of this.journal.addresses) {
+      if (row.networkId !== networkId) continue;
+      if (row.state !== 'resting' || now - this.#freedAt(key, row) < REST_MS) busy.add(parseIp(row.ip));
+    }
+    return busy;
+  }
+
+  /** Held addresses that a container could have now. */
+  freeOf(network: Network): number[] {
+    const { blocks, reserved } = this.slots(network);
+    const busy = this.busy(network.id);
+    const free: number[] = [];
+    for (const block of blocks)
+      for (let ip = block.base; ip <= lastOf(block); ip++)
+        if (!busy.has(ip) && isAssignable(reserved, ip)) free.push(ip);
+    return free;
+  }
+
+  hasEndpoints(networkId: string): boolean {
+    return this.journal.endpoints.values().some((endpoint) => endpoint.networkId === networkId);
+  }
+
+  /** Who has an address, as part of a sentence. */
+  userOf(row: LocalAddress): string {
+    const host = this.mesh.hostName;
+    if (row.state === 'lent')
+      return (
+        this.seenElsewhere(row.networkId, row.ip) ??
+        `it is lent to host ${this.#hostName(row.networkId, row.lentTo ?? '')}`
+      );
+    const endpoint = this.journal.endpoints.values().find((e) => e.networkId === row.networkId && e.ip === row.ip);
+    if (endpoint === undefined) return `it is being given to a container on host ${host}`;
+    return `container ${endpoint.container?.name ?? endpoint.id.slice(0, 12)} on host ${host} has it`;
+  }
+
+  /** The endpoint of another host that has the address, as part of a sentence; null when the view knows none. */
+  seenElsewhere(networkId: string, ip: string): string | null {
+    const interest = this.mesh.view().interests.get(networkId);
+    const endpoint = interest?.endpoints.values().find((e) => e.hostId !== this.mesh.hostId && e.ips.includes(ip));
+    if (endpoint === undefined) return null;
+    const name = endpoint.container?.name ?? endpoint.id.slice(0, 12);
+    return `container ${name} on host ${this.#hostName(networkId, endpoint.hostId)} has it`;
+  }
+
+  #hostName(networkId: string, hostId: string): string {
+    return this.mesh.view().interests.get(networkId)?.peers.get(hostId)?.name ?? hostId;
+  }
+}

@@ -1,0 +1,96 @@
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import { AddressBook } from '../../agent/addresses.ts';
+import { silentLog } from '../../lib/log.ts';
+import { FakeWorld } from '../harness/fake-mesh.ts';
+import { FakeClock, MemoryJournal } from '../harness/memory-journal.ts';
+
+/** One thing that a host does, or that happens to it. */
+type Step =
+  | { readonly do: 'request' | 'release' | 'cut' | 'join'; readonly host: number; readonly n: number }
+  | { readonly do: 'given'; readonly host: number; readonly n: number }
+  | { readonly do: 'time'; readonly host: number; readonly n: number };
+
+const HOSTS = 3;
+const step: fc.Arbitrary<Step> = fc.record({
+  do: fc.constantFrom('request', 'request', 'request', 'release', 'release', 'given', 'cut', 'join', 'time'),
+  host: fc.nat(HOSTS - 1),
+  n: fc.nat(31),
+}) as fc.Arbitrary<Step>;
+
+/** Runs the steps, several at a time, with seeded interleaving; checks I1 after each. */
+async function walk(steps: readonly Step[], order: () => number): Promise<void> {
+  const world = new FakeWorld();
+  const clock = new FakeClock();
+  const pause = async (): Promise<void> => {
+    for (let i = order() % 4; i > 0; i--) await Promise.resolve();
+  };
+  world.pause = pause;
+  const network = world.createNetwork('net', '10.0.0.0/27'); // tight: every way of getting addresses is used
+  const hosts = Array.from({ length: HOSTS }, (_, i) => {
+    const mesh = world.host(`h${i + 1}`);
+    const journal = new MemoryJournal();
+    journal.pause = pause;
+    const book = new AddressBook({ journal, mesh, clock, log: silentLog() });
+    mesh.book = book;
+    book.start();
+    return { mesh, book, journal };
+  });
+  /** Oracle: address to host, while Docker has it. */
+  const held = new Map<string, number>();
+  const running = new Set<Promise<void>>();
+  const take = (ip: string, host: number): void => {
+    expect(held.has(ip), `${ip} is given to h${host + 1}, and h${(held.get(ip) ?? 0) + 1} has it`).toBe(false);
+    held.set(ip, host);
+  };
+  const one = async (s: Step): Promise<void> => {
+    const { mesh, book } = hosts[s.host]!;
+    if (s.do === 'request') take(await book.request(network), s.host);
+    else if (s.do === 'given') take(await book.requestGiven(network, `10.0.0.${s.n}`), s.host);
+    else if (s.do === 'cut') mesh.setConnected(false);
+    else if (s.do === 'join') mesh.setConnected(true);
+    else if (s.do === 'time') clock.advance(s.n * 2_000);
+    else {
+      const mine = [...held].filter(([, host]) => host === s.host);
+      const [ip] = mine[s.n % Math.max(1, mine.length)] ?? [];
+      if (ip === undefined) return;
+      held.delete(ip); // Docker asks for nothing twice
+      await book.release(network.id, ip);
+    }
+  };
+  for (const s of steps) {
+    const run = one(s).catch((error: { code?: string; message?: string }) => {
+      const fine = ['RESOURCE_EXHAUSTED', 'UNAVAILABLE', 'ALREADY_EXISTS', 'FAILED_PRECONDITION'];
+      if (!fine.includes(error.code ?? '')) throw error;
+    });
+    running.add(run);
+    void run.finally(() => running.delete(run)).catch(() => undefined);
+    if (order() % 3 === 0) await Promise.all(running);
+    else await pause();
+    blocksAreDisjoint(world);
+  }
+  await Promise.all(running);
+  for (const { book } of hosts) book.close();
+  // The journals agree with the oracle: each address that Docker has is in use on its host, and on no other.
+  for (const [index, { journal }] of hosts.entries())
+    for (const row of journal.addresses.values())
+      if (row.state === 'requested') expect(held.get(row.ip), `${row.ip} on h${index + 1}`).toBe(index);
+}
+
+function blocksAreDisjoint(world: FakeWorld): void {
+  const cidrs = [...world.blocks.values()].map((b) => b.cidr);
+  expect(new Set(cidrs).size).toBe(cidrs.length);
+}
+
+test('no address is ever held twice: requests, claims, lending, giving back, cuts (I1)', async () => {
+  await fc.assert(
+    fc.asyncProperty(
+      fc.array(step, { minLength: 10, maxLength: 120 }),
+      fc.infiniteStream(fc.nat(11)),
+      async (steps, stream) => {
+        await walk(steps, () => stream.next().value as number);
+      },
+    ),
+    { numRuns: Number(process.env['WEFT_RUNS'] ?? 300) },
+  );
+}, 600_000);
