@@ -44,7 +44,10 @@ describe('the view', () => {
         let n = 1;
         for (const batch of batches) {
           const before = new Set(model);
-          for (const { cidr, gone } of batch) gone ? model.delete(cidr) : model.add(cidr);
+          for (const { cidr, gone } of batch) {
+            if (gone) model.delete(cidr);
+            else model.add(cidr);
+          }
           const blocks = [...model].filter((c) => !before.has(c)).map((c) => block(c));
           const removedBlocks = [...before].filter((c) => !model.has(c));
           d = withNetwork(d, update({ basedOn: at(n), revision: at(n + 1), blocks, removedBlocks }));
