@@ -95,6 +95,29 @@ function recordIndex(key: Key, value: RawKey, read: Read): { id: string; keys: r
 
 const INDEX: readonly Key['kind'][] = ['name', 'vni', 'subnet', 'hostname'];
 
+/** Keys that only repeat what a record says. */
+export const isIndexKey = (text: string): boolean => INDEX.includes(parseKey(text)?.kind ?? 'stamp');
+
+/** The keys as they will be once the findings are healed. */
+export function applied(raw: RawKeys, findings: readonly Finding[]): RawKeys {
+  const after = new Map(raw);
+  for (const { heal } of findings)
+    for (const op of heal?.ops ?? []) {
+      if ('del' in op) after.delete(op.del);
+      if ('put' in op) after.set(op.put, { create: 0n, mod: 0n, ...raw.get(op.put), value: op.value, lease: '0' });
+    }
+  return after;
+}
+
+/** Two changes of one key by hand, one after the other: undone is what was before the first. */
+export function changedAgain(first: Finding | undefined, second: Finding): Finding {
+  if (first === undefined || first.heal === null || second.heal === null) return second;
+  const { want } = first.drift;
+  const { object, have } = second.drift;
+  const change = want === '' ? 'extra' : have === '' ? 'missing' : 'differs';
+  return finding(change, object, want, have, { compares: second.heal.compares, ops: first.heal.ops });
+}
+
 /** Why a key should not be there, or null. */
 function misplaced(
   keyText: string,

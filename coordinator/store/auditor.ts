@@ -4,7 +4,7 @@ import { rfc3339 } from '../../lib/clock.ts';
 import { WeftError } from '../../lib/errors.ts';
 import type { Drift } from '../../lib/model.ts';
 import type { RawChange, RawChangeSet } from '../cache.ts';
-import { auditKeys, type Finding, foreignChanges } from './audit.ts';
+import { applied, auditKeys, changedAgain, type Finding, foreignChanges, isIndexKey } from './audit.ts';
 import type { RawKey } from './codec.ts';
 import type { Deps } from './deps.ts';
 import { keys, ROOT } from './keys.ts';
@@ -63,9 +63,9 @@ export class KeyAuditor {
     // A key that is newer in etcd than here, at a revision that is here: an event was lost.
     if ([...all].some(([key, raw]) => raw.mod <= revision && (cache.raw.get(key)?.mod ?? raw.mod) < raw.mod))
       this.#watch.relist('an event was lost');
-    // What was undone before is not undone by its consequences: a network's record comes back before its index is judged.
-    const open = [...this.#open.values()].filter((one) => this.#stands(one, all));
-    const findings = auditKeys(all).filter(({ drift }) => !open.some((one) => one.drift.object === drift.object));
+    // Records that were changed by hand come back first; index keys are judged by them, as they then are.
+    const open = [...this.#open.values()].filter((one) => this.#stands(one, all) && !isIndexKey(one.drift.object));
+    const findings = auditKeys(applied(all, open));
     await this.#enqueue(open, heal);
     await this.#enqueue(findings, heal);
     return [...open, ...findings].map((one) => one.drift);
@@ -81,7 +81,8 @@ export class KeyAuditor {
   #changed(set: RawChangeSet): void {
     const { raw, presences } = this.#deps.cache;
     const findings = foreignChanges(set, raw, (hostId) => presences.has(hostId));
-    if (!this.#heal) for (const one of findings) this.#open.set(one.drift.object, one);
+    if (!this.#heal)
+      for (const one of findings) this.#open.set(one.drift.object, changedAgain(this.#open.get(one.drift.object), one));
     if (set.reset) findings.push(...this.#audited());
     void this.#enqueue(findings, this.#heal);
     const ours = set.changes.some((change) => change.key === keys.stamp());

@@ -5,7 +5,7 @@ import type { Address, Block, Network } from '../../lib/model.ts';
 import { addressPlan, isPartition, pickBlock, pickBlockContaining } from '../alloc/blocks.ts';
 import { checkAssignable } from '../alloc/spec.ts';
 import { encode } from './codec.ts';
-import { type Deps, modOf } from './deps.ts';
+import { type Deps, fresh, modOf } from './deps.ts';
 import { keys } from './keys.ts';
 import { blockOf, ownerName, takenBlocks } from './taken.ts';
 import { type Compare, chunks, MAX_OPS, type Op, type Planned, type Txn } from './txn.ts';
@@ -18,6 +18,12 @@ export function needNetwork(deps: Deps, id: string): Network {
   if (network === undefined)
     throw new WeftError('NOT_FOUND', `there is no network ${id}`, { hint: 'it may have been removed meanwhile' });
   return network;
+}
+
+/** @throws NOT_FOUND when etcd does not have it either */
+async function findNetwork(deps: Deps, id: string): Promise<Network> {
+  await fresh(deps, () => deps.cache.networks.get(id));
+  return needNetwork(deps, id);
 }
 
 function needHost(deps: Deps, id: string): void {
@@ -47,7 +53,7 @@ export async function allocateBlock(
   hostId: string,
   containing: string | null,
 ): Promise<Block | null> {
-  const guard = guardOf(needNetwork(deps, networkId));
+  const guard = guardOf(await findNetwork(deps, networkId));
   // A plan that is made again after a lost answer must find the first one's block.
   let written: string | null = null;
   return deps.committer.run<Block | null>(guard, () => {
@@ -149,7 +155,7 @@ export async function claimAddress(
   deps: Deps,
   claim: Omit<Address, 'revision' | 'state' | 'reason'>,
 ): Promise<Address> {
-  const guard = guardOf(needNetwork(deps, claim.networkId));
+  const guard = guardOf(await findNetwork(deps, claim.networkId));
   return deps.committer.run<Address>(guard, () => {
     const network = needNetwork(deps, claim.networkId);
     checkAssignable(addressPlan(network), claim.address);

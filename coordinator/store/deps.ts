@@ -39,6 +39,17 @@ export const revisionOf = (deps: Deps, number: bigint): Revision => ({ epoch: de
 /** mod_revision of a key as the cache has it; 0 = not there. */
 export const modOf = (cache: Cache, key: string): bigint => cache.raw.get(key)?.mod ?? 0n;
 
+/**
+ * What the cache has, or has after it has caught up with etcd: a thing that another coordinator made a moment ago is there, even
+ * if its event is still under way.
+ */
+export async function fresh<T>(deps: Deps, look: () => T | undefined): Promise<T | undefined> {
+  const known = look();
+  if (known !== undefined) return known;
+  await deps.cache.reached(await deps.committer.barrier());
+  return look();
+}
+
 /** A lease of its own for some keys: etcd deletes them when it ends. @throws UNAVAILABLE */
 export async function grantLease(deps: Deps, seconds: number): Promise<string> {
   const reply = await deps.client.call((etcd, options) => etcd.leaseClient.leaseGrant({ TTL: seconds }, options));

@@ -3,7 +3,7 @@ import { WeftError } from '../../lib/errors.ts';
 import type { Address, Block, Endpoint, Revision } from '../../lib/model.ts';
 import { releaseAddresses, restoreAddress, restoreBlock } from './blocks.ts';
 import { encode } from './codec.ts';
-import { type Deps, modOf, revisionOf } from './deps.ts';
+import { type Deps, fresh, modOf, revisionOf } from './deps.ts';
 import { heldKeys } from './hosts.ts';
 import { keys, parseKey } from './keys.ts';
 import { type Compare, chunks, type Op, type Planned } from './txn.ts';
@@ -33,8 +33,15 @@ export async function registerEndpoints(
     if (endpoint.id === '' || endpoint.id.includes('/'))
       throw new WeftError('INVALID_ARGUMENT', `"${endpoint.id}" is not an endpoint id`);
   }
+  await catchUp(deps, upserts);
   const stale = removed.flatMap((id) => endpointKeys(deps, hostId, id));
   return writeEndpoints(deps, hostId, upserts, stale);
+}
+
+/** Networks that are not known here may have been made through another coordinator just now. */
+async function catchUp(deps: Deps, things: readonly { readonly networkId: string }[]): Promise<void> {
+  const unknown = things.find(({ networkId }) => !deps.cache.networks.has(networkId));
+  if (unknown !== undefined) await fresh(deps, () => deps.cache.networks.get(unknown.networkId));
 }
 
 async function writeEndpoints(
@@ -119,6 +126,7 @@ export async function replaceHoldings(
   const note = (sentence: string | null): void => {
     if (sentence !== null) refused.push(sentence);
   };
+  await catchUp(deps, [...holdings.endpoints, ...holdings.blocks, ...holdings.addresses]);
   for (const block of holdings.blocks) note(await restoreBlock(deps, { ...block, hostId }));
   for (const address of holdings.addresses)
     if (address.state === 'held') note(await restoreAddress(deps, { ...address, hostId }));

@@ -2,7 +2,7 @@
 import { WeftError } from '../../lib/errors.ts';
 import type { Host, Revision } from '../../lib/model.ts';
 import { encode } from './codec.ts';
-import { type Deps, modOf, revisionOf } from './deps.ts';
+import { type Deps, fresh, modOf, revisionOf } from './deps.ts';
 import { keys } from './keys.ts';
 import { type Compare, chunks, MAX_OPS, type Op, type Planned } from './txn.ts';
 
@@ -61,7 +61,7 @@ export function heldKeys(deps: Deps, hostId: string): string[] {
 
 /** @throws NOT_FOUND; FAILED_PRECONDITION while a coordinator has its session */
 export async function deleteHost(deps: Deps, id: string): Promise<Revision> {
-  if (!deps.cache.hosts.has(id))
+  if ((await fresh(deps, () => deps.cache.hosts.get(id))) === undefined)
     throw new WeftError('NOT_FOUND', `there is no host ${id}`, { hint: 'list them: weft host ls' });
   // Until only the record is left: what is too much for one transaction goes first.
   for (;;) {

@@ -9,7 +9,7 @@ import { pickSubnet } from '../alloc/subnets.ts';
 import { pickVni } from '../alloc/vnis.ts';
 import type { NetworkBind, NetworkSpec } from '../contract.ts';
 import { encode } from './codec.ts';
-import { type Deps, grantLease, modOf, revisionOf, revokeLease } from './deps.ts';
+import { type Deps, fresh, grantLease, modOf, revisionOf, revokeLease } from './deps.ts';
 import { keys } from './keys.ts';
 import { indexKeys, ownerName, restingSubnets, restingVnis, takenSubnets, takenVnis } from './taken.ts';
 import type { Compare, Op, Planned } from './txn.ts';
@@ -153,7 +153,7 @@ export async function bindNetwork(
   id: string,
   bind: NetworkBind,
 ): Promise<{ network: Network; won: boolean }> {
-  const present = deps.cache.networks.get(id);
+  const present = await fresh(deps, () => deps.cache.networks.get(id));
   if (present === undefined) throw reservationGone(id);
   checkBind(bind, parseCidr(present.subnets[0]!));
   let lease = '0';
@@ -218,7 +218,7 @@ function planBind(deps: Deps, id: string, bind: NetworkBind): Planned<{ network:
 }
 
 export async function deleteNetwork(deps: Deps, id: string): Promise<Revision> {
-  const present = deps.cache.networks.get(id);
+  const present = await fresh(deps, () => deps.cache.networks.get(id));
   if (present === undefined)
     throw new WeftError('NOT_FOUND', `there is no network ${id}`, { hint: 'list them: weft network ls' });
   const lease = await grantLease(deps, deps.limits.restSeconds);

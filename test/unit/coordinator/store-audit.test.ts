@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { RawChange } from '../../../coordinator/cache.ts';
-import { auditKeys, foreignChanges } from '../../../coordinator/store/audit.ts';
+import { applied, auditKeys, changedAgain, foreignChanges } from '../../../coordinator/store/audit.ts';
 import { encode, type RawKey } from '../../../coordinator/store/codec.ts';
 import { keys } from '../../../coordinator/store/keys.ts';
 import { Block, Endpoint, Host, Network } from '../../../gen/weft/v1/types.ts';
@@ -143,5 +143,25 @@ describe('changes that no coordinator made', () => {
     expect(foreignChanges({ ...reset, restored: true }, all, nobody)).toEqual([]);
     all.set(keys.restingVni(4096), raw(encode.resting({ networkId: 'n1', since: '' })));
     expect(foreignChanges(reset, all, nobody)).toEqual([]);
+  });
+
+  test('one key changed twice: undone is what was before the first change', () => {
+    const before = raw('old');
+    const after = raw('new');
+    const [deleted] = foreignChanges(set({ key, before, after: null }), new Map(), nobody);
+    const [written] = foreignChanges(set({ key, before: null, after }), new Map(), nobody);
+    const both = changedAgain(deleted, written!);
+    expect(both.drift).toMatchObject({ change: 'differs', want: 'old', have: 'new' });
+    expect(both.heal).toEqual({ compares: [{ key, mod: after.mod }], ops: [{ put: key, value: 'old' }] });
+    expect(changedAgain(undefined, written!)).toBe(written);
+  });
+
+  test('a record deleted by hand does not make its index keys extra', () => {
+    const all = sound();
+    const before = all.get(key)!;
+    all.delete(key);
+    const findings = foreignChanges(set({ key, before, after: null }), all, nobody);
+    expect(auditKeys(all).length).toBeGreaterThan(1);
+    expect(auditKeys(applied(all, findings))).toEqual([]);
   });
 });
