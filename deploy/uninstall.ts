@@ -4,10 +4,10 @@
  * So a stand-in answers for it here.
  */
 import { execFile } from 'node:child_process';
-import { existsSync, mkdirSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, rmdirSync, rmSync } from 'node:fs';
 import { createServer, request, type Server } from 'node:http';
 import { connect } from 'node:net';
-import { dirname } from 'node:path';
+import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { WeftError } from '../lib/errors.ts';
 import { PLACES, UNITS } from './install.ts';
@@ -39,8 +39,19 @@ export async function uninstall(paths: Paths, purge: boolean, say: (line: string
   rmSync(PLACES.programs, { recursive: true, force: true });
   say('removed bridge, links, units and programs');
   if (!purge) return say(`kept ${PLACES.config} and /var/lib/weft (--purge removes them too)`);
-  for (const dir of [PLACES.config, '/var/lib/weft', '/run/weft']) rmSync(dir, { recursive: true, force: true });
+  for (const dir of [PLACES.config, '/var/lib/weft', '/run/weft']) empty(dir);
   say('removed configuration, certificates and state');
+}
+
+/** The directory too, unless it is a mount point. */
+function empty(dir: string): void {
+  if (!existsSync(dir)) return;
+  for (const name of readdirSync(dir)) rmSync(join(dir, name), { recursive: true });
+  try {
+    rmdirSync(dir);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EBUSY') throw error;
+  }
 }
 
 async function removeCopies(paths: Paths, say: (line: string) => void): Promise<void> {

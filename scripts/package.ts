@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 
 /**
- * dist/weft-VERSION-linux-ARCH.tar.gz: all that a real host needs, from what `npm run build` made. One self-contained file per
+ * dist/weft-VERSION-linux-ARCH.tar.gz: all that a real host needs, built anew. One self-contained file per
  * program, Node itself, units, sample configuration, `install`. Nothing of it needs npm, or the internet, on the host.
  */
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
@@ -13,11 +13,15 @@ const DIST = join(ROOT, 'dist');
 const { version } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { version: string };
 const name = `weft-${version}-linux-${process.arch}`;
 
+/** Bundled CommonJS packages still call require() for node's modules. */
+const BANNER = `import { createRequire } from 'node:module';const require = createRequire(import.meta.url);`;
+
+execFileSync(process.execPath, [join(ROOT, 'scripts/build.ts')], { stdio: 'inherit' });
 const work = mkdtempSync(join(DIST, '.package-'));
 try {
   const out = join(work, name);
   for (const dir of ['bin', 'dist', 'etc', 'systemd', 'doc']) mkdirSync(join(out, dir), { recursive: true });
-  const bundle = (entry: string, file: string): Promise<unknown> =>
+  const bundle = (entry: string, file: string, banner = ''): Promise<unknown> =>
     build({
       absWorkingDir: ROOT,
       entryPoints: [entry],
@@ -27,11 +31,12 @@ try {
       target: 'node24',
       format: 'esm',
       external: ['*.node', 'cpu-features', './weft-agent.mjs', './weft-coordinator.mjs'],
+      banner: { js: banner },
       legalComments: 'none',
       logLevel: 'error',
     });
   // The CLI is built in chunks for a fast start from a clone; here its chunks become one file again.
-  await Promise.all([bundle(join(DIST, 'weft.mjs'), 'dist/weft.mjs'), bundle('deploy/main.ts', 'install.mjs')]);
+  await Promise.all([bundle(join(DIST, 'weft.mjs'), 'dist/weft.mjs'), bundle('deploy/main.ts', 'install.mjs', BANNER)]);
   for (const daemon of ['weft-agent.mjs', 'weft-coordinator.mjs'])
     copyFileSync(join(DIST, daemon), join(out, 'dist', daemon));
   cpSync(join(DIST, 'lab'), join(out, 'dist/lab'), { recursive: true });
