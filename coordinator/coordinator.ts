@@ -98,6 +98,7 @@ export class Coordinator {
           events.add({
             type: 'drift',
             host: 'etcd',
+            action: change,
             kind,
             object,
             detectedAt,

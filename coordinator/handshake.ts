@@ -5,6 +5,7 @@ import type { AgentMessage, CoordinatorMessage, Hello } from '../gen/weft/v1/ses
 import { WeftError } from '../lib/errors.ts';
 import type { Host } from '../lib/model.ts';
 import { Holdings } from './holdings.ts';
+import { notIts } from './owners.ts';
 import { Session } from './session.ts';
 import { type Sessions, type Slot, withClusterSide } from './sessions.ts';
 import { Turns } from './turns.ts';
@@ -105,10 +106,14 @@ async function greet(call: AgentStream, hello: Hello, slot: Slot, sessions: Sess
   const host = withClusterSide(own, known ?? { ...own, draining: false, createdAt: new Date().toISOString() });
   await store.putHost(host);
   superseded();
-  const endpoints = hello.endpoints.map((endpoint) => ({ ...endpoint, hostId }));
+  const strange = new Map(hello.endpoints.map((endpoint) => [endpoint.id, notIts(state, hostId, endpoint)]));
+  const endpoints = hello.endpoints
+    .filter((endpoint) => strange.get(endpoint.id) === null)
+    .map((endpoint) => ({ ...endpoint, hostId }));
   const blocks = hello.blocks.map((block) => ({ ...block, hostId }));
   const addresses = hello.addresses.map((address) => ({ ...address, hostId }));
-  const { refused } = await store.replaceHoldings(hostId, { endpoints, blocks, addresses });
+  const replaced = await store.replaceHoldings(hostId, { endpoints, blocks, addresses });
+  const refused = [...replaced.refused, ...[...strange.values()].filter((sentence) => sentence !== null)];
   superseded();
   slot.present = true;
   await store.putPresence(hostId, slot.sessionId);

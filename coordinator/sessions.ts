@@ -126,11 +126,15 @@ export class Sessions {
 
   /** The host has been welcomed: claims that wait for its answer can be put to it. */
   welcomed(slot: Slot): void {
+    this.#claimsOf(slot);
+    this.progressed(slot.hostId);
+  }
+
+  #claimsOf(slot: Slot): void {
     for (const addresses of this.deps.state.addresses.values())
       for (const address of addresses.values())
         if (address.state === 'claimed' && address.grantorHostId === slot.hostId)
           for (const listener of this.#grantors) listener(address);
-    this.progressed(slot.hostId);
   }
 
   /** The host says what it is now. */
@@ -160,6 +164,7 @@ export class Sessions {
       for (const slot of this.#slots.values()) {
         if (slot.present) this.#checkPresence(slot);
         if (slot.session === null) continue;
+        this.#claimsOf(slot);
         slot.holdings.noticedAll();
         this.#checkHostLater(slot);
       }

@@ -4,6 +4,7 @@ import { WeftError } from '../../lib/errors.ts';
 import type { Endpoint } from '../../lib/model.ts';
 import { duplex, requireIdentity } from '../../lib/rpc.ts';
 import { serve } from '../handshake.ts';
+import { notIts } from '../owners.ts';
 import type { Parts } from '../parts.ts';
 import type { Slot } from '../sessions.ts';
 import { waitPeers } from '../waits.ts';
@@ -74,7 +75,10 @@ export function sessionService(parts: Parts): SessionServer {
       }),
     ),
 
-    bindNetwork: method(async (_slot, request) => {
+    bindNetwork: method(async (slot, request) => {
+      const reserved = state.networks.get(request.networkId);
+      if (reserved !== undefined && reserved.originHost !== slot.hostId)
+        throw new WeftError('PERMISSION_DENIED', `Network ${request.networkId} was not reserved by this host.`);
       const { networkId, name, labels, options, internal, attachable, gateway, auxAddresses } = request;
       const bind = { name, labels, options, internal, attachable, gateway, auxAddresses };
       const { network, won } = await store.bindNetwork(networkId, bind);
@@ -120,9 +124,13 @@ export function sessionService(parts: Parts): SessionServer {
         return known;
       };
       for (const id of removed) group(holdings.networkOfEndpoint(id) ?? '').removed.push(id);
-      for (const endpoint of upserts) group(endpoint.networkId).upserts.push({ ...endpoint, hostId });
-      let revision = revisionOf(state);
       let failure: unknown = null;
+      for (const endpoint of upserts) {
+        const refusal = notIts(state, hostId, endpoint);
+        if (refusal === null) group(endpoint.networkId).upserts.push({ ...endpoint, hostId });
+        else failure ??= new WeftError('PERMISSION_DENIED', refusal, { hint: 'claim the address first' });
+      }
+      let revision = revisionOf(state);
       for (const { upserts: puts, removed: gone } of groups.values()) {
         try {
           revision = await store.registerEndpoints(hostId, puts, gone);

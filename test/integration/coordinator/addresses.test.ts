@@ -107,6 +107,14 @@ describe('blocks and addresses over two coordinators', () => {
     });
     await h5.call(SessionService.releaseAddresses, { networkId: network.id, addresses: ['10.21.0.7'] });
     await h5.until('released', () => h5.views.get(network.id)?.addresses.size === 0);
+    // Nor may an agent say that it has what another holds.
+    await expect(h4.register([anEndpoint(network.id, h4.host.id, 40, '10.21.0.100')])).rejects.toMatchObject({
+      code: 'PERMISSION_DENIED',
+      message: expect.stringContaining('h5'),
+    });
+    await expect(h5.register([anEndpoint(network.id, h5.host.id, 50, '10.21.0.5')])).rejects.toMatchObject({
+      code: 'PERMISSION_DENIED',
+    });
     await h4.close();
     await until('h4 is down', () => !two.opened.state.presences.has(h4.host.id));
     await expect(claim('10.21.0.7')).rejects.toMatchObject({

@@ -1,0 +1,32 @@
+/** What an agent may write concerns its own host only (I3): an address that another host holds cannot be registered. Pure. */
+import { containsIp, parseCidr, tryParseIp } from '../lib/ip.ts';
+import type { Endpoint } from '../lib/model.ts';
+import type { State } from './contract.ts';
+
+type Source = Pick<State, 'blocks' | 'addresses' | 'hosts'>;
+
+/**
+ * @returns null, or the sentence why the endpoint cannot be this host's: one of its addresses is in another host's block and has not
+ * been granted, or has been granted to another host. Addresses in no block are nobody's yet: those may be what a restored etcd lost.
+ */
+export function notIts(source: Source, hostId: string, endpoint: Endpoint): string | null {
+  for (const text of endpoint.ips) {
+    const granted = source.addresses.get(endpoint.networkId)?.get(text);
+    const held = granted?.state === 'held' ? granted.hostId : null;
+    if (held === hostId) continue;
+    const holder = held ?? blockHolder(source, endpoint.networkId, text);
+    if (holder !== null && holder !== hostId) {
+      const name = source.hosts.get(holder)?.name ?? holder;
+      return `Endpoint ${endpoint.id.slice(0, 12)} has the address ${text}, which host ${name} holds.`;
+    }
+  }
+  return null;
+}
+
+function blockHolder(source: Source, networkId: string, text: string): string | null {
+  const ip = tryParseIp(text);
+  if (ip === null) return null;
+  for (const block of source.blocks.get(networkId)?.values() ?? [])
+    if (containsIp(parseCidr(block.cidr), ip)) return block.hostId;
+  return null;
+}
