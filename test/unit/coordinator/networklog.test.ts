@@ -1,0 +1,225 @@
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import { CATALOGUE, Topics } from '../../../coordinator/topics.ts';
+import { completeNetwork, peersOf } from '../../../coordinator/view.ts';
+import type { CoordinatorMessage, NetworkUpdate } from '../../../gen/weft/v1/session.ts';
+import type { Endpoint } from '../../../lib/model.ts';
+import { FakeState, type Write } from '../../harness/fake-state.ts';
+import { aHost, aNetworkRecord, anEndpoint } from './samples.ts';
+
+const N = 'n1';
+
+/** One session's side: a cursor, and the view that its messages make. */
+class Reader {
+  cursor: bigint | null = null;
+  at: bigint | null = null;
+  view = blank();
+  completes = 0;
+
+  read(topics: Topics): CoordinatorMessage | null {
+    const stretch = topics.get(N)?.since(this.cursor) ?? null;
+    if (stretch === null) return null;
+    const body = stretch.message.body;
+    if (body?.$case !== 'network') throw new Error('not of a network');
+    this.merge(body.value);
+    this.cursor = stretch.last;
+    return stretch.message;
+  }
+
+  merge(update: NetworkUpdate): void {
+    if (update.complete) {
+      this.view = blank();
+      this.completes++;
+    } else expect(update.basedOn?.number).toBe(this.at);
+    for (const id of update.removedBlocks) this.view.blocks.delete(id);
+    for (const id of update.removedEndpoints) this.view.endpoints.delete(id);
+    for (const id of update.removedPeers) this.view.peers.delete(id);
+    for (const id of update.removedAddresses) this.view.addresses.delete(id);
+    for (const block of update.blocks) this.view.blocks.set(block.cidr, block);
+    for (const endpoint of update.endpoints) this.view.endpoints.set(endpoint.id, endpoint);
+    for (const peer of update.peers) this.view.peers.set(peer.hostId, peer);
+    for (const address of update.addresses) this.view.addresses.set(address.address, address);
+    this.at = update.revision?.number ?? null;
+  }
+}
+
+const blank = () => ({
+  blocks: new Map<string, unknown>(),
+  endpoints: new Map<string, unknown>(),
+  peers: new Map<string, unknown>(),
+  addresses: new Map<string, unknown>(),
+});
+
+function expected(state: FakeState) {
+  const update = completeNetwork(state, N, { epoch: 1n, number: 0n });
+  return {
+    blocks: new Map(update.blocks.map((b) => [b.cidr, b])),
+    endpoints: new Map(update.endpoints.map((e) => [e.id, e])),
+    peers: new Map(update.peers.map((p) => [p.hostId, p])),
+    addresses: new Map(update.addresses.map((a) => [a.address, a])),
+  };
+}
+
+const arbitraryWrite: fc.Arbitrary<Write> = fc
+  .record({
+    what: fc.integer({ min: 0, max: 3 }),
+    n: fc.integer({ min: 0, max: 4 }),
+    host: fc.integer({ min: 1, max: 3 }),
+    gone: fc.boolean(),
+  })
+  .map(({ what, n, host, gone }): Write => {
+    const hostId = `h${host}`;
+    const cidr = `10.0.0.${n * 16}/28`;
+    const address = `10.0.0.${n * 16 + 5}`;
+    const of = n === 4 ? 'n2' : N;
+    switch (what) {
+      case 0:
+        return { block: cidr, of, after: gone ? null : { networkId: of, cidr, hostId, revision: 0n } };
+      case 1:
+        return { endpoint: `e${n}`, of, after: gone ? null : anEndpoint(of, hostId, n, address, { ofport: host }) };
+      case 2: {
+        const state = host === 1 ? 'claimed' : 'held';
+        const after = { networkId: of, address, hostId, state, grantorHostId: 'h3', reason: '', revision: 0n };
+        return { address, of, after: gone ? null : after };
+      }
+      default:
+        return { host: hostId, after: gone ? null : aHost(hostId, { name: `${hostId}-${n % 2}` }) };
+    }
+  });
+
+test('increments from any cursor, coalesced or not, make what the state is', () => {
+  const step = fc.record({
+    writes: fc.array(arbitraryWrite, { minLength: 1, maxLength: 4 }),
+    readers: fc.array(fc.integer({ min: 0, max: 2 })),
+    reset: fc.integer({ min: 0, max: 30 }),
+  });
+  fc.assert(
+    fc.property(fc.array(step, { maxLength: 40 }), fc.integer({ min: 1, max: 40 }), (steps, limit) => {
+      const state = new FakeState();
+      const topics = new Topics(state, limit);
+      state.subscribe((set) => topics.apply(set));
+      topics.follow(N, { mark: () => {} });
+      const readers = [new Reader(), new Reader(), new Reader()];
+      for (const { writes, readers: who, reset } of steps) {
+        // etcd takes one write for each key in a transaction.
+        const unique = new Map(writes.map((write) => [JSON.stringify(Object.entries(write).slice(0, 1)), write]));
+        state.commit(...unique.values());
+        if (reset === 0) {
+          state.revision++;
+          state.reset();
+        }
+        for (const i of who) {
+          readers[i]?.read(topics);
+          expect(readers[i]?.view).toEqual(expected(state));
+        }
+      }
+      for (const reader of readers) {
+        reader.read(topics);
+        expect(reader.view).toEqual(expected(state));
+        expect(reader.read(topics)).toBeNull();
+      }
+    }),
+    { numRuns: 300 },
+  );
+});
+
+test('sessions at one cursor get the same message object', () => {
+  const { state, topics } = three();
+  const [a, b, late] = [new Reader(), new Reader(), new Reader()];
+  expect(a.read(topics)).toBe(b.read(topics));
+  late.read(topics);
+  state.commit({ endpoint: 'e9', of: N, after: anEndpoint(N, 'h1', 9, '10.0.0.9') });
+  expect(a.read(topics)).toBe(b.read(topics));
+  state.commit({ endpoint: 'e9', of: N, after: null });
+  const both = late.read(topics);
+  expect(both?.body).toMatchObject({
+    $case: 'network',
+    value: { complete: false, removedEndpoints: ['e9'], endpoints: [] },
+  });
+  expect(late.view).toEqual(a.read(topics) === null ? null : a.view);
+});
+
+test('who is further behind than the log reaches gets everything', () => {
+  const { state, topics } = three(10);
+  const reader = new Reader();
+  reader.read(topics);
+  for (let i = 0; i < 30; i++)
+    state.commit({ endpoint: 'e1', of: N, after: anEndpoint(N, 'h1', 1, '10.0.0.1', { ofport: i }) });
+  reader.read(topics);
+  expect(reader.completes).toBe(2);
+  state.commit({ endpoint: 'e1', of: N, after: null });
+  reader.read(topics);
+  expect(reader.completes).toBe(2);
+  expect(reader.view).toEqual(expected(state));
+});
+
+test('a claim is not seen until it is granted', () => {
+  const { state, topics } = three();
+  const reader = new Reader();
+  reader.read(topics);
+  const claim = {
+    networkId: N,
+    address: '10.0.0.77',
+    hostId: 'h3',
+    state: 'claimed',
+    grantorHostId: 'h1',
+    reason: '',
+    revision: 0n,
+  };
+  state.commit({ address: claim.address, of: N, after: claim });
+  expect(reader.read(topics)).toBeNull();
+  state.commit({ address: claim.address, of: N, after: { ...claim, state: 'held' } });
+  expect(reader.read(topics)?.body).toMatchObject({
+    value: { addresses: [{ state: 'held' }], peers: [{ hostId: 'h3' }] },
+  });
+  state.commit({ address: claim.address, of: N, after: null });
+  expect(reader.read(topics)?.body).toMatchObject({
+    value: { removedAddresses: [claim.address], removedPeers: ['h3'] },
+  });
+});
+
+test('a peer’s new VTEP is told where it is a peer, other changes of hosts are not', () => {
+  const { state, topics } = three();
+  const reader = new Reader();
+  reader.read(topics);
+  state.commit({ host: 'h1', after: aHost('h1', { versions: { weft: '2' } }) });
+  state.commit({ host: 'h3', after: aHost('h3', { vteps: [] }) });
+  expect(reader.read(topics)).toBeNull();
+  const vteps = [{ address: '192.0.2.99', encaps: ['vxlan'], encrypted: false }];
+  state.commit({ host: 'h1', after: aHost('h1', { vteps }) });
+  expect(reader.read(topics)?.body).toMatchObject({ value: { peers: [{ hostId: 'h1', vteps }], endpoints: [] } });
+});
+
+test('a network that nobody follows has no log; what another network does marks nobody', () => {
+  const { state, topics } = three();
+  const marked: string[] = [];
+  const follower = { mark: (topic: string) => void marked.push(topic) };
+  topics.follow(CATALOGUE, follower);
+  topics.follow('n2', follower);
+  state.commit({ endpoint: 'x', of: N, after: anEndpoint(N, 'h1', 8, '10.0.0.8') });
+  expect(marked).toEqual([]);
+  state.commit(
+    { network: 'n3', after: aNetworkRecord('n3') },
+    { endpoint: 'y', of: 'n2', after: anEndpoint('n2', 'h1', 8, '10.0.0.8') },
+  );
+  expect(marked).toEqual([CATALOGUE, 'n2']);
+  topics.leave('n2', follower);
+  expect([...topics.networks]).toEqual([N]);
+});
+
+function three(limit?: number): { state: FakeState; topics: Topics } {
+  const state = new FakeState();
+  state.commit(
+    { network: N, after: aNetworkRecord(N) },
+    ...['h1', 'h2', 'h3'].map((id): Write => ({ host: id, after: aHost(id) })),
+    ...['h1', 'h2'].map((id, i): Write => {
+      const e: Endpoint = anEndpoint(N, id, i, `10.0.0.${i + 1}`);
+      return { endpoint: e.id, of: N, after: e };
+    }),
+  );
+  expect([...peersOf(state, N).keys()]).toEqual(['h1', 'h2']);
+  const topics = new Topics(state, limit);
+  state.subscribe((set) => topics.apply(set));
+  topics.follow(N, { mark: () => {} });
+  return { state, topics };
+}

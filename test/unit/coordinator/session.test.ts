@@ -1,0 +1,180 @@
+import { expect, test } from 'vitest';
+import { Session } from '../../../coordinator/session.ts';
+import { Topics } from '../../../coordinator/topics.ts';
+import { Wire } from '../../../coordinator/wire.ts';
+import type { CoordinatorMessage } from '../../../gen/weft/v1/session.ts';
+import { WeftError } from '../../../lib/errors.ts';
+import { FakeState } from '../../harness/fake-state.ts';
+import { aHost, aNetworkRecord, anEndpoint } from './samples.ts';
+
+const N = 'n1';
+const later = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+function begin(interest: string[] = [N]) {
+  const state = new FakeState();
+  state.commit({ network: N, after: aNetworkRecord(N) }, { host: 'h1', after: aHost('h1') });
+  const topics = new Topics(state, 20);
+  state.subscribe((set) => topics.apply(set));
+  const sent: CoordinatorMessage[] = [];
+  const sink = { room: Number.POSITIVE_INFINITY };
+  const encoded: string[] = [];
+  const session = new Session(
+    's1',
+    aHost('h1'),
+    0n,
+    { write: (message) => sent.push(message) < sink.room },
+    {
+      topics,
+      wire: new Wire((kind) => encoded.push(kind)),
+      revision: () => state.revision,
+      epoch: 1n,
+      sent: () => {},
+      progressed: () => {},
+    },
+  );
+  const welcome = { sessionId: 's1', epoch: 1n, coordinator: 'c', clusterId: '', vxlanPort: 4789, host: undefined };
+  session.start(welcome, interest);
+  const kinds = (): (string | undefined)[] => sent.map((m) => m.body?.$case);
+  const ack = (number: bigint, failure = ''): void => session.ack({ applied: { epoch: 1n, number }, failure });
+  const change = (n: number, of = N): bigint =>
+    state.commit({ endpoint: `e${n}`, of, after: anEndpoint(of, 'h1', n, `10.0.0.${n}`) });
+  return { state, topics, session, sent, sink, kinds, ack, change, encoded };
+}
+
+test('welcome, everything, Sync; then one message for what came together', async () => {
+  const { kinds, session, change, ack, sent } = begin();
+  expect(kinds()).toEqual(['welcome', 'catalogue', 'network', 'sync']);
+  expect(session.inSync).toBe(false);
+  ack(2n);
+  expect(session.inSync).toBe(true);
+  change(2);
+  change(3);
+  const last = change(4);
+  expect(kinds()).toHaveLength(4);
+  await later();
+  expect(kinds().slice(4)).toEqual(['network']);
+  expect(sent[4]?.body).toMatchObject({
+    value: { basedOn: { number: 2n }, revision: { number: last }, complete: false },
+  });
+});
+
+test('applied: nothing before the first view is, then up to what is missing, or all that is known', async () => {
+  const { session, state, change, ack } = begin();
+  expect(session.applied).toBe(0n);
+  ack(state.revision);
+  expect(session.applied).toBe(state.revision);
+  // Of no concern here.
+  state.commit({ endpoint: 'x', of: 'other', after: anEndpoint('other', 'h9', 1, '10.9.0.1') });
+  expect(session.applied).toBe(state.revision);
+  const first = change(2);
+  expect(session.applied).toBe(first - 1n);
+  await later();
+  const second = change(3);
+  await later();
+  expect(session.applied).toBe(first - 1n);
+  ack(first);
+  expect(session.applied).toBe(second - 1n);
+  expect(session.lagging).toBe(true);
+  ack(second);
+  expect(session.applied).toBe(state.revision);
+  expect(session.lagging).toBe(false);
+});
+
+test('a failure is kept until the next acknowledgement, which also ends being slow', async () => {
+  const { session, change, ack } = begin();
+  ack(2n);
+  session.slow = true;
+  const at = change(2);
+  await later();
+  ack(at - 1n, 'flow table is full');
+  expect(session).toMatchObject({ failure: 'flow table is full', slow: true, lagging: true });
+  ack(at);
+  expect(session).toMatchObject({ failure: '', slow: false, lagging: false });
+});
+
+test('acknowledgements of another epoch count for nothing', () => {
+  const { session } = begin();
+  session.ack({ applied: { epoch: 7n, number: 100n }, failure: '' });
+  expect(session.inSync).toBe(false);
+});
+
+test('a stream that takes no more is left alone, and then gets one message for all', async () => {
+  const { session, sink, sent, change, kinds, ack } = begin();
+  ack(2n);
+  sink.room = 5;
+  change(2);
+  await later();
+  expect(kinds()).toHaveLength(5);
+  for (let n = 3; n < 10; n++) {
+    change(n);
+    await later();
+  }
+  expect(kinds()).toHaveLength(5);
+  sink.room = Number.POSITIVE_INFINITY;
+  session.drained();
+  expect(kinds().slice(5)).toEqual(['network']);
+  expect(sent[5]?.body).toMatchObject({
+    value: { complete: false, basedOn: { number: 3n }, revision: { number: 10n } },
+  });
+  // More than the log keeps (20 objects).
+  sink.room = 7;
+  change(20);
+  await later();
+  for (let n = 21; n < 60; n++) change(n);
+  sink.room = Number.POSITIVE_INFINITY;
+  session.drained();
+  expect(sent.at(-1)?.body).toMatchObject({ value: { complete: true } });
+});
+
+test('after the first Sync messages go out in the order of revisions', async () => {
+  const { session, state, sent, kinds, change } = begin([N, 'n2']);
+  session.ack({ applied: { epoch: 1n, number: state.revision }, failure: '' });
+  const before = sent.length;
+  const old = change(2);
+  const middle = change(2, 'n2');
+  state.commit({ network: 'n3', after: aNetworkRecord('n3') });
+  await later();
+  expect(kinds().slice(before)).toEqual(['network', 'network', 'catalogue']);
+  expect(sent[before]?.body).toMatchObject({ value: { revision: { number: old } } });
+  expect(sent[before + 1]?.body).toMatchObject({ value: { revision: { number: middle } } });
+});
+
+test('interest that comes brings everything, interest that goes brings nothing more', async () => {
+  const { session, kinds, change, ack, state } = begin([]);
+  expect(kinds()).toEqual(['welcome', 'catalogue', 'sync']);
+  ack(state.revision);
+  change(2);
+  await later();
+  expect(kinds()).toHaveLength(3);
+  session.setInterest(N, true);
+  await later();
+  expect(kinds().slice(3)).toEqual(['network']);
+  expect(session.applied).toBe(state.revision - 1n);
+  ack(state.revision);
+  expect(session.applied).toBe(state.revision);
+  session.setInterest(N, false);
+  change(3);
+  await later();
+  expect(kinds()).toHaveLength(4);
+});
+
+test('questions are answered, refused, too late, or ended with the session', async () => {
+  const { session, sent } = begin();
+  const ask = (ms = 1000) => session.ask({ $case: 'audit', value: { noHeal: true } }, ms);
+  const answer = (code: number, message = ''): void => {
+    const body = sent.at(-1)?.body;
+    if (body?.$case === 'query') session.answer({ id: body.value.id, code, message, body: undefined });
+  };
+  const good = ask();
+  answer(0);
+  expect((await good).code).toBe(0);
+  const bad = ask();
+  answer(6, 'it is taken\nhint: take another');
+  await expect(bad).rejects.toMatchObject({ code: 'ALREADY_EXISTS', message: 'it is taken', hint: 'take another' });
+  await expect(ask(10)).rejects.toMatchObject({ code: 'DEADLINE_EXCEEDED' });
+  const cut = ask();
+  session.end(new WeftError('ABORTED', 'newer'));
+  await expect(cut).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+  await expect(ask()).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+  expect(await session.ending).toMatchObject({ code: 'ABORTED' });
+});
