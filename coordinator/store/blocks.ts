@@ -54,11 +54,11 @@ export async function allocateBlock(
   containing: string | null,
 ): Promise<Block | null> {
   const guard = guardOf(await findNetwork(deps, networkId));
-  // A plan that is made again after a lost answer must find the first one's block.
+  // A plan that is made again after a lost answer finds the first one's block.
   let written: string | null = null;
-  return deps.committer.run<Block | null>(guard, () => {
+  return deps.committer.run<Block | null>(guard, (unsure) => {
     const network = needNetwork(deps, networkId);
-    const mine = written === null ? undefined : deps.cache.blocks.get(networkId)?.get(written);
+    const mine = written === null || !unsure ? undefined : deps.cache.blocks.get(networkId)?.get(written);
     if (mine?.hostId === hostId) return { done: mine };
     needHost(deps, hostId);
     const choice = chooseBlock(deps, network, hostId, containing);

@@ -70,20 +70,24 @@ export class Committer {
 
   /**
    * Plans and commits until it is done; resolves when the cache has the effect.
-   * @param plan reads the cache; called once for each try
+   * @param plan reads the cache; called once for each try. `unsure`: an earlier try may have been done, its answer was lost
    * @throws what the plan throws; UNAVAILABLE when etcd is; ABORTED when others keep changing the same keys
    */
-  run<T>(guard: string, plan: () => Planned<T> | Promise<Planned<T>>): Promise<T> {
+  run<T>(guard: string, plan: (unsure: boolean) => Planned<T>): Promise<T> {
     return this.serial(guard, () => this.#run(plan));
   }
 
-  async #run<T>(plan: () => Planned<T> | Promise<Planned<T>>): Promise<T> {
+  async #run<T>(plan: (unsure: boolean) => Planned<T>): Promise<T> {
     const end = performance.now() + this.#o.client.deadlineMs;
+    let unsure = false;
     for (let attempt = 1; ; attempt++) {
-      const planned = await plan();
+      const planned = plan(unsure);
       if ('done' in planned) return planned.done;
       const outcome = await this.#try(planned.txn, end);
-      if (outcome === null) continue;
+      if (outcome === null) {
+        unsure = true;
+        continue;
+      }
       if (outcome.succeeded) {
         await this.#o.cache.reached(outcome.revision);
         return planned.result(outcome.revision);
