@@ -199,8 +199,9 @@ export class NetworksLoop {
     const host = this.#mesh.hostName;
     const now = this.#clock.monotonic();
     const all: Conflict[] = conflicts.map((c) => ({ host, network: c.network, message: c.message }));
+    const catalogue = this.#mesh.view().networks;
     for (const [id, refused] of this.#copies.refused)
-      if (now - refused.at > REFUSED_SHOWN_MS) this.#copies.refused.delete(id);
+      if (now - refused.at > REFUSED_SHOWN_MS || !catalogue.has(id)) this.#copies.refused.delete(id);
       else all.push({ host, network: refused.network, message: refused.message });
     for (const failure of failures)
       if (failure.code === 'FAILED_PRECONDITION' || failure.code === 'ALREADY_EXISTS')

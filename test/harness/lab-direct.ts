@@ -1,0 +1,57 @@
+/** The lab without the CLI: gRPC to each of its coordinators with the lab's certificate, and calls on a host's plugin socket. */
+import { request as httpRequest } from 'node:http';
+import { ControlClient } from '../../gen/weft/v1/control.ts';
+import { channelCredentials, channelOptions } from '../../lib/rpc.ts';
+import { readTls } from '../../lib/tls.ts';
+import { weftOk } from './lab.ts';
+
+export interface LabStatus {
+  readonly name: string;
+  readonly hosts: readonly {
+    readonly name: string;
+    readonly netns: string;
+    readonly dockerSocket: string;
+    readonly pluginSocket: string;
+    readonly agentSocket: string;
+    readonly stateDir: string;
+    readonly logDir: string;
+    readonly pids: Readonly<Record<string, number | null>>;
+  }[];
+  readonly coordinators: readonly { readonly name: string; readonly address: string; readonly pid: number | null }[];
+  readonly tls: { readonly ca: string; readonly cert: string; readonly key: string };
+}
+
+export const labStatus = async (): Promise<LabStatus> =>
+  JSON.parse(await weftOk('lab', 'status', '--json')) as LabStatus;
+
+/** One client for each coordinator of the lab; the caller closes them. */
+export async function controlClients(): Promise<ControlClient[]> {
+  const { coordinators, tls } = await labStatus();
+  const made = channelCredentials(await readTls(tls));
+  return coordinators.map((c) => new ControlClient(c.address, made, channelOptions()));
+}
+
+/** A call as dockerd makes it on a plugin socket. Rejects with what the plugin says is wrong. */
+export function pluginCall<T>(socketPath: string, method: string, body: object): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const call = httpRequest({ socketPath, path: `/${method}`, method: 'POST', agent: false }, (response) => {
+      let text = '';
+      response.setEncoding('utf8').on('data', (part: string) => {
+        text += part;
+      });
+      response.on('end', () => {
+        const answer = JSON.parse(text) as T & { Err?: string };
+        if (answer.Err === undefined) resolve(answer);
+        else reject(new Error(answer.Err));
+      });
+    });
+    call.on('error', reject);
+    call.end(JSON.stringify(body));
+  });
+}
+
+/** A measurement, for whoever reads the run's output: one line. */
+export function figure(what: string, values: Readonly<Record<string, number>>): void {
+  const parts = Object.entries(values).map(([key, value]) => `${key}=${Math.round(value * 10) / 10}`);
+  process.stdout.write(`figure: ${what}: ${parts.join(' ')}\n`);
+}
