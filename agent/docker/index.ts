@@ -15,7 +15,7 @@ import { Ipam } from './ipam.ts';
 import { JoinWaiter } from './join-wait.ts';
 import type { OnDrift } from './network-steps.ts';
 import { NetworksLoop } from './networks-loop.ts';
-import { type Handlers, PluginServer } from './plugin.ts';
+import { type Handler, type Handlers, PluginServer } from './plugin.ts';
 
 export interface DockerConfig {
   /** dockerd's API socket. */
@@ -159,32 +159,34 @@ export class DockerSide {
 }
 
 function handlersOf(ipam: Ipam, driver: NetworkDriver, endpoints: EndpointDriver): Handlers {
-  const nothing = (): object => ({});
+  const plain = (answer: object): Handler => ({ needs: [], answer: () => answer });
+  const needing = (needs: readonly string[], answer: Handler['answer']): Handler => ({ needs, answer });
+  const endpoint = ['NetworkID', 'EndpointID'];
   return {
-    'Plugin.Activate': () => ({ Implements: ['NetworkDriver', 'IpamDriver'] }),
-    'IpamDriver.GetCapabilities': () => ipam.capabilities(),
-    'IpamDriver.GetDefaultAddressSpaces': () => ipam.addressSpaces(),
-    'IpamDriver.RequestPool': (r) => ipam.requestPool(r),
-    'IpamDriver.ReleasePool': (r) => ipam.releasePool(r),
-    'IpamDriver.RequestAddress': (r) => ipam.requestAddress(r),
-    'IpamDriver.ReleaseAddress': (r) => ipam.releaseAddress(r),
-    'NetworkDriver.GetCapabilities': () => driver.capabilities(),
-    'NetworkDriver.CreateNetwork': (r) => driver.createNetwork(r),
-    'NetworkDriver.DeleteNetwork': (r) => driver.deleteNetwork(r),
-    'NetworkDriver.CreateEndpoint': (r) => endpoints.createEndpoint(r),
-    'NetworkDriver.EndpointOperInfo': (r) => endpoints.operInfo(r),
-    'NetworkDriver.DeleteEndpoint': (r) => endpoints.deleteEndpoint(r),
-    'NetworkDriver.Join': (r) => endpoints.join(r),
-    'NetworkDriver.Leave': (r) => endpoints.leave(r),
+    'Plugin.Activate': plain({ Implements: ['NetworkDriver', 'IpamDriver'] }),
+    'IpamDriver.GetCapabilities': plain(ipam.capabilities()),
+    'IpamDriver.GetDefaultAddressSpaces': plain(ipam.addressSpaces()),
+    'IpamDriver.RequestPool': needing(['AddressSpace', 'Pool', 'SubPool'], (r) => ipam.requestPool(r)),
+    'IpamDriver.ReleasePool': needing(['PoolID'], (r) => ipam.releasePool(r)),
+    'IpamDriver.RequestAddress': needing(['PoolID', 'Address'], (r) => ipam.requestAddress(r)),
+    'IpamDriver.ReleaseAddress': needing(['PoolID', 'Address'], (r) => ipam.releaseAddress(r)),
+    'NetworkDriver.GetCapabilities': plain(driver.capabilities()),
+    'NetworkDriver.CreateNetwork': needing(['NetworkID'], (r) => driver.createNetwork(r)),
+    'NetworkDriver.DeleteNetwork': needing(['NetworkID'], (r) => driver.deleteNetwork(r)),
+    'NetworkDriver.CreateEndpoint': needing(endpoint, (r) => endpoints.createEndpoint(r)),
+    'NetworkDriver.EndpointOperInfo': needing(endpoint, (r) => endpoints.operInfo(r)),
+    'NetworkDriver.DeleteEndpoint': needing(endpoint, (r) => endpoints.deleteEndpoint(r)),
+    'NetworkDriver.Join': needing([...endpoint, 'SandboxKey'], (r) => endpoints.join(r)),
+    'NetworkDriver.Leave': needing(endpoint, (r) => endpoints.leave(r)),
     // Swarm's and service discovery's calls: nothing to do on a network of local scope.
-    'NetworkDriver.AllocateNetwork': () => ({ Options: {} }),
-    'NetworkDriver.FreeNetwork': nothing,
-    'NetworkDriver.DiscoverNew': nothing,
-    'NetworkDriver.DiscoverDelete': nothing,
+    'NetworkDriver.AllocateNetwork': plain({ Options: {} }),
+    'NetworkDriver.FreeNetwork': plain({}),
+    'NetworkDriver.DiscoverNew': plain({}),
+    'NetworkDriver.DiscoverDelete': plain({}),
     // Port maps are refused in CreateEndpoint.
-    'NetworkDriver.ProgramExternalConnectivity': nothing,
-    'NetworkDriver.RevokeExternalConnectivity': nothing,
+    'NetworkDriver.ProgramExternalConnectivity': plain({}),
+    'NetworkDriver.RevokeExternalConnectivity': plain({}),
     // 26: the network has a gateway address already.
-    'NetworkDriver.GwAllocCheck': () => ({ SkipIPv4: false, SkipIPv6: false }),
+    'NetworkDriver.GwAllocCheck': plain({ SkipIPv4: false, SkipIPv6: false }),
   };
 }

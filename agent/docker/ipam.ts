@@ -75,22 +75,7 @@ export class Ipam {
   async #reserve(request: RequestPoolRequest, options: Readonly<Record<string, string>>): Promise<Network> {
     refuseUnknownOptions(options);
     if (request.Pool !== '') parseCidr(request.Pool);
-    const again = this.#askedBefore(request.Pool);
-    if (again !== undefined) return again;
     return await this.#mesh.reserveNetwork({ pool: request.Pool, subPool: request.SubPool, ipv6: false, options });
-  }
-
-  /** dockerd repeats a call whose answer was lost with the agent's death: the subnet is held for it already. */
-  #askedBefore(pool: string): Network | undefined {
-    return this.#journal.networks
-      .values()
-      .find(
-        ({ networkId, dockerNetworkId, network }) =>
-          network.state === 'reserved' &&
-          dockerNetworkId === null &&
-          network.subnets[0] === pool &&
-          !this.#copies.touchedAt.has(networkId),
-      )?.network;
   }
 
   /** The agent itself makes the copy of a network of the catalogue. */

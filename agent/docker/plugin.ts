@@ -11,7 +11,11 @@ import { WeftError } from '../../lib/errors.ts';
 import type { Log } from '../../lib/log.ts';
 
 /** Answers one method; what it throws becomes Docker's error message. */
-export type Handler = (request: never) => Promise<object> | object;
+export type Handler = {
+  /** Fields that a call of this method has, always, as text. */
+  readonly needs: readonly string[];
+  readonly answer: (request: never) => Promise<object> | object;
+};
 export type Handlers = Readonly<Record<string, Handler>>;
 
 const MAX_BODY = 1 << 20;
@@ -93,8 +97,8 @@ export class PluginServer {
         status = 404;
         throw new WeftError('NOT_FOUND', `Weft's plugin has no method "${method}"`);
       }
-      body = parseBody(text);
-      answer = await handler(body as never);
+      body = parseBody(text, handler.needs);
+      answer = await handler.answer(body as never);
     } catch (error) {
       failure = WeftError.from(error);
       const sentence = sentenceOf(failure);
@@ -142,8 +146,15 @@ async function readBody(request: IncomingMessage): Promise<string> {
   return Buffer.concat(chunks).toString('utf8');
 }
 
-/** Activate and the capability calls have an empty body. */
-function parseBody(text: string): object {
+/**
+ * Activate and the capability calls have an empty body. So has every call that dockerd repeats because its connection was cut
+ * (the agent was killed in the middle): its client sends a body only once.
+ */
+function parseBody(text: string, needs: readonly string[]): object {
+  if (text === '' && needs.length > 0)
+    throw new WeftError('ABORTED', 'the agent was restarted, and dockerd has repeated a call without its content', {
+      hint: 'try again',
+    });
   if (text === '') return {};
   let body: unknown;
   try {
@@ -153,6 +164,9 @@ function parseBody(text: string): object {
   }
   if (typeof body !== 'object' || body === null || Array.isArray(body))
     throw new WeftError('INVALID_ARGUMENT', 'the request is not a JSON object');
+  for (const field of needs)
+    if (typeof (body as Record<string, unknown>)[field] !== 'string')
+      throw new WeftError('INVALID_ARGUMENT', `the request has no field ${field}`);
   return body;
 }
 

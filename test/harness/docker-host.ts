@@ -27,6 +27,7 @@ export async function startAgent(options: {
   pluginSocket: string;
   mesh: FakeMesh;
   log: Log;
+  activation?: Readonly<Record<string, string | undefined>>;
 }): Promise<DockerAgent> {
   const { mesh, log } = options;
   const journal = new FileJournal({ path: join(options.dir, 'journal'), log });
@@ -45,7 +46,7 @@ export async function startAgent(options: {
     config: {
       dockerSocket: options.dockerSocket,
       pluginSocket: options.pluginSocket,
-      env: {},
+      env: options.activation ?? {},
       pid: process.pid,
       onDrift: (item) => drift.push(item),
     },

@@ -164,6 +164,7 @@ export class FakeMesh implements Mesh {
   draining = false;
   /** What changes is not heard here yet. */
   deaf = false;
+  beforeBind: () => Promise<void> = () => Promise.resolve();
   conflicts: readonly Conflict[] = [];
   laggards: readonly string[] = [];
   /** Names of calls, in order. */
@@ -318,6 +319,7 @@ export class FakeMesh implements Mesh {
     b: Parameters<Mesh['bindNetwork']>[0],
   ): Promise<{ network: Network; won: boolean; winnerHost: string }> {
     await this.#call('bindNetwork');
+    await this.beforeBind();
     const { world } = this;
     const reserved = world.networks.get(b.networkId);
     if (reserved === undefined) throw new WeftError('NOT_FOUND', `no network ${b.networkId}`);

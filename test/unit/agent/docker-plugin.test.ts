@@ -1,6 +1,7 @@
+import { once } from 'node:events';
 import { existsSync, statSync } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { request } from 'node:http';
+import { type IncomingMessage, request } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
@@ -25,38 +26,44 @@ afterEach(async () => {
   await rm(dir, { recursive: true });
 });
 
+const plain = (answer: object) => ({ needs: [], answer: () => answer });
+
 async function serve(handlers: Handlers): Promise<PluginServer> {
   plugin = new PluginServer({ path, env: {}, pid: 1, handlers, log: silentLog(), onCall: (m) => calls.push(m) });
   await plugin.start();
   return plugin;
 }
 
-function call(method: string, body: string, verb = 'POST'): Promise<{ status: number; body: Record<string, unknown> }> {
-  return new Promise((resolve, reject) => {
-    const outgoing = request({ socketPath: path, path: `/${method}`, method: verb }, (response) => {
-      let text = '';
-      response.on('data', (chunk) => {
-        text += String(chunk);
-      });
-      response.on('end', () => resolve({ status: response.statusCode ?? 0, body: JSON.parse(text) }));
-    });
-    outgoing.on('error', reject);
-    outgoing.end(body);
-  });
+async function call(
+  method: string,
+  body: string,
+  verb = 'POST',
+): Promise<{ status: number; body: Record<string, unknown> }> {
+  const outgoing = request({ socketPath: path, path: `/${method}`, method: verb });
+  const answered = once(outgoing, 'response') as Promise<[IncomingMessage]>;
+  outgoing.end(body);
+  await once(outgoing, 'finish');
+  const [response] = await answered;
+  const chunks: Buffer[] = [];
+  for await (const chunk of response as AsyncIterable<Buffer>) chunks.push(chunk);
+  return { status: response.statusCode ?? 0, body: JSON.parse(Buffer.concat(chunks).toString()) };
 }
 
 test('answers, and counts each call', async () => {
-  await serve({ 'A.B': (r: { x?: number }) => ({ got: r.x ?? null }) });
-  expect(await call('A.B', '{"x":1}')).toEqual({ status: 200, body: { got: 1 } });
-  expect(await call('A.B', '')).toEqual({ status: 200, body: { got: null } });
-  expect(calls).toEqual(['A.B', 'A.B']);
+  await serve({ 'A.B': { needs: ['x'], answer: (r: { x: string }) => ({ got: r.x }) }, 'A.C': plain({ ok: 1 }) });
+  expect(await call('A.B', '{"x":"1"}')).toEqual({ status: 200, body: { got: '1' } });
+  expect(await call('A.C', '')).toEqual({ status: 200, body: { ok: 1 } });
+  expect(calls).toEqual(['A.B', 'A.C']);
   expect(statSync(path).mode & 0o777).toBe(0o600);
 });
 
 test('errors are sentences with their hint, under both keys', async () => {
   await serve({
-    'A.B': () => {
-      throw new WeftError('ALREADY_EXISTS', 'address 10.0.0.2 is in use', { hint: 'choose another' });
+    'A.B': {
+      needs: [],
+      answer: () => {
+        throw new WeftError('ALREADY_EXISTS', 'address 10.0.0.2 is in use', { hint: 'choose another' });
+      },
     },
   });
   const sentence = 'address 10.0.0.2 is in use (choose another)';
@@ -67,11 +74,13 @@ test.each([
   ['A.Nothing', '{}', 'POST', 404, 'no method "A.Nothing"'],
   ['toString', '{}', 'POST', 404, 'no method "toString"'],
   ['A.B', '', 'GET', 404, 'no method'],
+  ['A.B', '', 'POST', 200, 'without its content'],
+  ['A.B', '{"x":1}', 'POST', 200, 'no field x'],
   ['A.B', '{"x"', 'POST', 200, 'not JSON'],
   ['A.B', '[1]', 'POST', 200, 'not a JSON object'],
   ['A.B', `{"x":"${'y'.repeat(2 << 20)}"}`, 'POST', 200, 'larger than'],
 ])('%s is refused', async (method, body, verb, status, sentence) => {
-  await serve({ 'A.B': () => ({}) });
+  await serve({ 'A.B': { needs: ['x'], answer: () => ({}) } });
   const answer = await call(method, body, verb);
   expect(answer.status).toBe(status);
   expect(answer.body['Err']).toContain(sentence);
@@ -84,7 +93,7 @@ test('a stale socket file is replaced, a living one is not', async () => {
   await plugin?.close();
   expect(existsSync(path)).toBe(false);
   await writeFile(path, '');
-  await serve({ 'A.B': () => ({ ok: true }) });
+  await serve({ 'A.B': plain({ ok: true }) });
   expect((await call('A.B', '')).body).toEqual({ ok: true });
 });
 
@@ -92,12 +101,15 @@ test('close lets calls under way finish', async () => {
   let finish = (): void => undefined;
   const began = new Promise<void>((started) => {
     void serve({
-      'A.B': async () => {
-        started();
-        await new Promise<void>((resolve) => {
-          finish = resolve;
-        });
-        return { done: true };
+      'A.B': {
+        needs: [],
+        answer: async () => {
+          started();
+          await new Promise<void>((resolve) => {
+            finish = resolve;
+          });
+          return { done: true };
+        },
       },
     });
   });
