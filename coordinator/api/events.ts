@@ -1,12 +1,16 @@
 /** Control: events. What only another replica knows (drift, conflicts of its hosts) is asked of it and woven in. */
 import type { ControlServer } from '../../gen/weft/v1/control.ts';
 import { ControlService } from '../../gen/weft/v1/control.ts';
+import { Event as EventMessage } from '../../gen/weft/v1/types.ts';
 import type { Event } from '../../lib/model.ts';
 import { requireIdentity, serverStream } from '../../lib/rpc.ts';
 import type { CoordinatorRecord } from '../contract.ts';
+import { EVENT_LIMIT } from '../events.ts';
 import type { Parts } from '../parts.ts';
 
 const RETRY_MS = 1000;
+/** A replica that hangs must not hold the rest up. */
+const ASK_MS = 3000;
 
 export function eventMethods(parts: Parts): Pick<ControlServer, 'watchEvents'> {
   const { events, fanout, state, log } = parts;
@@ -19,7 +23,8 @@ export function eventMethods(parts: Parts): Pick<ControlServer, 'watchEvents'> {
         fanout.others().map(async (record) => {
           try {
             const request = { localOnly: true, follow: false };
-            for await (const event of fanout.stream(record, ControlService.watchEvents, request, signal))
+            const until = AbortSignal.any([signal, AbortSignal.timeout(ASK_MS)]);
+            for await (const event of fanout.stream(record, ControlService.watchEvents, request, until))
               found.push(event);
           } catch (error) {
             log.info({ err: error, coordinator: record.name }, 'events of another coordinator are missing');
@@ -48,19 +53,21 @@ export function eventMethods(parts: Parts): Pick<ControlServer, 'watchEvents'> {
         }
     };
     const follow = async (record: CoordinatorRecord, until: AbortSignal): Promise<void> => {
-      let request = { localOnly: true, follow: true };
-      let seen = '';
+      const request = { localOnly: true, follow: true };
+      // After an interruption it tells what it remembers once more.
+      const seen = new Set<string>();
       while (!until.aborted) {
         try {
           for await (const event of fanout.stream(record, ControlService.watchEvents, request, until)) {
-            if (event.time <= seen) continue;
-            seen = event.time;
+            const text = JSON.stringify(EventMessage.toJSON(event));
+            if (seen.has(text)) continue;
+            seen.add(text);
+            if (seen.size > EVENT_LIMIT) seen.delete(seen.values().next().value ?? '');
             await inbox.put(event);
           }
         } catch (error) {
           log.debug({ err: error, coordinator: record.name }, 'events of another coordinator are interrupted');
         }
-        request = { localOnly: true, follow: true };
         await pause(RETRY_MS, until);
       }
     };
