@@ -1,6 +1,6 @@
 /** The Session service: the stream, and the calls that an agent makes beside it. */
-import type { SessionServer } from '../../gen/weft/v1/session.ts';
-import { WeftError } from '../../lib/errors.ts';
+import type { Refusal, SessionServer } from '../../gen/weft/v1/session.ts';
+import { CODES, WeftError } from '../../lib/errors.ts';
 import type { Endpoint } from '../../lib/model.ts';
 import { duplex, requireIdentity } from '../../lib/rpc.ts';
 import { serve } from '../handshake.ts';
@@ -93,9 +93,7 @@ export function sessionService(parts: Parts): SessionServer {
       return { revision: await store.deleteNetwork(request.networkId) };
     }),
 
-    registerEndpoints: method(async (slot, request) => ({
-      revision: await register(slot, request.upserts, request.removed),
-    })),
+    registerEndpoints: method(async (slot, request) => register(slot, request.upserts, request.removed)),
 
     waitPeers: method(async (slot, request, signal) => {
       const { networkId, revision, timeoutMs } = request;
@@ -124,24 +122,35 @@ export function sessionService(parts: Parts): SessionServer {
         return known;
       };
       for (const id of removed) group(holdings.networkOfEndpoint(id) ?? '').removed.push(id);
-      let failure: unknown = null;
+      const refused: Refusal[] = [];
+      const refuse = (endpointId: string, error: unknown): void => {
+        const e = WeftError.from(error);
+        // What may succeed later is not a refusal: the whole call is made again.
+        if (e.retryable || e.code === 'INTERNAL') throw e;
+        refused.push({ endpointId, code: CODES[e.code], message: e.details });
+      };
       for (const endpoint of upserts) {
         const refusal = notIts(state, hostId, endpoint);
         if (refusal === null) group(endpoint.networkId).upserts.push({ ...endpoint, hostId });
-        else failure ??= new WeftError('PERMISSION_DENIED', refusal, { hint: 'claim the address first' });
+        else refuse(endpoint.id, new WeftError('PERMISSION_DENIED', refusal, { hint: 'claim the address first' }));
       }
       let revision = revisionOf(state);
+      const write = async (puts: readonly Endpoint[], gone: readonly string[]): Promise<void> => {
+        revision = await store.registerEndpoints(hostId, puts, gone);
+        for (const id of gone) holdings.deleteEndpoint(id);
+        for (const endpoint of puts) holdings.set('endpoint', endpoint);
+      };
       for (const { upserts: puts, removed: gone } of groups.values()) {
         try {
-          revision = await store.registerEndpoints(hostId, puts, gone);
-          for (const id of gone) holdings.deleteEndpoint(id);
-          for (const endpoint of puts) holdings.set('endpoint', endpoint);
+          await write(puts, gone);
         } catch (error) {
-          failure ??= error;
+          if (WeftError.from(error).retryable) throw error;
+          // One of them is refused: which one, is found by writing them alone.
+          await write([], gone);
+          for (const endpoint of puts) await write([endpoint], []).catch((e: unknown) => refuse(endpoint.id, e));
         }
       }
-      if (failure !== null) throw failure as Error;
-      return revision;
+      return { revision, refused };
     });
   }
 }

@@ -138,7 +138,6 @@ describe('blocks and addresses over two coordinators', () => {
       const { endpoints, blocks } = one.opened.state;
       return endpoints.get(network.id)?.has(endpoint.id) === true && blocks.get(network.id)?.has(block.cidr) === true;
     });
-    // While no coordinator is watching nobody can tell an edit from the rest: the session still knows what its host has.
     const drift: string[] = [];
     await until('told', async () => {
       drift.length = 0;
