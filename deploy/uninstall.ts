@@ -32,6 +32,9 @@ export async function uninstall(paths: Paths, purge: boolean, say: (line: string
     throw new WeftError('FAILED_PRECONDITION', 'The agent still runs.', {
       hint: 'systemctl disable --now weft-agent.service weft-agent.socket',
     });
+  for (const unit of [...UNITS.agent, ...UNITS.coordinator])
+    if (await active(unit))
+      throw new WeftError('FAILED_PRECONDITION', `${unit} is active.`, { hint: `systemctl disable --now ${unit}` });
   if (existsSync(paths.dockerSocket)) await removeCopies(paths, say);
   for (const [file, ...args] of await leftovers()) await promisify(execFile)(file, args);
   for (const unit of [...UNITS.agent, ...UNITS.coordinator]) rmSync(`${PLACES.units}/${unit}`, { force: true });
@@ -42,6 +45,13 @@ export async function uninstall(paths: Paths, purge: boolean, say: (line: string
   for (const dir of [PLACES.config, '/var/lib/weft', '/run/weft']) empty(dir);
   say('removed configuration, certificates and state');
 }
+
+/** Without systemd nothing is. */
+const active = (unit: string): Promise<boolean> =>
+  promisify(execFile)('systemctl', ['is-active', '--quiet', unit]).then(
+    () => true,
+    () => false,
+  );
 
 /** The directory too, unless it is a mount point. */
 function empty(dir: string): void {

@@ -184,8 +184,6 @@ describe('docs/install.md', () => {
   });
 
   it('takes a host off again, and leaves nothing on it', async () => {
-    const refused = await inHost('h2', '/opt/weft/uninstall');
-    expect(refused.stderr).toMatch(/The agent still runs/);
     await followAll('Removing a host');
     expect(
       await sh('h2', 'docker network ls -q --filter driver=weft; ovs-vsctl list-br; ip -br link | grep ^wf || true'),
@@ -197,5 +195,18 @@ describe('docs/install.md', () => {
     expect(await weft<{ name: string }[]>('network', 'ls')).toMatchObject([{ name: 'demo' }]);
     expect(await sh('h1', 'weft audit')).toBe('h1: clean\n');
     expect(await sh('h1', 'docker ps -q --filter name=one')).not.toBe('');
+  });
+
+  it('takes nothing off a machine that is in use', async () => {
+    const refusal = async (): Promise<string> => {
+      const r = await sh('h1', '/opt/weft/uninstall 2>&1 && exit 9 || true');
+      expect(await sh('h1', 'test -x /opt/weft/bin/weft && ovs-vsctl br-exists br-weft && echo there')).toBe('there\n');
+      return r;
+    };
+    expect(await refusal()).toMatch(/The agent still runs/);
+    await sh('h1', 'systemctl disable --now weft-agent.service weft-agent.socket');
+    expect(await refusal()).toMatch(/weft-coordinator.service is active/);
+    await sh('h1', 'systemctl disable --now weft-coordinator.service');
+    expect(await refusal()).toMatch(/Containers still use the mesh: one in demo/);
   });
 });

@@ -123,6 +123,7 @@ mkdir $run, 0755;
 my ($verb, @words) = @ARGV;
 my $now = grep { $_ eq '--now' } @words;
 for my $name (grep { !/^-/ } @words) {
+  exit 4 if $verb eq 'is-active' && !-e "$units/$name";
   my $unit = unit($name) // next;    # dockerd is the lab's, and was started with what the installation sets
   $name = $unit->{name};
   fail("$name has no installation config.") if $verb =~ /able$/ && !exists $unit->{WantedBy};
@@ -144,6 +145,6 @@ for my $name (grep { !/^-/ } @words) {
     kill $whole ? 'TERM' : 'USR2', $pid;
     until_state($name, $whole ? 'inactive' : 'listening');
   }
-  elsif ($verb eq 'is-active') { print state_of($name), "\n" }
+  elsif ($verb eq 'is-active') { exit 3 if state_of($name) ne ($name =~ /\.socket$/ ? 'listening' : 'active') }
   elsif ($verb ne 'enable' && $verb ne 'disable' && $verb ne 'reload') { fail("knows no $verb.") }
 }
