@@ -1,12 +1,14 @@
 /** weft network: the words and flags of `docker network`, for the whole mesh. */
 import type { Command } from 'commander';
 import type { CreateNetworkRequest } from '../gen/weft/v1/control.ts';
+import type { Revision } from '../gen/weft/v1/types.ts';
 import { WeftError } from '../lib/errors.ts';
 import type { Mesh } from './client.ts';
 import { flagsOf, print, remote, withMesh } from './command.ts';
 import type { Io } from './io.ts';
 import { registerSet } from './network-set.ts';
 import { keyValues, showError, table } from './output.ts';
+import { ofThisEpoch, settle } from './settle.ts';
 import { networkJson } from './shapes.ts';
 import { collect, labels, mtu, nonEmpty, quote, vni } from './values.ts';
 
@@ -73,7 +75,11 @@ function registerCreate(noun: Command, io: Io): void {
     .option('--label <key=value>', 'label (may be repeated)', collect)
     .action(async (name: string, _options: unknown, command: Command) => {
       const request = createRequest(name, flagsOf<CreateFlags>(command));
-      const made = await withMesh(io, command, (mesh) => mesh.call('createNetwork', request, { timeoutMs: 30_000 }));
+      const made = await withMesh(io, command, async (mesh) => {
+        const network = await mesh.call('createNetwork', request, { timeoutMs: 30_000 });
+        await settle(io, mesh, ofThisEpoch(network.revision), flagsOf(command).json === true);
+        return network;
+      });
       print(io, command, networkJson(made), () => `${made.id}\n`);
     });
 }
@@ -106,18 +112,21 @@ function registerRemove(noun: Command, io: Io): void {
     .action(async (names: string[], _options: unknown, command: Command) => {
       const removed: string[] = [];
       const failures: unknown[] = [];
+      const json = flagsOf(command).json === true;
       await withMesh(io, command, async (mesh) => {
+        let last: Revision | undefined;
         // As docker does: each is tried, whatever becomes of the others.
         for (const name of names) {
           try {
-            await mesh.call('deleteNetwork', { project: '', network: nonEmpty('network name', name) });
+            const request = { project: '', network: nonEmpty('network name', name) };
+            last = (await mesh.call('deleteNetwork', request, { timeoutMs: 30_000 })).revision ?? last;
             removed.push(name);
           } catch (error) {
             failures.push(error);
           }
         }
+        if (last !== undefined) await settle(io, mesh, last, json);
       });
-      const json = flagsOf(command).json === true;
       if (removed.length > 0) print(io, command, { removed }, () => removed.map((n) => `${n}\n`).join(''));
       for (const failure of failures) io.setExit(showError(io, failure, json));
     });

@@ -64,4 +64,10 @@ export function showError(io: Io, error: unknown, json: boolean): number {
   return usage ? 2 : 1;
 }
 
+/** What does not change the exit status. */
+export function showWarning(io: Io, message: string, hint: string, json: boolean): void {
+  if (json) io.err(`${toJson({ warning: { message, hint } }, 0)}\n`);
+  else io.err(`weft: ${multiline(message)}\nhint: ${multiline(hint)}\n`);
+}
+
 const multiline = (text: string): string => text.split('\n').map(clean).join('\n  ');

@@ -25,6 +25,7 @@ beforeAll(async () => {
 afterAll(() => fake[Symbol.asyncDispose]());
 beforeEach(() => {
   fake.answers.clear();
+  fake.answers.set('waitApplied', () => ({ revision: undefined, applied: true, laggards: [] }));
   fake.calls.length = 0;
 });
 
@@ -123,6 +124,35 @@ test.each([
   expect(plain).toMatchObject({ code, out: '', err: expect.stringMatching(/^(weft: |Usage: )/) });
 });
 
+test('create and rm wait for every connected host; who is late is a warning', async () => {
+  fake.answers.set('createNetwork', () => BLUE);
+  fake.answers.set('deleteNetwork', () => ({ revision: { epoch: 3n, number: 70n } }));
+  await fake.run('network', 'create', 'blue');
+  expect(fake.calls.at(-1)).toMatchObject({
+    method: 'waitApplied',
+    request: { revision: { epoch: 0n, number: BLUE.revision }, network: '' },
+  });
+  await fake.run('network', 'rm', 'a', 'b');
+  expect(fake.calls.map((call) => call.method)).toEqual([
+    ...['createNetwork', 'waitApplied'],
+    ...['deleteNetwork', 'deleteNetwork', 'waitApplied'],
+  ]);
+  expect(fake.calls.at(-1)?.request).toMatchObject({ revision: { epoch: 3n, number: 70n } });
+
+  const laggards = [{ host: 'h2', appliedRevision: undefined, reason: 'flow refused' }];
+  fake.answers.set('waitApplied', () => ({ revision: undefined, applied: false, laggards }));
+  expect(await fake.run('network', 'create', 'blue')).toMatchObject({
+    code: 0,
+    out: `${BLUE.id}\n`,
+    err: expect.stringContaining('h2 (flow refused)'),
+  });
+  const late = await fake.run('network', 'rm', 'a', '--json');
+  expect(late).toMatchObject({ code: 0 });
+  expect(JSON.parse(late.err)).toMatchObject({ warning: { message: expect.stringContaining('h2') } });
+  fake.answers.delete('waitApplied');
+  expect(await fake.run('network', 'rm', 'a')).toMatchObject({ code: 0, err: expect.stringContaining('not known') });
+});
+
 test('names that only the coordinator can judge are sent as they are', async () => {
   fake.answers.set('createNetwork', (request: { name: string }) => {
     throw new WeftError('INVALID_ARGUMENT', `“${request.name}” cannot be a name.`);
@@ -178,7 +208,7 @@ test('inspect: one object for one name, an array for several, an error for none'
 test('rm tries each, and says which could not be', async () => {
   fake.answers.set('deleteNetwork', ({ network }: { network: string }) => {
     if (network === 'busy') throw new WeftError('FAILED_PRECONDITION', 'busy has endpoints: web on h1.');
-    return { revision: undefined };
+    return { revision: { epoch: 1n, number: 9n } };
   });
   expect(await fake.run('network', 'rm', 'a', 'busy', 'b')).toMatchObject({
     code: 1,
