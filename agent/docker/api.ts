@@ -60,7 +60,6 @@ export interface NetworkSpec {
   readonly ipRange: string;
   readonly gateway: string;
   readonly auxAddresses: Readonly<Record<string, string>>;
-  readonly ipamOptions: Readonly<Record<string, string>>;
   readonly options: Readonly<Record<string, string>>;
   readonly labels: Readonly<Record<string, string>>;
   readonly internal: boolean;
@@ -119,7 +118,7 @@ export class DockerApi {
       EnableIPv6: false,
       Options: spec.options,
       Labels: spec.labels,
-      IPAM: { Driver: 'weft', Options: spec.ipamOptions, Config: [config] },
+      IPAM: { Driver: 'weft', Config: [config] },
     };
     const call = this.#http.call({ method: 'POST', path: '/networks/create', body }, NETWORK_DEADLINE_MS);
     return ((await call) as { Id: string }).Id;

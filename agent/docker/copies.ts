@@ -5,10 +5,12 @@ import type { Journal, JournalWrite, LocalNetwork, Mesh } from '../contract.ts';
 
 const MAX_INDEX = 65_535;
 
-/** A `docker network rm` that could not be honoured. */
-export interface RefusedRemoval {
+/** A `docker network rm` that could not be honoured, or a name that the mesh does not take. */
+export interface Refused {
   readonly network: string;
   readonly message: string;
+  /** It concerns a network of the catalogue, and ends with it. */
+  readonly inCatalogue: boolean;
   readonly at: number;
 }
 
@@ -17,6 +19,11 @@ export class Copies {
   readonly #mesh: Mesh;
   #lastIndex = 0;
   readonly #bound = new Set<() => void>();
+  /**
+   * Copies that the agent itself is creating: subnet to mesh id. Docker tells the driver no name and no label, and options would
+   * show in `docker network inspect` (docker-compose refuses a network with options that are not in its file).
+   */
+  readonly creating = new Map<string, string>();
   /** Docker network ids that the agent itself is removing: their DeleteNetwork is not sent to the mesh. */
   readonly removing = new Set<string>();
   /** Mesh networks removed by Docker here, until the view shows it: not to be made again meanwhile. Id to monotonic ms. */
@@ -26,7 +33,7 @@ export class Copies {
   /** When CreateNetwork was answered for it (monotonic ms): Docker may not list it yet. */
   readonly createdAt = new Map<string, number>();
   /** By mesh network id. */
-  readonly refused = new Map<string, RefusedRemoval>();
+  readonly refused = new Map<string, Refused>();
 
   constructor(options: { journal: Journal; mesh: Mesh }) {
     this.#journal = options.journal;

@@ -41,14 +41,13 @@ export class NetworkDriver {
     const options = userOptions(request.Options);
     const data = this.#ipamData(request);
     if (this.#copies.byDockerId(request.NetworkID) !== undefined) return {}; // asked again after a lost answer
-    const { [KEY.network]: copyOf, ...own } = options;
-    const row = this.#pendingRow(data, copyOf);
+    const row = this.#pendingRow(data);
     let network = row.network;
     if (row.network.state === 'reserved') {
-      refuseUnknownOptions(own);
+      refuseUnknownOptions(options);
       network = {
         ...network,
-        options: own,
+        options,
         internal: request.Options?.[KEY.internal] === true,
         auxAddresses: auxOf(data),
       };
@@ -78,7 +77,8 @@ export class NetworkDriver {
   }
 
   /** The pool that Docker has asked for just before. */
-  #pendingRow(data: IpamData, copyOf: string | undefined): LocalNetwork {
+  #pendingRow(data: IpamData): LocalNetwork {
+    const copyOf = this.#copies.creating.get(data.Pool);
     const pending = this.#journal.networks
       .values()
       .find(
@@ -112,6 +112,7 @@ export class NetworkDriver {
         this.#copies.refused.set(row.networkId, {
           network: network.name,
           message: `docker network rm ${network.name} was refused, and the network put back: ${e.message}`,
+          inCatalogue: true,
           at: this.#clock.monotonic(),
         });
         throw e; // the destroy event makes the networks loop put it back

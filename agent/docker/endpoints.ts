@@ -174,7 +174,7 @@ export class EndpointDriver {
     const { mesh } = this.#o;
     if (mesh.draining)
       throw new WeftError('FAILED_PRECONDITION', `host ${mesh.hostName} is being drained: it takes no new endpoints`, {
-        hint: `start the container on another host, or end it with weft host drain --off ${mesh.hostName}`,
+        hint: `start the container on another host, or end it with weft host undrain ${mesh.hostName}`,
       });
     const ports = request.Options?.[KEY.portMap];
     if (Array.isArray(ports) && ports.length > 0)

@@ -63,8 +63,8 @@ export class Ipam {
       throw new WeftError('UNIMPLEMENTED', 'IPv6 is not available yet on Weft networks', {
         hint: 'leave --ipv6 and IPv6 subnets out',
       });
-    const copyOf = options[KEY.network];
-    const network = copyOf === undefined ? await this.#reserve(request, options) : this.#copyOf(copyOf, request.Pool);
+    const copyOf = this.#copies.creating.get(request.Pool);
+    const network = copyOf === undefined ? await this.#reserve(request, options) : this.#copyOf(copyOf);
     const pool = network.subnets[0]!;
     this.#copies.touchedAt.set(network.id, this.#clock.monotonic());
     await this.#journal.write([this.#copies.put(this.#copies.rowFor(network, null))]);
@@ -79,17 +79,13 @@ export class Ipam {
   }
 
   /** The agent itself makes the copy of a network of the catalogue. */
-  #copyOf(networkId: string, pool: string): Network {
+  #copyOf(networkId: string): Network {
     const row = this.#copies.byId(networkId);
     const network = this.#mesh.view().networks.get(networkId) ?? row?.network;
     if (network === undefined)
-      throw new WeftError('NOT_FOUND', `the mesh has no network with id "${networkId}"`, {
-        hint: `${KEY.network} is set by Weft itself; leave it out`,
-      });
+      throw new WeftError('NOT_FOUND', `the mesh has no network with id "${networkId}" any more`);
     if (row !== undefined && row.dockerNetworkId !== null)
       throw new WeftError('ALREADY_EXISTS', `network ${network.name} is on this host already`);
-    if (pool !== '' && pool !== network.subnets[0])
-      throw new WeftError('INVALID_ARGUMENT', `network ${network.name} has subnet ${network.subnets[0]}, not ${pool}`);
     return network;
   }
 

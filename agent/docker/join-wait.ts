@@ -14,6 +14,8 @@ const JOIN_BUDGET_MS = 2_000;
 /** A container's Joins come right after one another; a later one (docker network connect) has its own budget. */
 const SAME_START_MS = 10_000;
 
+const REFUSALS: ReadonlySet<string> = new Set(['ALREADY_EXISTS', 'PERMISSION_DENIED']);
+
 interface Interest {
   applied: boolean;
   readonly done: Promise<void>;
@@ -40,7 +42,9 @@ export class JoinWaiter {
 
   /** Says that the host is going to use a network. Does not wait. */
   begin(networkId: string): void {
-    if (this.#interests.has(networkId)) return;
+    const known = this.#interests.get(networkId);
+    // A host that gave up all it had of a network is told nothing more of it.
+    if (known !== undefined && (!known.applied || this.#mesh.view().interests.has(networkId))) return;
     const interest: Interest = {
       applied: false,
       done: this.#mesh.interested(networkId, AbortSignal.timeout(60_000)).then(
@@ -56,12 +60,7 @@ export class JoinWaiter {
     this.#interests.set(networkId, interest);
   }
 
-  /** A network that has gone may come again. */
-  forget(networkId: string): void {
-    this.#interests.delete(networkId);
-  }
-
-  /** Never fails: who is late is logged. */
+  /** Who is late is logged. @throws when the mesh refuses the endpoint: its MAC or address is another's. */
   async wait(endpoint: LocalEndpoint): Promise<void> {
     this.begin(endpoint.networkId);
     const interest = this.#interests.get(endpoint.networkId);
@@ -87,6 +86,7 @@ export class JoinWaiter {
       else if (block !== undefined && !own) await this.#converged(networkId, block);
     } catch (error) {
       const e = WeftError.from(error);
+      if (REFUSALS.has(e.code)) throw e;
       this.#log.info(
         { network: networkId, endpoint: endpoint.id, code: e.code, reason: e.message },
         'peers not waited for',

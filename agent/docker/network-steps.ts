@@ -7,7 +7,6 @@ import type { Journal, LocalNetwork, Mesh } from '../contract.ts';
 import type { DockerApi, DockerNetwork } from './api.ts';
 import type { Copies } from './copies.ts';
 import { dockerName, type NetworkStep } from './networks.ts';
-import { KEY } from './wire.ts';
 
 /** Answers of the mesh that will not change by asking again. */
 const REFUSALS: readonly Code[] = ['INVALID_ARGUMENT', 'UNIMPLEMENTED', 'FAILED_PRECONDITION', 'PERMISSION_DENIED'];
@@ -51,7 +50,7 @@ export class NetworkSteps {
     switch (step.kind) {
       case 'create':
         this.#log.info({ network: step.name, subnet: step.network.subnets[0] }, 'docker network: create');
-        await this.#api.createNetwork(specOf(step.network));
+        await this.#create(step.network);
         this.#healed(step.network);
         return;
       case 'remove':
@@ -73,6 +72,16 @@ export class NetworkSteps {
         if (step.missing) this.#missing.set(step.row.networkId, this.#clock.now());
         await this.#forget(step.row);
         return;
+    }
+  }
+
+  async #create(network: Network): Promise<void> {
+    const [subnet] = network.subnets;
+    this.#copies.creating.set(subnet ?? '', network.id);
+    try {
+      await this.#api.createNetwork(specOf(network));
+    } finally {
+      this.#copies.creating.delete(subnet ?? '');
     }
   }
 
@@ -162,7 +171,12 @@ export class NetworkSteps {
   async #unbindable(docker: DockerNetwork, row: LocalNetwork, why: string): Promise<void> {
     const message = `Docker network ${docker.name} cannot be a network of the mesh, and was removed: ${why}`;
     this.#log.error({ network: docker.name, why }, 'docker network: refused by the mesh');
-    this.#copies.refused.set(row.networkId, { network: docker.name, message, at: this.#clock.monotonic() });
+    this.#copies.refused.set(row.networkId, {
+      network: docker.name,
+      message,
+      inCatalogue: false,
+      at: this.#clock.monotonic(),
+    });
     await this.#journal.write(this.#copies.forget(row.networkId));
     this.#copies.changed();
     await this.#remove(docker.id, docker.name, row.networkId, why);
@@ -184,8 +198,7 @@ const specOf = (network: Network) => ({
   ipRange: network.ipRange,
   gateway: network.gateways[0] ?? '',
   auxAddresses: network.auxAddresses,
-  ipamOptions: { [KEY.network]: network.id },
-  options: { ...network.options, [KEY.network]: network.id },
+  options: network.options,
   labels: network.labels,
   internal: network.internal,
   attachable: network.attachable,

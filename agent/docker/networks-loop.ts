@@ -9,7 +9,7 @@ import type { Clock } from '../clock.ts';
 import type { Journal, Mesh } from '../contract.ts';
 import type { DockerApi, DockerNetwork } from './api.ts';
 import type { Copies } from './copies.ts';
-import { missingDrift, NetworkSteps, type NetworksLoopOptions } from './network-steps.ts';
+import { missingDrift, NetworkSteps, type NetworksLoopOptions, type OnDrift } from './network-steps.ts';
 import { dockerName, type NetworkStep, type NetworksPlan, planNetworks } from './networks.ts';
 
 const PERIOD_MS = 10_000;
@@ -30,7 +30,11 @@ export class NetworksLoop {
   readonly #clock: Clock;
   readonly #log: Log;
   readonly #heal: boolean;
+  readonly #onDrift: OnDrift;
   readonly #steps: NetworkSteps;
+  readonly #onDrift: OnDrift;
+  /** Standing drift that has been told (heal: false). */
+  #told = new Set<string>();
   readonly #started: number;
   #catalogue: ReadonlyMap<string, Network> | null = null;
   #complete = false;
@@ -40,6 +44,8 @@ export class NetworksLoop {
   #stop: (() => void)[] = [];
   #closed = false;
   #reported = '';
+  /** Drift that is left, and has been told. */
+  #told = new Set<string>();
   #failure: string | null = null;
 
   constructor(options: NetworksLoopOptions) {
@@ -50,7 +56,9 @@ export class NetworksLoop {
     this.#clock = options.clock;
     this.#log = options.log;
     this.#heal = options.heal;
+    this.#onDrift = options.onDrift;
     this.#steps = new NetworkSteps(options);
+    this.#onDrift = options.onDrift;
     this.#started = options.clock.monotonic();
   }
 
@@ -126,7 +134,8 @@ export class NetworksLoop {
     let conflicts: NetworksPlan['conflicts'] = [];
     try {
       for (let round = 0; round < ROUNDS; round++) {
-        const plan = this.#plan(await this.#api.networks(), this.#heal);
+        const actual = await this.#api.networks();
+        const plan = this.#plan(actual, this.#heal);
         conflicts = plan.conflicts;
         failures.length = 0;
         let done = 0;
@@ -139,7 +148,9 @@ export class NetworksLoop {
             failures.push(this.#failed(step, error));
           }
         }
-        if (done === 0) break;
+        if (done > 0) continue;
+        if (!this.#heal) this.#tellStanding(actual);
+        break;
       }
       const orphans = this.#copies.orphans();
       if (orphans.length > 0) await this.#journal.write(orphans);
@@ -166,6 +177,7 @@ export class NetworksLoop {
       inSync: this.#mesh.complete,
       removed: new Set(this.#copies.removed.keys()),
       heal,
+      starting: now - this.#started < YOUNG_MS,
       young: this.#young(now),
       unlisted: new Set(
         this.#copies.createdAt
@@ -201,7 +213,8 @@ export class NetworksLoop {
     const all: Conflict[] = conflicts.map((c) => ({ host, network: c.network, message: c.message }));
     const catalogue = this.#mesh.view().networks;
     for (const [id, refused] of this.#copies.refused)
-      if (now - refused.at > REFUSED_SHOWN_MS || !catalogue.has(id)) this.#copies.refused.delete(id);
+      if (now - refused.at > REFUSED_SHOWN_MS || (refused.inCatalogue && !catalogue.has(id)))
+        this.#copies.refused.delete(id);
       else all.push({ host, network: refused.network, message: refused.message });
     for (const failure of failures)
       if (failure.code === 'FAILED_PRECONDITION' || failure.code === 'ALREADY_EXISTS')
@@ -215,16 +228,29 @@ export class NetworksLoop {
   /** What is not as it should be, read anew, once the pass that may be running is done; nothing is changed. */
   async drift(): Promise<Drift[]> {
     await this.#running?.catch(() => undefined);
-    const { steps } = this.#plan(await this.#api.networks(), true);
-    return steps.flatMap((step): Drift[] => {
+    return this.#driftIn(await this.#api.networks());
+  }
+
+  #driftIn(actual: readonly DockerNetwork[]): Drift[] {
+    const found = this.#plan(actual, true).steps.flatMap((step): Drift[] => {
       const drift = { kind: 'dockerNetwork', object: nameOf(step), want: '', have: '' };
       if (step.kind === 'create') return [missingDrift(step.network)];
       if (step.kind === 'forget' && step.missing && !this.#heal) return [missingDrift(step.row.network)];
       if (step.kind === 'remove') return [{ ...drift, change: 'extra', have: step.why }];
       return [];
     });
+    return [...new Map(found.map((drift) => [keyOf(drift), drift])).values()];
+  }
+
+  /** What is left as it is, is told once. */
+  #tellStanding(actual: readonly DockerNetwork[]): void {
+    const found = this.#driftIn(actual).filter((drift) => drift.change === 'missing');
+    for (const drift of found) if (!this.#told.has(keyOf(drift))) this.#onDrift(drift, this.#clock.now(), null);
+    this.#told = new Set(found.map(keyOf));
   }
 }
+
+const keyOf = ({ object, change }: Drift): string => `${change} ${object}`;
 
 function nameOf(step: NetworkStep): string {
   switch (step.kind) {

@@ -1,8 +1,8 @@
 /** Which Docker networks this host should have, and the steps to get there (pure). */
+import { formatCidr, parseHostCidr } from '../../lib/ip.ts';
 import type { Network } from '../../lib/model.ts';
 import type { LocalNetwork } from '../contract.ts';
 import type { DockerNetwork } from './api.ts';
-import { KEY } from './wire.ts';
 
 export interface NetworksInput {
   /** The catalogue: networks by mesh id. */
@@ -19,6 +19,8 @@ export interface NetworksInput {
   readonly young: ReadonlySet<string>;
   /** Mesh ids whose Docker network was made so short a time ago that Docker may not list it yet. */
   readonly unlisted: ReadonlySet<string>;
+  /** The agent has just begun: what it does not know yet is not judged. */
+  readonly starting: boolean;
   /** False: what was removed behind the agent's back stays away (it is reported as drift). */
   readonly heal: boolean;
 }
@@ -62,12 +64,11 @@ export function planNetworks(input: NetworksInput): NetworksPlan {
   for (const docker of input.actual) {
     if (docker.driver !== 'weft') continue;
     const row = byDockerId.get(docker.id);
-    const networkId = row?.networkId ?? docker.options[KEY.network] ?? byNameAndSubnet(input.catalogue, docker);
+    const networkId = row?.networkId ?? byNameAndSubnet(input.catalogue, docker);
     if (networkId === undefined) {
-      conflicts.push({
-        network: docker.name,
-        message: `Docker network ${docker.name} uses driver weft, but the mesh does not know it; remove it with docker network rm ${docker.name}`,
-      });
+      // Ours by its driver, and of no use to anybody.
+      if (input.inSync && !input.starting)
+        steps.push({ kind: 'remove', dockerId: docker.id, name: docker.name, networkId: '', why: NOT_IN_MESH });
       continue;
     }
     const holder = input.rows.get(networkId)?.dockerNetworkId;
@@ -84,13 +85,7 @@ export function planNetworks(input: NetworksInput): NetworksPlan {
     if (wanted === undefined || wanted.state !== 'bound') {
       if (row?.network.state === 'reserved') steps.push({ kind: 'bind', docker, row });
       else if (input.inSync && !input.young.has(networkId))
-        steps.push({
-          kind: 'remove',
-          dockerId: docker.id,
-          name: docker.name,
-          networkId,
-          why: 'the mesh does not have it',
-        });
+        steps.push({ kind: 'remove', dockerId: docker.id, name: docker.name, networkId, why: NOT_IN_MESH });
       continue;
     }
     const differs = differences(wanted, docker);
@@ -127,7 +122,9 @@ export function planNetworks(input: NetworksInput): NetworksPlan {
   return { steps, conflicts };
 }
 
-/** A copy made by docker network create carries no id of ours: without the journal, its name and subnet tell. */
+const NOT_IN_MESH = 'the mesh does not have it';
+
+/** Docker networks carry no id of ours (see Copies.creating): without the journal, driver, name and subnet tell. */
 function byNameAndSubnet(catalogue: ReadonlyMap<string, Network>, docker: DockerNetwork): string | undefined {
   return catalogue
     .values()
@@ -142,16 +139,17 @@ export function differences(wanted: Network, docker: DockerNetwork): readonly st
   };
   compare('name', docker.name, dockerName(wanted));
   compare('subnet', docker.subnet, wanted.subnets[0] ?? '');
-  compare('gateway', docker.gateway, wanted.gateways[0] ?? '');
+  // What a user did not give, Docker does not show.
+  if (docker.gateway !== '') compare('gateway', docker.gateway, wanted.gateways[0] ?? '');
   compare('internal', docker.internal, wanted.internal);
   compare('attachable', docker.attachable, wanted.attachable);
-  const { [KEY.network]: copy, ...options } = docker.options;
-  // What a user made without --ip-range or --aux-address shows none, whatever the mesh has.
-  if (copy !== undefined) compare('ip range', docker.ipRange, wanted.ipRange);
-  compare('options', mapText(options), mapText(wanted.options));
+  if (docker.ipRange !== '') compare('ip range', canonical(docker.ipRange), wanted.ipRange);
+  compare('options', mapText(docker.options), mapText(wanted.options));
   compare('labels', mapText(docker.labels), mapText(wanted.labels));
   return found;
 }
+
+const canonical = (cidr: string): string => formatCidr(parseHostCidr(cidr));
 
 const mapText = (map: Readonly<Record<string, string>>): string =>
   Object.keys(map)

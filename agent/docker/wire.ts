@@ -64,8 +64,6 @@ export const KEY = {
   portMap: 'com.docker.network.portmap',
   requestAddressType: 'RequestAddressType',
   gateway: 'com.docker.network.gateway',
-  /** Ours: the mesh network that a Docker network is a copy of. In --ipam-opt and -o of what the agent creates. */
-  network: 'weft.network',
 } as const;
 
 export const ADDRESS_SPACE = 'weft';

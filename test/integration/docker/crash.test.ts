@@ -84,8 +84,8 @@ test('killed between CreateNetwork and the binding of its name: bound by the nex
   rmSync(file('held'));
   await start(); // whose mesh has forgotten the reservation, too
   await until('made again as a copy', async () => {
-    const inspected = JSON.parse((await docker('network', 'inspect', 'late')).stdout || '[]');
-    return inspected[0]?.Options['weft.network'] !== undefined;
+    const now = (await docker('network', 'inspect', '-f', '{{.Id}}', 'late')).stdout;
+    return now !== '' && now !== created.stdout;
   });
   expect(await docker('run', '--rm', '--network', 'late', IMAGE, 'true')).toMatchObject({ code: 0, stderr: '' });
 });

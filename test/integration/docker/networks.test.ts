@@ -1,10 +1,14 @@
-import { readFileSync } from 'node:fs';
+import { execFile } from 'node:child_process';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { TestHost } from '../../harness/docker-host.ts';
 import { IMAGE } from '../../harness/dockerd.ts';
 import { type FakeMesh, FakeWorld } from '../../harness/fake-mesh.ts';
 import { until } from '../../harness/ovs.ts';
 
+const run = promisify(execFile);
 let host: TestHost;
 let other: FakeMesh;
 const world = new FakeWorld();
@@ -60,13 +64,50 @@ test('every setting of docker network create travels to the mesh', async () => {
   expect(ran.stdout).toContain('inet 10.50.4.1/16'); // .0 would be usable here, but it is the printer's
 }, 30_000);
 
+test('what its maker got stays: the id of a network with a subnet, and its options', async () => {
+  const created = await docker('network', 'create', ...WEFT, '--subnet', '10.60.0.0/24', '--label', 'x=y', 'stays');
+  await until('the name', () => byName('stays') !== undefined);
+  await host.agent.side.networksApplied();
+  expect(await inspect('stays')).toMatchObject({ Id: created.stdout, Options: {}, Labels: { x: 'y' } });
+  const ran = await docker('run', '--rm', '--network', 'stays', '--ip', '10.60.0.9', IMAGE, 'true');
+  expect(ran).toMatchObject({ code: 0 });
+});
+
+const COMPOSE = '/usr/bin/docker-compose';
+test.skipIf(!existsSync(COMPOSE))(
+  'docker-compose makes its network, and takes a copy of one made elsewhere',
+  async () => {
+    const compose = {
+      version: '3',
+      networks: { default: { driver: 'weft', ipam: { driver: 'weft' } } },
+      services: { one: { image: IMAGE, command: 'sleep 1000' }, two: { image: IMAGE, command: 'sleep 1000' } },
+    };
+    const file = join(host.docker.dir, 'compose.json');
+    writeFileSync(file, JSON.stringify(compose));
+    const env = { ...process.env, DOCKER_HOST: `unix://${host.docker.socket}` };
+    const composed = (project: string, ...args: string[]) =>
+      run(COMPOSE, ['-p', project, '-f', file, ...args], { env });
+    await composed('here', 'up', '-d');
+    expect(byName('here_default')?.labels).toMatchObject({ 'com.docker.compose.network': 'default' });
+    const labels = { 'com.docker.compose.project': 'there', 'com.docker.compose.network': 'default' };
+    world.createNetwork('there_default', '10.61.0.0/24', { labels });
+    await until('the copy', () => exists('there_default'));
+    const { stderr } = await composed('there', 'up', '-d');
+    expect(stderr).not.toContain('has changed');
+    expect(stderr).not.toContain('Creating network');
+    for (const project of ['here', 'there']) await composed(project, 'down', '-t', '0');
+    expect(byName('here_default')).toBeUndefined();
+  },
+  60_000,
+);
+
 test('a network of the catalogue appears in Docker with its settings, and goes with it', async () => {
   const network = world.createNetwork('mesh1', '10.128.0.0/24', { labels: { team: 'x' }, options: { o: '1' } });
   await until('the copy', () => exists('mesh1'));
   expect(await inspect('mesh1')).toMatchObject({
     Driver: 'weft',
     Labels: { team: 'x' },
-    Options: { o: '1', 'weft.network': network.id },
+    Options: { o: '1' },
     IPAM: { Driver: 'weft', Config: [{ Subnet: '10.128.0.0/24', Gateway: '10.128.0.1' }] },
   });
   world.put({ ...network, labels: { team: 'y' } });

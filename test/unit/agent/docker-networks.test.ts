@@ -18,7 +18,7 @@ const docker = (fields: Partial<DockerNetwork> = {}): DockerNetwork => ({
   auxAddresses: {},
   internal: false,
   attachable: false,
-  options: { 'weft.network': 'n1' },
+  options: {},
   labels: { a: '1' },
   ...fields,
 });
@@ -40,6 +40,7 @@ function plan(fields: {
   young?: string[];
   unlisted?: string[];
   heal?: boolean;
+  starting?: boolean;
 }): { steps: string[]; conflicts: string[] } {
   const input: NetworksInput = {
     catalogue: new Map((fields.catalogue ?? []).map((n) => [n.id, n])),
@@ -50,6 +51,7 @@ function plan(fields: {
     young: new Set(fields.young),
     unlisted: new Set(fields.unlisted),
     heal: fields.heal ?? true,
+    starting: fields.starting ?? false,
   };
   const { steps, conflicts } = planNetworks(input);
   return { steps: steps.map(text), conflicts: conflicts.map((c) => c.message) };
@@ -88,14 +90,15 @@ test.each<[string, Parameters<typeof plan>[0], string[]]>([
   ['gone, and the journal lost', { actual: [docker()] }, ['remove d1: the mesh does not have it']],
   [
     'made by a user, gone from the mesh',
-    { actual: [docker({ options: {} })], rows: [row()] },
+    { actual: [docker()], rows: [row()] },
     ['remove d1: the mesh does not have it'],
   ],
-  ['named by Docker', { actual: [docker({ options: {} })], rows: [row(reserved)] }, ['bind d1 as net']],
-  ['bound meanwhile', { catalogue: [N], actual: [docker({ options: {} })], rows: [row(reserved)] }, ['refresh n1']],
+  ['named by Docker', { actual: [docker()], rows: [row(reserved)] }, ['bind d1 as net']],
+  ['bound meanwhile', { catalogue: [N], actual: [docker()], rows: [row(reserved)] }, ['refresh n1']],
   ['changed record', { catalogue: [newer], actual: [docker()], rows: [row()] }, ['refresh n1']],
   ['journal lost', { catalogue: [N], actual: [docker()] }, ['adopt d1']],
-  ['journal lost, made by a user', { catalogue: [N], actual: [docker({ options: {} })] }, ['adopt d1']],
+  ['unknown to the journal, the agent just begun', { actual: [docker()], starting: true }, []],
+  ['a gateway that its maker did not give', { catalogue: [N], actual: [docker({ gateway: '' })], rows: [row()] }, []],
   ['removed behind our back', { catalogue: [N], rows: [row()] }, ['forget n1, missing', 'create net']],
   ['removed behind our back, not healing', { catalogue: [N], rows: [row()], heal: false }, []],
   ['made a moment ago, not listed yet', { catalogue: [N], rows: [row()], unlisted: ['n1'] }, []],
@@ -117,21 +120,19 @@ test.each<[string, Parameters<typeof plan>[0], string[]]>([
   ],
   [
     'a range that its maker did not give',
-    { catalogue: [{ ...N, ipRange: '10.0.0.0/25' }], actual: [docker({ options: {} })], rows: [row()] },
+    { catalogue: [{ ...N, ipRange: '10.0.0.0/25' }], actual: [docker()], rows: [row()] },
     [],
   ],
-  ['networks of other drivers', { actual: [docker({ driver: 'bridge', options: {} })] }, []],
+  ['networks of other drivers', { actual: [docker({ driver: 'bridge' })] }, []],
 ])('%s', (_, fields, steps) => {
   expect(plan(fields)).toEqual({ steps, conflicts: [] });
 });
 
 test('names that mean something else are left alone and reported', () => {
-  const foreign = docker({ id: 'b', driver: 'bridge', subnet: '172.20.0.0/16', options: {} });
+  const foreign = docker({ id: 'b', driver: 'bridge', subnet: '172.20.0.0/16' });
   const found = plan({ catalogue: [N], actual: [foreign] });
   expect(found.steps).toEqual([]);
   expect(found.conflicts).toEqual([expect.stringContaining('another network named net (driver bridge')]);
-  const unknown = plan({ actual: [docker({ options: {} })] });
-  expect(unknown).toEqual({ steps: [], conflicts: [expect.stringContaining('the mesh does not know it')] });
-  const second = plan({ catalogue: [N], actual: [docker(), docker({ id: 'd2', name: 'copy' })], rows: [row()] });
+  const second = plan({ catalogue: [N], actual: [docker(), docker({ id: 'd2' })], rows: [row()] });
   expect(second).toEqual({ steps: [], conflicts: [expect.stringContaining('second copy')] });
 });
