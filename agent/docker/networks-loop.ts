@@ -32,9 +32,6 @@ export class NetworksLoop {
   readonly #heal: boolean;
   readonly #onDrift: OnDrift;
   readonly #steps: NetworkSteps;
-  readonly #onDrift: OnDrift;
-  /** Standing drift that has been told (heal: false). */
-  #told = new Set<string>();
   readonly #started: number;
   #catalogue: ReadonlyMap<string, Network> | null = null;
   #complete = false;
@@ -56,7 +53,6 @@ export class NetworksLoop {
     this.#clock = options.clock;
     this.#log = options.log;
     this.#heal = options.heal;
-    this.#onDrift = options.onDrift;
     this.#steps = new NetworkSteps(options);
     this.#onDrift = options.onDrift;
     this.#started = options.clock.monotonic();
