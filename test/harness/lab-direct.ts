@@ -55,3 +55,14 @@ export function figure(what: string, values: Readonly<Record<string, number>>): 
   const parts = Object.entries(values).map(([key, value]) => `${key}=${Math.round(value * 10) / 10}`);
   process.stdout.write(`figure: ${what}: ${parts.join(' ')}\n`);
 }
+
+/** Of measurements in ms, what is worth reading. */
+export function summary(values: readonly number[]): { n: number; min: number; median: number; max: number } {
+  const sorted = values.toSorted((a, b) => a - b);
+  return {
+    n: sorted.length,
+    min: sorted[0] ?? 0,
+    median: sorted[Math.floor(sorted.length / 2)] ?? 0,
+    max: sorted.at(-1) ?? 0,
+  };
+}
