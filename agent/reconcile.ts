@@ -206,9 +206,10 @@ export class Reconciler implements Datapath {
     return { planned: { links, ports, flows, desired } };
   }
 
-  /** The bridge may not be there yet: then there are no flows. */
+  /** The bridge may not be there yet, or not speak to us until it is mended: then no flows are known. */
   async #flowsOf() {
-    if (!this.#o.ovs.observe().bridges.has(this.#o.desire.bridge)) return [];
+    const protocols = this.#o.ovs.observe().bridges.get(this.#o.desire.bridge)?.protocols;
+    if (protocols === undefined || (protocols.length > 0 && !protocols.includes('OpenFlow14'))) return [];
     return this.#o.flows.observe();
   }
 

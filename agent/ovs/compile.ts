@@ -109,6 +109,7 @@ function ensureBridge(builder: Builder, root: Ref, step: EnsureBridge, row: Brid
   const columns = {
     datapath_type: step.datapathType,
     fail_mode: step.failMode,
+    protocols: setOf([]),
     external_ids: mapOf(step.externalIds),
     other_config: mapOf(step.otherConfig),
   };

@@ -21,6 +21,8 @@ export interface BridgeRow {
   readonly ports: readonly Uuid[];
   readonly datapathType: string;
   readonly failMode: string | null;
+  /** OpenFlow versions that it speaks; empty = all. */
+  readonly protocols: readonly string[];
   readonly externalIds: StringMap;
   readonly otherConfig: StringMap;
 }
@@ -72,7 +74,7 @@ export const COLUMNS: Readonly<Record<TableName, readonly string[]>> = {
     'iface_types',
     'ovs_version',
   ],
-  Bridge: ['name', 'ports', 'datapath_type', 'fail_mode', 'external_ids', 'other_config'],
+  Bridge: ['name', 'ports', 'datapath_type', 'fail_mode', 'protocols', 'external_ids', 'other_config'],
   Port: ['name', 'interfaces', 'tag'],
   Interface: [
     'name',
@@ -117,6 +119,7 @@ const readers: {
     ports: readRefs(row['ports']),
     datapathType: readString(row['datapath_type']),
     failMode: readOptional(row['fail_mode'], 'string'),
+    protocols: readSet(row['protocols']).map(String),
     externalIds: readMap(row['external_ids']),
     otherConfig: readMap(row['other_config']),
   }),

@@ -12,7 +12,7 @@ export type OvsStep =
       readonly name: string;
       readonly datapathType: string;
       readonly failMode: 'secure' | 'standalone';
-      /** Maps replace what is there. */
+      /** Maps replace what is there. It speaks every version of OpenFlow then. */
       readonly externalIds: StringMap;
       readonly otherConfig: StringMap;
     }
@@ -71,6 +71,8 @@ export interface OvsBridge {
   readonly name: string;
   readonly datapathType: string;
   readonly failMode: string | null;
+  /** OpenFlow versions that it speaks; empty = all. */
+  readonly protocols: readonly string[];
   readonly externalIds: StringMap;
   readonly otherConfig: StringMap;
   /** By name; the bridge's own local port is among them. */
@@ -113,8 +115,8 @@ export function stateOf(rows: Rows): OvsState {
       const row = port?.interfaces.map((id) => rows.Interface.get(id)).find((found) => found !== undefined);
       if (port !== undefined && row !== undefined) ports.set(port.name, { ...portOf(row), name: port.name });
     }
-    const { name, datapathType, failMode, externalIds, otherConfig } = bridge;
-    bridges.set(name, { name, datapathType, failMode, externalIds, otherConfig, ports });
+    const { name, datapathType, failMode, protocols, externalIds, otherConfig } = bridge;
+    bridges.set(name, { name, datapathType, failMode, protocols, externalIds, otherConfig, ports });
   }
   return {
     bridges,

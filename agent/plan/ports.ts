@@ -57,7 +57,10 @@ export function planPorts(desired: DesiredBridge, actual: OvsState): Planned<Ovs
   const planned: Planned<OvsStep>[] = [];
   const bridge = actual.bridges.get(desired.name);
   const want = bridgeText(desired.datapathType, 'secure', EXTERNAL_IDS);
-  const have = bridge === undefined ? '' : bridgeText(bridge.datapathType, bridge.failMode, bridge.externalIds);
+  const have =
+    bridge === undefined
+      ? ''
+      : bridgeText(bridge.datapathType, bridge.failMode, bridge.externalIds) + protocolsText(bridge.protocols);
   if (have !== want)
     planned.push({
       kind: 'bridge',
@@ -81,7 +84,7 @@ export function planPorts(desired: DesiredBridge, actual: OvsState): Planned<Ovs
     wanted.add(port.name);
     const present = ports.get(port.name);
     const wantPort = portText(port);
-    const havePort = present === undefined ? '' : portText(present);
+    const havePort = present === undefined ? '' : portText(present) + extrasText(present);
     if (wantPort !== havePort)
       planned.push({
         kind: 'port',
@@ -109,6 +112,13 @@ export function planPorts(desired: DesiredBridge, actual: OvsState): Planned<Ovs
 
 const bridgeText = (type: string, failMode: string | null, ids: Readonly<Record<string, string>>): string =>
   `datapath_type=${type} fail_mode=${failMode ?? 'none'} external_ids=${mapText({ weft: ids['weft'] ?? '' })}`;
+
+/** Nothing is wanted of these, so they are shown only where somebody set them. */
+const protocolsText = (protocols: readonly string[]): string =>
+  protocols.length === 0 ? '' : ` protocols=${protocols.join(',')}`;
+const extrasText = ({ ingress, mtuRequest }: OvsPort): string =>
+  (ingress.rate === 0 && ingress.burst === 0 ? '' : ` ingress=${ingress.rate}/${ingress.burst}`) +
+  (mtuRequest === null ? '' : ` mtu_request=${mtuRequest}`);
 
 const portText = (p: {
   type: string;

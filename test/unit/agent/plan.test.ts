@@ -107,6 +107,7 @@ describe('ports', () => {
           name: 'br-weft',
           datapathType: 'netdev',
           failMode: 'secure',
+          protocols: [],
           externalIds: { weft: 'bridge' },
           otherConfig: { mine: 'kept' },
           ports: new Map(Object.entries(ports)) as ReadonlyMap<string, OvsPort>,
@@ -119,10 +120,24 @@ describe('ports', () => {
     otherConfig: {},
     externalIds: {},
   });
-  const asWanted = Object.fromEntries(bridge.ports.map((p) => [p.name, { ...p, ofport: 1 }]));
+  const untouched = { ofport: 1, ingress: { rate: 0, burst: 0 }, mtuRequest: null };
+  const asWanted = Object.fromEntries(bridge.ports.map((p) => [p.name, { ...p, ...untouched }]));
 
   it('has nothing to do when all is as wanted', () => {
     expect(planPorts(bridge, state({ 'br-weft': { type: 'internal' }, ...asWanted }))).toEqual([]);
+  });
+
+  it('sees what somebody set and nobody wants: policing, an MTU, protocols', () => {
+    const port = hostLink(ID);
+    const limited = { ...asWanted[port], ingress: { rate: 1, burst: 0 }, mtuRequest: 900 } as Partial<OvsPort>;
+    const [p] = planPorts(bridge, state({ 'br-weft': { type: 'internal' }, ...asWanted, [port]: limited }));
+    expect(p).toMatchObject({ kind: 'port', object: port, change: 'differs' });
+    expect(p?.have).toContain('ingress=1/0 mtu_request=900');
+    const there = state({ 'br-weft': { type: 'internal' }, ...asWanted });
+    const old = { ...there.bridges.get('br-weft')!, protocols: ['OpenFlow10'] };
+    const [b] = planPorts(bridge, { ...there, bridges: new Map([['br-weft', old]]) });
+    expect(b).toMatchObject({ kind: 'bridge', change: 'differs', step: { kind: 'ensureBridge' } });
+    expect(b?.have).toContain('protocols=OpenFlow10');
   });
 
   it('makes bridge, tunnel and port from nothing, and removes what nobody wants', () => {
