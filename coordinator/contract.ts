@@ -110,6 +110,8 @@ export interface NetworkSpec {
 
 /** Every method is one etcd transaction (retried on conflict with fresh state), and resolves when State includes its effect. */
 export interface Store {
+  /** Resolves when State includes everything that etcd had when this was called. */
+  caughtUp(): Promise<void>;
   createNetwork(spec: NetworkSpec): Promise<Network>;
   /**
    * Gives a reservation its name. `won` false: the name belongs to `network` already, and the reservation has been released.

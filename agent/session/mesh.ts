@@ -76,6 +76,7 @@ export class SessionMesh implements Mesh {
   async close(): Promise<void> {
     this.#unwatch?.();
     this.#applier.close();
+    this.#registrar.close();
     await this.#loop.close();
   }
 

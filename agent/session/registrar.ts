@@ -9,6 +9,7 @@ import type { Endpoint, Revision } from '../../lib/model.ts';
 import type { Journal, LocalEndpoint } from '../contract.ts';
 
 const BATCH = 100;
+const RETRY_MS = 1_000;
 
 export type Register = (request: Omit<RegisterEndpointsRequest, 'sessionId'>) => Promise<RegisterEndpointsResponse>;
 
@@ -39,6 +40,9 @@ export class Registrar {
   #known = new Map<string, { endpoint: LocalEndpoint; ofport: number; revision: Revision }>();
   #register: Register | null = null;
   #busy = false;
+  /** Not taken by the mesh as they are; tried again when they change, or with the next session. */
+  readonly #refused = new Map<string, { endpoint: LocalEndpoint; reason: WeftError }>();
+  #retry: NodeJS.Timeout | null = null;
   #waiters: { id: string; resolve: (r: Revision) => void; reject: (e: unknown) => void }[] = [];
 
   constructor(journal: Journal, record: (e: LocalEndpoint) => Endpoint, log: Log) {
@@ -50,6 +54,7 @@ export class Registrar {
   /** A session began: `told` is what its Hello carried. Null: it ended. */
   session(register: Register | null, told: ReadonlyMap<string, LocalEndpoint>, revision: Revision): void {
     this.#register = register;
+    this.#refused.clear();
     this.#known = new Map(
       [...told].map(([id, endpoint]) => [id, { endpoint, ofport: this.#record(endpoint).ofport, revision }]),
     );
@@ -81,29 +86,44 @@ export class Registrar {
         const batch = this.#batch();
         if (batch === null) return;
         const register = this.#register;
-        const { revision } = await register({
+        const { revision, refused } = await register({
           upserts: batch.upserts.map((e) => this.#record(e)),
           removed: batch.removed,
         });
         // The session may have changed while the call was under way: then what it said no longer counts.
         if (register !== this.#register) continue;
         const at = revision ?? { epoch: 0n, number: 0n };
-        for (const e of batch.upserts)
+        const not = new Map(refused.map((r) => [r.endpointId, WeftError.from({ code: r.code, details: r.message })]));
+        for (const e of batch.upserts.filter((u) => not.has(u.id))) this.#refuse(e, not.get(e.id));
+        for (const e of batch.upserts.filter((u) => !not.has(u.id)))
           this.#known.set(e.id, { endpoint: e, ofport: this.#record(e).ofport, revision: at });
         for (const id of batch.removed) this.#known.delete(id);
       }
     } catch (error) {
       this.#log.warn({ err: error }, 'endpoints not registered');
       for (const w of this.#waiters.splice(0)) w.reject(error);
+      if (this.#register !== null) this.#retry ??= setTimeout(() => this.#again(), RETRY_MS);
     } finally {
       this.#busy = false;
     }
   }
 
+  #again(): void {
+    this.#retry = null;
+    this.kick();
+  }
+
+  close(): void {
+    this.#register = null;
+    if (this.#retry !== null) clearTimeout(this.#retry);
+  }
+
   #batch(): { upserts: LocalEndpoint[]; removed: string[] } | null {
+    for (const id of this.#refused.keys()) if (!this.#journal.endpoints.has(id)) this.#refused.delete(id);
     const upserts: LocalEndpoint[] = [];
     for (const e of this.#journal.endpoints.values()) {
       const known = this.#known.get(e.id);
+      if (this.#refused.get(e.id)?.endpoint === e) continue;
       if (known === undefined || known.endpoint !== e || known.ofport !== this.#record(e).ofport) upserts.push(e);
       if (upserts.length === BATCH) break;
     }
@@ -113,9 +133,24 @@ export class Registrar {
     return upserts.length + removed.length === 0 ? null : { upserts, removed };
   }
 
+  #refuse(endpoint: LocalEndpoint, error: WeftError | undefined): void {
+    const reason = error ?? new WeftError('FAILED_PRECONDITION', 'the mesh does not take the endpoint');
+    this.#log.warn({ endpoint: endpoint.id, code: reason.code, reason: reason.message }, 'endpoint refused');
+    this.#refused.set(endpoint.id, { endpoint, reason });
+  }
+
   #settle(): void {
     this.#waiters = this.#waiters.filter((w) => {
+      if (!this.#journal.endpoints.has(w.id)) {
+        w.reject(new WeftError('NOT_FOUND', `endpoint ${w.id} is gone`));
+        return false;
+      }
       const known = this.#known.get(w.id);
+      const refused = this.#refused.get(w.id);
+      if (refused !== undefined && refused.endpoint === this.#journal.endpoints.get(w.id)) {
+        w.reject(refused.reason);
+        return false;
+      }
       if (known === undefined || known.endpoint !== this.#journal.endpoints.get(w.id)) return true;
       w.resolve(known.revision);
       return false;

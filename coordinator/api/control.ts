@@ -6,13 +6,14 @@ import { containerMethods } from './containers.ts';
 import { endpointMethods } from './endpoints.ts';
 import { eventMethods } from './events.ts';
 import { hostMethods } from './hosts.ts';
-import { makeMethod } from './method.ts';
+import { lookingTwice, makeMethod } from './method.ts';
 import { networkMethods } from './networks.ts';
 import { statusMethods } from './status.ts';
 import { waitMethods } from './wait.ts';
 
 export function controlService(parts: Parts): ControlServer {
-  const method = makeMethod(parts.log, parts.metrics, 'user', 'coordinator');
+  const plain = makeMethod(parts.log, parts.metrics, 'user', 'coordinator');
+  const method = lookingTwice(plain, () => parts.store.caughtUp());
   return {
     ...networkMethods(parts, method),
     ...containerMethods(parts, method),

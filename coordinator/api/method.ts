@@ -15,6 +15,23 @@ export interface Incoming<Req> {
 /** Makes a unary method out of an async function. */
 export type Method = <Req, Res>(handler: (call: Incoming<Req>) => Promise<Res>) => handleUnaryCall<Req, Res>;
 
+/**
+ * Looks again, once, when something is not there: another coordinator may have made it a moment ago. Handlers say NOT_FOUND before
+ * they change anything.
+ */
+export const lookingTwice =
+  (method: Method, caughtUp: () => Promise<void>): Method =>
+  (handler) =>
+    method(async (call) => {
+      try {
+        return await handler(call);
+      } catch (error) {
+        if (codeOf(error) !== 'NOT_FOUND') throw error;
+        await caughtUp();
+        return handler(call);
+      }
+    });
+
 export function makeMethod(log: Log, metrics: Metrics, ...kinds: readonly IdentityKind[]): Method {
   return <Req, Res>(handler: (call: Incoming<Req>) => Promise<Res>) =>
     unary<Req, Res>(async (call: ServerUnaryCall<Req, Res>) => {

@@ -142,6 +142,9 @@ export function sessionService(parts: Parts): SessionServer {
       };
       for (const { upserts: puts, removed: gone } of groups.values()) {
         try {
+          // The store compares MACs with what is there, not with each other.
+          if (new Set(puts.map((endpoint) => endpoint.mac)).size < puts.length)
+            throw new WeftError('ALREADY_EXISTS', 'Two of the endpoints have one MAC address.');
           await write(puts, gone);
         } catch (error) {
           if (WeftError.from(error).retryable) throw error;

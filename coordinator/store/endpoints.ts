@@ -1,6 +1,6 @@
 /** Endpoints, as their hosts register them; and the reconciliation of all that a host holds. */
 import { WeftError } from '../../lib/errors.ts';
-import type { Address, Block, Endpoint, Revision } from '../../lib/model.ts';
+import type { Address, Block, Endpoint, Network, Revision } from '../../lib/model.ts';
 import { releaseAddresses, restoreAddress, restoreBlock } from './blocks.ts';
 import { encode } from './codec.ts';
 import { type Deps, fresh, modOf, revisionOf } from './deps.ts';
@@ -8,7 +8,7 @@ import { heldKeys } from './hosts.ts';
 import { keys, parseKey } from './keys.ts';
 import { type Compare, chunks, type Op, type Planned } from './txn.ts';
 
-/** Each endpoint is one operation and up to two compares. */
+/** Each endpoint is one or two operations and up to three compares. */
 const BATCH = 50;
 
 export interface Holdings {
@@ -92,13 +92,38 @@ function planRegister(deps: Deps, hostId: string, part: readonly Work[], gone: S
     const value = encode.endpoint(work.put);
     // etcd takes one operation for each key; the last one given is meant.
     if (cache.raw.get(key)?.value === value) ops.delete(key);
-    else ops.set(key, { put: key, value });
+    else {
+      ops.set(key, { put: key, value });
+      if (work.put.givenMac) {
+        refuseTakenMac(deps, network, work.put);
+        // Two hosts that take one MAC at the same moment meet at the guard.
+        const guard = keys.blockguard(network.project, network.id);
+        ops.set(guard, { put: guard, value: work.put.id });
+      }
+    }
     if (!networks.has(network.id)) compares.push({ key: keys.network(network.project, network.id), exists: true });
     networks.add(network.id);
   }
   for (const key of ops.keys()) compares.push({ key, mod: modOf(cache, key) });
   if (ops.size === 0) return { done: revisionOf(deps, cache.revision) };
   return { txn: { compares, ops: [...ops.values()] }, result: (revision) => revisionOf(deps, revision) };
+}
+
+/** @throws ALREADY_EXISTS: a MAC is held once in a network (default MACs are unique as their addresses are). */
+function refuseTakenMac(deps: Deps, network: Network, endpoint: Endpoint): void {
+  for (const other of deps.cache.endpoints.get(network.id)?.values() ?? []) {
+    if (other.id === endpoint.id || other.mac !== endpoint.mac) continue;
+    const host = deps.cache.hosts.get(other.hostId)?.name ?? other.hostId;
+    const what =
+      other.container === undefined ? `endpoint ${other.id.slice(0, 12)}` : `container ${other.container.name}`;
+    throw new WeftError(
+      'ALREADY_EXISTS',
+      `MAC address ${endpoint.mac} of network ${network.name} is in use by ${what} on host ${host}`,
+      {
+        hint: 'choose another one, or leave --mac-address out',
+      },
+    );
+  }
 }
 
 /** The keys of an endpoint of this host: the id alone does not tell the network. */

@@ -144,6 +144,7 @@ function makeStore(deps: Deps): Store {
     claimAddress: (claim) => blocks.claimAddress(deps, claim),
     answerClaim: (claim, granted, reason) => blocks.answerClaim(deps, claim, granted, reason),
     releaseAddresses: (networkId, hostId, addresses) => blocks.releaseAddresses(deps, networkId, hostId, addresses),
+    caughtUp: async () => deps.cache.reached(await deps.committer.barrier()),
     registerEndpoints: (hostId, upserts, removed) => endpoints.registerEndpoints(deps, hostId, upserts, removed),
     replaceHoldings: (hostId, holdings) => endpoints.replaceHoldings(deps, hostId, holdings),
   };

@@ -129,8 +129,11 @@ export class FakeAgent {
     return blocks[0];
   }
 
+  /** @throws the first refusal */
   async register(upserts: Endpoint[], removed: string[] = []): Promise<Revision> {
-    const { revision } = await this.call(SessionService.registerEndpoints, { upserts, removed });
+    const { revision, refused } = await this.call(SessionService.registerEndpoints, { upserts, removed });
+    const [first] = refused;
+    if (first !== undefined) throw WeftError.from({ code: first.code, details: first.message });
     if (revision === undefined) throw new Error('no revision');
     return revision;
   }

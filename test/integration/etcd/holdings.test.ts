@@ -45,6 +45,27 @@ describe('what hosts hold', () => {
     ...more,
   });
 
+  test('one MAC, one endpoint of a network, also when two hosts take it at the same moment', async () => {
+    const mac = '02:42:00:00:00:99';
+    const taking = (host: string, id: string, suffix: string) => ({
+      ...anEndpoint(network.id, host, `${id}${turn}`, cidr(suffix)),
+      mac,
+      givenMac: true,
+    });
+    const asked = await Promise.allSettled([
+      one.store.registerEndpoints('h1', [taking('h1', 'mac-a', '2')], []),
+      two.store.registerEndpoints('h2', [taking('h2', 'mac-b', '20')], []),
+    ]);
+    const refused = asked.filter((a) => a.status === 'rejected').map((a) => a.reason as unknown);
+    expect(refused).toHaveLength(1);
+    expect(refused[0]).toMatchObject({
+      code: 'ALREADY_EXISTS',
+      message: expect.stringContaining(`n${turn} is in use`),
+    });
+    await two.store.caughtUp();
+    expect([...(two.state.endpoints.get(network.id)?.values() ?? [])].filter((e) => e.mac === mac)).toHaveLength(1);
+  });
+
   test('blocks asked for at the same time never overlap, until none is left', async () => {
     const asked = await Promise.all(
       Array.from({ length: 20 }, (_, i) =>

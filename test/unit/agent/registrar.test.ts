@@ -1,0 +1,86 @@
+import { describe, expect, it } from 'vitest';
+import type { Journal, LocalEndpoint } from '../../../agent/contract.ts';
+import { type Register, Registrar, recordOf } from '../../../agent/session/registrar.ts';
+import { CODES, WeftError } from '../../../lib/errors.ts';
+import { silentLog } from '../../../lib/log.ts';
+
+const NONE = { epoch: 1n, number: 0n };
+const endpoint = (id: string): LocalEndpoint =>
+  ({
+    id,
+    networkId: 'n',
+    ip: '10.0.0.2',
+    mac: '02:58:0a:00:00:02',
+    container: null,
+    labels: {},
+    aliases: [],
+  }) as unknown as LocalEndpoint;
+
+function setup(...ids: string[]) {
+  const endpoints = new Map(ids.map((id) => [id, endpoint(id)]));
+  const journal = { endpoints } as unknown as Journal;
+  const calls: { upserts: string[]; removed: string[] }[] = [];
+  const registrar = new Registrar(journal, (e) => recordOf(e, 'h', 1), silentLog());
+  const register =
+    (refused: string[] = []): Register =>
+    async (r) => {
+      calls.push({ upserts: r.upserts.map((e) => e.id), removed: r.removed });
+      return {
+        revision: { epoch: 1n, number: BigInt(calls.length) },
+        refused: refused.map((endpointId) => ({
+          endpointId,
+          code: CODES.ALREADY_EXISTS,
+          message: 'taken\nhint: another',
+        })),
+      };
+    };
+  return { endpoints, registrar, calls, register };
+}
+
+describe('the registrar', () => {
+  it('registers what the hello did not carry, once', async () => {
+    const { registrar, calls, register, endpoints } = setup('a', 'b');
+    registrar.session(register(), new Map([['a', endpoints.get('a')!]]), NONE);
+    expect(await registrar.registered('b')).toEqual({ epoch: 1n, number: 1n });
+    expect(calls).toEqual([{ upserts: ['b'], removed: [] }]);
+  });
+
+  it('tells what left, and what changed', async () => {
+    const { registrar, calls, register, endpoints } = setup('a', 'b');
+    registrar.session(register(), new Map(endpoints), NONE);
+    endpoints.delete('a');
+    endpoints.set('b', endpoint('b'));
+    await registrar.registered('b');
+    expect(calls).toEqual([{ upserts: ['b'], removed: ['a'] }]);
+  });
+
+  it('fails who waits for a refused endpoint, and nobody else', async () => {
+    const { registrar, calls, register } = setup('a', 'b');
+    registrar.session(register(['a']), new Map(), NONE);
+    await expect(registrar.registered('a')).rejects.toMatchObject({ code: 'ALREADY_EXISTS', hint: 'another' });
+    await expect(registrar.registered('b')).resolves.toBeDefined();
+    await expect(registrar.registered('a')).rejects.toMatchObject({ code: 'ALREADY_EXISTS' });
+    expect(calls).toHaveLength(1);
+  });
+
+  it('fails at once without a session, and when it ends', async () => {
+    const { registrar } = setup('a');
+    await expect(registrar.registered('a')).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+    registrar.session(() => new Promise(() => undefined), new Map(), NONE);
+    const waiting = registrar.registered('a');
+    registrar.session(null, new Map(), NONE);
+    await expect(waiting).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+  });
+
+  it('tries again by itself after a failure', async () => {
+    const { registrar, calls, register } = setup('a');
+    let first = true;
+    const flaky: Register = (r) => {
+      if (!first) return register()(r);
+      first = false;
+      return Promise.reject(new WeftError('UNAVAILABLE', 'etcd is away'));
+    };
+    registrar.session(flaky, new Map(), NONE);
+    await expect.poll(() => calls.length, { timeout: 10_000 }).toBe(1);
+  });
+});
