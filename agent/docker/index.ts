@@ -1,4 +1,5 @@
 /** The agent's Docker side, put together: plugin server, network and IPAM driver, and the loops that keep Docker as the mesh has it. */
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Log } from '../../lib/log.ts';
 import type { Container, Drift } from '../../lib/model.ts';
 import type { AddressBook } from '../addresses.ts';
@@ -16,6 +17,8 @@ import { JoinWaiter } from './join-wait.ts';
 import type { OnDrift } from './network-steps.ts';
 import { NetworksLoop } from './networks-loop.ts';
 import { type Handler, type Handlers, PluginServer } from './plugin.ts';
+
+const RECOVER_MS = 15_000;
 
 export interface DockerConfig {
   /** dockerd's API socket. */
@@ -115,6 +118,21 @@ export class DockerSide {
     await Promise.all([this.#networks.close(), this.#audit.close()]);
     await this.#events;
     this.api.close();
+  }
+
+  /**
+   * For a journal that was lost (`fresh`), after start and before the session: blocks as the last view has them, networks and
+   * endpoints as Docker has them, so that the session's hello does not give up what running containers use. Bounded; never fails.
+   */
+  async recover(): Promise<void> {
+    const work = async (): Promise<void> => {
+      await this.#o.addresses.recover();
+      await this.#networks.reconcile();
+      await this.#audit.heal();
+    };
+    await Promise.race([work(), delay(RECOVER_MS, undefined, { ref: false })]).catch((error: unknown) => {
+      this.#o.log.info({ err: error }, 'nothing recovered from Docker');
+    });
   }
 
   /** Docker has the catalogue's networks when it resolves: belongs to "applied". @throws the step that failed */

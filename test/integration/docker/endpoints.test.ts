@@ -1,3 +1,5 @@
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { TestHost } from '../../harness/docker-host.ts';
 import { IMAGE } from '../../harness/dockerd.ts';
@@ -143,6 +145,25 @@ test('a restarted agent keeps running containers, and finds what it missed', asy
   expect(host.agent.journal.addresses.get(`${network.id}/${lost.ip}`)?.state).toBe('endpoint');
   expect(endpointOf('stays')).toBeDefined();
   expect(host.agent.drift.map((d) => d.change).toSorted()).toEqual(['extra', 'missing']);
+});
+
+test('a lost journal is rebuilt from Docker and the last view', async () => {
+  await docker('run', '-d', '--name', 'survivor', '--network', 'net', IMAGE, 'sleep', '1000');
+  await until('identity', () => endpointOf('survivor') !== undefined);
+  const before = endpointOf('survivor')!;
+  const blocks = [...host.agent.journal.blocks.keys()];
+  await host.stopAgent();
+  await rm(join(host.docker.dir, 'journal'));
+  await host.startAgent();
+  expect(host.agent.journal.fresh).toBe(true);
+  await host.agent.side.recover();
+  expect([...host.agent.journal.blocks.keys()].toSorted()).toEqual(blocks.toSorted());
+  await until('identity', () => endpointOf('survivor') !== undefined);
+  expect(endpointOf('survivor')).toMatchObject({ id: before.id, ip: before.ip, mac: before.mac });
+  expect(host.agent.journal.addresses.get(`${network.id}/${before.ip}`)).toMatchObject({
+    state: 'endpoint',
+    claimed: false,
+  });
 });
 
 test('dockerd restarts: its endpoints end, and are made anew', async () => {
