@@ -114,7 +114,7 @@ try {
     ...single('coordinator/main.ts', 'weft-coordinator', out),
   ]);
   mkdirSync(join(out, 'lab'));
-  for (const script of ['anchor.pl', 'exec.pl'])
+  for (const script of ['anchor.pl', 'docker-root.pl', 'exec.pl'])
     await copyFile(join(ROOT, 'cli/lab', script), join(out, 'lab', script));
   publish(out);
 } finally {

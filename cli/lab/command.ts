@@ -1,4 +1,5 @@
 import { spawnSync } from 'node:child_process';
+import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { WeftError } from '../../lib/errors.ts';
 import { flagsOf, jsonFlag } from '../command.ts';
@@ -17,6 +18,7 @@ interface UpFlags extends LabFlags {
   readonly coordinators: number;
   readonly etcdMembers: number;
   readonly bare: number;
+  readonly dockerRoot?: string;
 }
 
 const say = (line: string): void => {
@@ -36,6 +38,7 @@ export function registerLab(program: Command): void {
     .option('--coordinators <n>', 'coordinators', count, 1)
     .option('--etcd-members <n>', 'etcd members', count, 1)
     .option('--bare <n>', 'hosts with dockerd and OVS, without an agent', count, 0)
+    .option('--docker-root <dir>', 'take dockerd from the system below this directory (WEFT_LAB_DOCKER_ROOT)')
     .action(async (_flags: unknown, self: Command) => {
       const flags = flagsOf<UpFlags>(self);
       if (flags.coordinators < 1 || flags.etcdMembers < 1) {
@@ -44,7 +47,8 @@ export function registerLab(program: Command): void {
       const name = nameOf(self);
       requireRoot();
       const { up } = await import('./up.ts');
-      await up(name, flags, say);
+      const root = flags.dockerRoot ?? (process.env.WEFT_LAB_DOCKER_ROOT || undefined);
+      await up(name, { ...flags, dockerRoot: root === undefined ? undefined : resolve(root) }, say);
       await printStatus(name, flags.json === true);
     });
 

@@ -24,13 +24,17 @@ export function dockerdConfig(dataRoot: string, cgroup: string): Record<string, 
   };
 }
 
-/** Starts dockerd and waits until it answers. The host must have none. @returns its pid. */
-export async function startDockerd(node: NodePaths, dataRoot: string): Promise<number> {
+/**
+ * Starts dockerd and waits until it answers. The host must have none.
+ * @param enter words before its command line, which lead to where it runs.
+ * @returns its pid.
+ */
+export async function startDockerd(node: NodePaths, dataRoot: string, enter: readonly string[] = []): Promise<number> {
   mkdirSync(dataRoot, { recursive: true });
   const config = `${node.state}/dockerd.json`;
   writeFileSync(config, `${JSON.stringify(dockerdConfig(dataRoot, node.cgroup), null, 2)}\n`);
   const log = `${node.log}/dockerd.log`;
-  const pid = await startInHost(node, log, ['env', 'TMPDIR=/tmp', 'dockerd', `--config-file=${config}`]);
+  const pid = await startInHost(node, log, [...enter, 'env', 'TMPDIR=/tmp', 'dockerd', `--config-file=${config}`]);
   const socket = `${node.hostRun}/docker.sock`;
   await until(
     `dockerd on ${node.name} answers`,

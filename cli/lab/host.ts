@@ -3,6 +3,7 @@ import { WeftError } from '../../lib/errors.ts';
 import type { TlsFiles } from '../../lib/tls.ts';
 import { connectable, startAgentProcess, startAnchor } from './anchor.ts';
 import { agentConfig, writeConfig } from './config.ts';
+import { enterDockerRoot } from './docker-root.ts';
 import { startDockerd } from './dockerd.ts';
 import { anchorPid } from './enter.ts';
 import { cloneImage } from './image.ts';
@@ -56,7 +57,9 @@ export async function startHostDockerd(context: HostContext, host: HostPlan): Pr
   if (have.containerd === null) rmSync(`${node.hostRun}/docker/containerd/containerd.pid`, { force: true });
   const dataRoot = `${node.state}/docker`;
   if (!existsSync(dataRoot)) await cloneImage(context.image, dataRoot);
-  await startDockerd(node, dataRoot);
+  const root = context.plan.dockerRoot ?? null;
+  const enter = root === null ? [] : ['nsenter', ...(await enterDockerRoot(context.lab.name, node, root))];
+  await startDockerd(node, dataRoot, enter);
 }
 
 /** Asks the anchor for the agent; it holds the plugin socket and passes it on. */

@@ -41,7 +41,7 @@ export async function ensureImage(say: (line: string) => void): Promise<string> 
     if (existsSync(golden)) return golden;
     say(`building the image ${IMAGE} (once)`);
     for (const old of readdirSync(CACHE_ROOT)) {
-      if (old !== 'lock') await rm(`${CACHE_ROOT}/${old}`, { recursive: true, force: true });
+      if (/^(golden|build)-/.test(old)) await rm(`${CACHE_ROOT}/${old}`, { recursive: true, force: true });
     }
     const work = await mkdtemp(`${CACHE_ROOT}/build-`);
     try {

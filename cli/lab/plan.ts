@@ -26,6 +26,8 @@ export interface LabPlan {
   readonly etcd: readonly MemberPlan[];
   /** Files outside the lab's own directories that `up` wrote and `down` removes if they are still the lab's. */
   readonly contextFiles: readonly string[];
+  /** Root of the file system that the hosts' Docker comes from; the machine's own when there is none. */
+  readonly dockerRoot?: string | null;
 }
 
 export interface Wanted {
@@ -33,13 +35,17 @@ export interface Wanted {
   readonly bare: number;
   readonly coordinators: number;
   readonly etcdMembers: number;
+  readonly dockerRoot?: string | undefined;
 }
 
 export const SUBNETS = 32;
 export const PREFIX = 20;
 export const MAX_HOSTS = 3000;
 
-/** What the lab is when it has at least what is wanted: what is there stays, and keeps its names. */
+/**
+ * What the lab is when it has at least what is wanted: what is there stays, and keeps its names.
+ * @throws INVALID_ARGUMENT for too many hosts, FAILED_PRECONDITION for another Docker than the hosts have.
+ */
 export function grow(old: LabPlan, wanted: Wanted, newId: () => string): LabPlan {
   const hosts = [...old.hosts];
   const add = (count: number, bare: boolean): void => {
@@ -51,8 +57,16 @@ export function grow(old: LabPlan, wanted: Wanted, newId: () => string): LabPlan
   add(wanted.hosts, false);
   add(wanted.bare, true);
   if (hosts.length > MAX_HOSTS) throw new WeftError('INVALID_ARGUMENT', `A lab has at most ${MAX_HOSTS} hosts.`);
+  const dockerRoot = old.dockerRoot ?? null;
+  if (wanted.dockerRoot !== undefined && wanted.dockerRoot !== dockerRoot && old.hosts.length > 0) {
+    const has = dockerRoot === null ? 'Docker of this machine' : `Docker of ${dockerRoot}`;
+    throw new WeftError('FAILED_PRECONDITION', `The lab “${old.name}” has hosts with ${has}.`, {
+      hint: `weft lab down --name ${old.name}`,
+    });
+  }
   return {
     ...old,
+    dockerRoot: wanted.dockerRoot ?? dockerRoot,
     hosts,
     coordinators: members('coord', Math.max(wanted.coordinators, old.coordinators.length)),
     etcd: members('etcd', Math.max(wanted.etcdMembers, old.etcd.length)),

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { ensureCerts, tlsFiles } from './certs.ts';
 import { contextFile, writeContext } from './context.ts';
 import { startCoordinator, startEtcd, waitForEtcd } from './control.ts';
+import { checkDockerRoot } from './docker-root.ts';
 import { startAgent, startMachine } from './host.ts';
 import { ensureImage } from './image.ts';
 import { waitForMesh } from './mesh.ts';
@@ -20,6 +21,7 @@ export type Say = (line: string) => void;
 export async function up(name: string, wanted: Wanted, say: Say): Promise<LabPlan> {
   const lab = labPaths(name);
   await installPackages(say);
+  if (wanted.dockerRoot !== undefined) checkDockerRoot(wanted.dockerRoot);
   const lock = await takeLock(lab.lock);
   try {
     const plan = grow(await openPlan(lab), wanted, () => randomBytes(8).toString('hex'));

@@ -41,6 +41,19 @@ describe('the plan of a lab', () => {
     expect(() => grow(first, wanted(MAX_HOSTS + 1), id)).toThrow(expect.objectContaining({ code: 'INVALID_ARGUMENT' }));
   });
 
+  it('keeps where its Docker comes from', () => {
+    const id = ids();
+    const first = grow(emptyPlan('a', 0), { ...wanted(1), dockerRoot: '/other' }, id);
+    expect(first.dockerRoot).toBe('/other');
+    expect(grow(first, wanted(2), id).dockerRoot).toBe('/other');
+    expect(grow(first, { ...wanted(2), dockerRoot: '/other' }, id).hosts.length).toBe(2);
+    const refused = expect.objectContaining({ code: 'FAILED_PRECONDITION', hint: 'weft lab down --name a' });
+    expect(() => grow(first, { ...wanted(2), dockerRoot: '/third' }, id)).toThrow(refused);
+    expect(() => grow(grow(emptyPlan('a', 0), wanted(1), id), { ...wanted(1), dockerRoot: '/other' }, id)).toThrow(
+      refused,
+    );
+  });
+
   it('gives every machine of every lab an address of its own', () => {
     const seen = new Set<string>();
     const id = ids();
