@@ -1,4 +1,5 @@
 /** What is to be done to flows: one diff over keys. Pure. */
+import { diff } from '../../lib/delta.ts';
 import { type Flow, flowEquals, flowKey } from '../openflow/flow.ts';
 import { formatFlow, formatFlowKey } from '../openflow/format.ts';
 import type { Planned } from './planned.ts';
@@ -17,30 +18,22 @@ export const keyed = (flows: Iterable<Flow>): Map<string, Flow> => {
 };
 
 export function planFlows(desired: FlowTable, actual: FlowTable): Planned<FlowStep>[] {
-  const planned: Planned<FlowStep>[] = [];
-  for (const [key, flow] of desired) {
-    const present = actual.get(key);
-    if (present === flow || (present !== undefined && flowEquals(present, flow))) continue;
-    planned.push({
+  const { missing, differs, extra } = diff(desired, actual, (want, have) => want === have || flowEquals(want, have));
+  const planned = (id: string, want: Flow | null, have: Flow | null): Planned<FlowStep> => {
+    const flow = want ?? have!;
+    return {
       kind: 'flow',
-      id: key,
+      id,
       object: formatFlowKey(flow),
-      change: present === undefined ? 'missing' : 'differs',
-      want: formatFlow(flow),
-      have: present === undefined ? '' : formatFlow(present),
-      step: { kind: 'addFlow', flow },
-    });
-  }
-  for (const [key, flow] of actual)
-    if (!desired.has(key))
-      planned.push({
-        kind: 'flow',
-        id: key,
-        object: formatFlowKey(flow),
-        change: 'extra',
-        want: '',
-        have: formatFlow(flow),
-        step: { kind: 'removeFlow', flow },
-      });
-  return planned;
+      change: have === null ? 'missing' : want === null ? 'extra' : 'differs',
+      want: want === null ? '' : formatFlow(want),
+      have: have === null ? '' : formatFlow(have),
+      step: want === null ? { kind: 'removeFlow', flow } : { kind: 'addFlow', flow },
+    };
+  };
+  return [
+    ...[...missing].map(([id, want]) => planned(id, want, null)),
+    ...[...differs].map(([id, { want, have }]) => planned(id, want, have)),
+    ...[...extra].map(([id, have]) => planned(id, null, have)),
+  ];
 }

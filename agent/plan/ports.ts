@@ -1,4 +1,5 @@
 /** What is to be done in OVSDB: the bridge, its tunnel, and a port an endpoint. Pure. */
+import { diff } from '../../lib/delta.ts';
 import { hostLink, type Link } from '../link/steps.ts';
 import type { OvsPort, OvsState, OvsStep, PortType } from '../ovs/steps.ts';
 import { mapText, type Planned } from './planned.ts';
@@ -78,37 +79,37 @@ export function planPorts(desired: DesiredBridge, actual: OvsState): Planned<Ovs
         otherConfig: bridge?.otherConfig ?? {},
       },
     });
-  const ports = bridge?.ports ?? new Map<string, OvsPort>();
-  const wanted = new Set<string>([desired.name]);
-  for (const port of desired.ports) {
-    wanted.add(port.name);
-    const present = ports.get(port.name);
-    const wantPort = portText(port);
-    const havePort = present === undefined ? '' : portText(present) + extrasText(present);
-    if (wantPort !== havePort)
-      planned.push({
-        kind: 'port',
-        id: port.name,
-        object: port.name,
-        change: present === undefined ? 'missing' : 'differs',
-        want: wantPort,
-        have: havePort,
-        step: { kind: 'addPort', bridge: desired.name, ...port },
-      });
-  }
-  for (const [name, port] of ports)
-    if (!wanted.has(name))
-      planned.push({
-        kind: 'port',
-        id: name,
-        object: name,
-        change: 'extra',
-        want: '',
-        have: portText(port),
-        step: { kind: 'delPort', bridge: desired.name, name },
-      });
-  return planned;
+  // The bridge's own port comes and goes with it.
+  const there = new Map([...(bridge?.ports ?? [])].filter(([name]) => name !== desired.name));
+  const wanted = new Map(desired.ports.map((port) => [port.name, port]));
+  const { missing, differs, extra } = diff(wanted, there, (want, have) => portText(want) === haveText(have));
+  const add = (port: DesiredPort, present: OvsPort | null): Planned<OvsStep> => ({
+    kind: 'port',
+    id: port.name,
+    object: port.name,
+    change: present === null ? 'missing' : 'differs',
+    want: portText(port),
+    have: present === null ? '' : haveText(present),
+    step: { kind: 'addPort', bridge: desired.name, ...port },
+  });
+  const remove = (name: string, port: OvsPort): Planned<OvsStep> => ({
+    kind: 'port',
+    id: name,
+    object: name,
+    change: 'extra',
+    want: '',
+    have: haveText(port),
+    step: { kind: 'delPort', bridge: desired.name, name },
+  });
+  return [
+    ...planned,
+    ...[...missing.values()].map((port) => add(port, null)),
+    ...[...differs.values()].map(({ want: port, have: present }) => add(port, present)),
+    ...[...extra].map(([name, port]) => remove(name, port)),
+  ];
 }
+
+const haveText = (port: OvsPort): string => portText(port) + extrasText(port);
 
 const bridgeText = (type: string, failMode: string | null, ids: Readonly<Record<string, string>>): string =>
   `datapath_type=${type} fail_mode=${failMode ?? 'none'} external_ids=${mapText({ weft: ids['weft'] ?? '' })}`;
