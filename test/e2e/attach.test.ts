@@ -1,16 +1,13 @@
 /** When `docker run` returns, the container is there for everyone: first packets, first uses, bursts, and addresses that move. */
-import { spawn } from 'node:child_process';
-import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { formatIp, parseIp } from '../../lib/ip.ts';
 import { auditClean, clean, docker, IMAGE, on, onOk, weft, weftJson, weftOk } from '../harness/lab.ts';
 import { figure, type LabStatus, labStatus, summary } from '../harness/lab-direct.ts';
-import { dockerGet, type Inspected, Prober, unreached } from '../harness/prober.ts';
+import { dockerGet, type Inspected, Prober, unreached, watch } from '../harness/prober.ts';
 
 const HOSTS = ['h1', 'h2', 'h3'] as const;
 /** Debian's own: a newer client cannot give a MAC address to the daemon of Debian 12. */
 const DOCKER = '/usr/bin/docker';
-const WEFT = fileURLToPath(new URL('../../bin/weft', import.meta.url));
 
 let lab: LabStatus;
 beforeAll(async () => {
@@ -221,43 +218,3 @@ describe('an address that moves', () => {
     await weftOk('network', 'rm', 'moves');
   });
 });
-
-/** A ping every 10 ms, from a container of its own on the host; times are epoch milliseconds of answers. */
-function watch(host: string, network: string, ip: string) {
-  const args = ['run', '--rm', '--name', 'watcher', '--network', network, IMAGE, 'ping', '-n', '-D', '-i', '0.01', ip];
-  const child = spawn(WEFT, ['lab', 'exec', host, 'docker', ...args], { stdio: ['ignore', 'pipe', 'inherit'] });
-  const times: number[] = [];
-  let rest = '';
-  let look = (): void => undefined;
-  child.stdout.setEncoding('utf8').on('data', (text: string) => {
-    const lines = `${rest}${text}`.split('\n');
-    rest = lines.pop() ?? '';
-    for (const line of lines) {
-      const match = /^\[(\d+\.\d+)\] \d+ bytes from/.exec(line);
-      if (match !== null) times.push(Number(match[1]) * 1000);
-    }
-    look();
-  });
-  const closed = new Promise((resolve) => child.once('close', resolve));
-  return {
-    /** The first answer after a moment; waits for it, at most 15 s. */
-    answered: (since: number): Promise<number> =>
-      new Promise((resolve, reject) => {
-        const timer = setTimeout(() => reject(new Error(`${ip} did not answer again within 15 s`)), 15_000);
-        look = (): void => {
-          const found = times.find((t) => t > since);
-          if (found === undefined) return;
-          clearTimeout(timer);
-          look = (): void => undefined;
-          resolve(found);
-        };
-        look();
-      }),
-    /** The last answer before a moment. */
-    before: (moment: number): number => times.findLast((t) => t <= moment) ?? moment,
-    stop: async (): Promise<void> => {
-      await on(host, 'docker', 'rm', '-f', 'watcher');
-      await closed;
-    },
-  };
-}

@@ -1,9 +1,11 @@
 /** The lab without the CLI: gRPC to each of its coordinators with the lab's certificate, and calls on a host's plugin socket. */
 import { request as httpRequest } from 'node:http';
+import { AgentClient, AgentService } from '../../gen/weft/v1/agent.ts';
 import { ControlClient } from '../../gen/weft/v1/control.ts';
-import { channelCredentials, channelOptions } from '../../lib/rpc.ts';
+import type { Drift } from '../../gen/weft/v1/types.ts';
+import { callUnary, channelCredentials, channelOptions, insecureChannelCredentials } from '../../lib/rpc.ts';
 import { readTls } from '../../lib/tls.ts';
-import { weftOk } from './lab.ts';
+import { onOk, weftOk } from './lab.ts';
 
 export interface LabStatus {
   readonly name: string;
@@ -18,6 +20,7 @@ export interface LabStatus {
     readonly pids: Readonly<Record<string, number | null>>;
   }[];
   readonly coordinators: readonly { readonly name: string; readonly address: string; readonly pid: number | null }[];
+  readonly etcd: readonly { readonly name: string; readonly clientUrl: string; readonly pid: number | null }[];
   readonly tls: { readonly ca: string; readonly cert: string; readonly key: string };
 }
 
@@ -65,4 +68,24 @@ export function summary(values: readonly number[]): { n: number; min: number; me
     median: sorted[Math.floor(sorted.length / 2)] ?? 0,
     max: sorted.at(-1) ?? 0,
   };
+}
+
+/** A metric of the agent on a host, without labels of its own. */
+export async function agentMetric(host: string, name: string): Promise<number> {
+  const fetching = "fetch('http://127.0.0.1:7472/metrics').then((r) => r.text()).then((t) => process.stdout.write(t))";
+  const text = await onOk(host, process.execPath, '-e', fetching);
+  const line = text.split('\n').find((l) => l.startsWith(`${name}{`));
+  if (line === undefined) throw new Error(`the agent of ${host} has no metric ${name}`);
+  return Number(line.split(' ')[1]);
+}
+
+/** What an agent finds different from what it should be, read anew after its present work; nothing is mended. Over its unix socket. */
+export async function agentDrift(socketPath: string): Promise<Drift[]> {
+  const credentials = insecureChannelCredentials();
+  const client = new AgentClient(`unix:${socketPath}`, credentials, channelOptions({ serverName: null }));
+  try {
+    return (await callUnary(client, AgentService.resync, { heal: false })).drift;
+  } finally {
+    client.close();
+  }
 }

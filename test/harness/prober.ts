@@ -107,3 +107,50 @@ export async function unreached(pid: number, ips: readonly string[]): Promise<st
   if (r.code !== 0) throw new Error(`nsenter into ${pid}: ${r.stderr}`);
   return r.stdout.split('\n').filter((line) => line !== '');
 }
+
+/** A ping every 10 ms, from a container of its own on the host; times are epoch milliseconds of answers. */
+export function watch(host: string, network: string, ip: string, name = 'watcher') {
+  const args = ['run', '--rm', '--name', name, '--network', network, IMAGE, 'ping', '-n', '-D', '-i', '0.01', ip];
+  const child = spawn(WEFT, ['lab', 'exec', host, 'docker', ...args], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const times: number[] = [];
+  let rest = '';
+  let sent = 0;
+  let received = 0;
+  let look = (): void => undefined;
+  child.stdout.setEncoding('utf8').on('data', (text: string) => {
+    const lines = `${rest}${text}`.split('\n');
+    rest = lines.pop() ?? '';
+    for (const line of lines) {
+      const sum = /^(\d+) packets transmitted, (\d+) received/.exec(line);
+      if (sum !== null) [sent, received] = [Number(sum[1]), Number(sum[2])];
+      const match = /^\[(\d+\.\d+)\] \d+ bytes from/.exec(line);
+      if (match !== null) times.push(Number(match[1]) * 1000);
+    }
+    look();
+  });
+  const closed = new Promise((resolve) => child.once('close', resolve));
+  return {
+    /** The first answer after a moment; waits for it, at most 15 s. */
+    answered: (since: number): Promise<number> =>
+      new Promise((resolve, reject) => {
+        const timer = setTimeout(() => reject(new Error(`${ip} did not answer again within 15 s`)), 15_000);
+        look = (): void => {
+          const found = times.find((t) => t > since);
+          if (found === undefined) return;
+          clearTimeout(timer);
+          look = (): void => undefined;
+          resolve(found);
+        };
+        look();
+      }),
+    /** The last answer before a moment. */
+    before: (moment: number): number => times.findLast((t) => t <= moment) ?? moment,
+    /** Ends it. @returns packets sent and answered (the last one may be on its way), and the longest time without an answer, ms */
+    stop: async (): Promise<{ sent: number; received: number; maxGapMs: number }> => {
+      await run(WEFT, ['lab', 'exec', host, 'docker', 'kill', '-s', 'INT', name]);
+      await closed;
+      const gaps = times.slice(1).map((t, i) => t - (times[i] ?? t));
+      return { sent, received, maxGapMs: Math.max(0, ...gaps) };
+    },
+  };
+}
