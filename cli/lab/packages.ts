@@ -4,10 +4,16 @@ import { promisify } from 'node:util';
 import { WeftError } from '../../lib/errors.ts';
 
 /**
- * Debian packages that the lab needs. A package is missing when one of its files is: a machine that has another dockerd
- * (docker-ce, say) keeps it. Names without a slash are looked up in PATH.
+ * A Debian package. It is missing when one of its files is: a machine that has another dockerd (docker-ce, say) keeps it.
+ * Names without a slash are looked up in PATH.
  */
-const NEEDS: readonly { name: string; files: readonly string[] }[] = [
+export interface Need {
+  readonly name: string;
+  readonly files: readonly string[];
+}
+
+/** What the lab needs. */
+const NEEDS: readonly Need[] = [
   { name: 'docker.io', files: ['dockerd', 'containerd', 'runc'] },
   // A package of its own since Debian 13; before, docker.io has it.
   { name: 'docker-cli', files: ['docker'] },
@@ -53,9 +59,9 @@ export function which(program: string): string | null {
 }
 
 /** Names of the packages of which something is missing on this machine. */
-export function missingPackages(): string[] {
+export function missingPackages(needs: readonly Need[] = NEEDS): string[] {
   const present = (file: string): boolean => (file.startsWith('/') ? existsSync(file) : which(file) !== null);
-  return NEEDS.filter((need) => !need.files.every(present)).map((need) => need.name);
+  return needs.filter((need) => !need.files.every(present)).map((need) => need.name);
 }
 
 /**
@@ -63,25 +69,22 @@ export function missingPackages(): string[] {
  * waits, and finds nothing to do.
  * @throws FAILED_PRECONDITION when not root or without apt, UNAVAILABLE when apt fails.
  */
-export async function installPackages(say: (line: string) => void): Promise<string[]> {
-  if (missingPackages().length === 0) return [];
+export async function installPackages(say: (line: string) => void, needs: readonly Need[] = NEEDS): Promise<string[]> {
+  const names = missingPackages(needs).join(' ');
+  if (names === '') return [];
   if (process.getuid?.() !== 0) {
-    throw new WeftError('FAILED_PRECONDITION', `Packages are missing: ${missingPackages().join(' ')}.`, {
+    throw new WeftError('FAILED_PRECONDITION', `Packages are missing: ${names}.`, {
       hint: 'Run this as root, or install them yourself.',
     });
   }
   if (which('apt-get') === null) {
-    throw new WeftError(
-      'FAILED_PRECONDITION',
-      `Packages are missing: ${missingPackages().join(' ')}, and there is no apt-get.`,
-      {
-        hint: 'Weft’s lab is made for Debian and Ubuntu; elsewhere install the same programs by hand.',
-      },
-    );
+    throw new WeftError('FAILED_PRECONDITION', `Packages are missing: ${names}, and there is no apt-get.`, {
+      hint: 'Weft’s lab is made for Debian and Ubuntu; elsewhere install the same programs by hand.',
+    });
   }
   const lock = await takeLock(LOCK);
   try {
-    const missing = missingPackages();
+    const missing = missingPackages(needs);
     if (missing.length === 0) return [];
     say(`installing ${missing.join(' ')}`);
     forbidServices();
@@ -94,7 +97,7 @@ export async function installPackages(say: (line: string) => void): Promise<stri
       process.off('SIGINT', ignore).off('SIGTERM', ignore);
       restorePolicy();
     }
-    const still = missingPackages();
+    const still = missingPackages(needs);
     if (still.length > 0) {
       throw new WeftError('UNAVAILABLE', `apt-get succeeded, but these are still missing: ${still.join(' ')}.`, {
         hint: 'Install them by hand: apt-get install --no-install-recommends …',
