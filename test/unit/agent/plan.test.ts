@@ -147,7 +147,7 @@ describe('ports', () => {
       ['port', 'missing'],
       ['port', 'missing'],
     ]);
-    const extra = state({ ...asWanted, stray: { name: 'stray', type: '', options: {}, externalIds: {} } });
+    const extra = state({ ...asWanted, stray: { ...asWanted['weft-vxlan'], name: 'stray', type: '' } });
     expect(planPorts(bridge, extra)).toMatchObject([{ object: 'stray', change: 'extra', step: { kind: 'delPort' } }]);
   });
 
