@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { ControlService } from '../../../gen/weft/v1/control.ts';
 import type { GrantQuery } from '../../../gen/weft/v1/session.ts';
 import { SessionService } from '../../../gen/weft/v1/session.ts';
-import { WeftError } from '../../../lib/errors.ts';
+import { CODES, WeftError } from '../../../lib/errors.ts';
 import { aHost, anEndpoint, Mesh, type Node, until } from './support.ts';
 
 describe('blocks and addresses over two coordinators', () => {
@@ -115,6 +115,23 @@ describe('blocks and addresses over two coordinators', () => {
     await expect(h5.register([anEndpoint(network.id, h5.host.id, 50, '10.21.0.5')])).rejects.toMatchObject({
       code: 'PERMISSION_DENIED',
     });
+    // One that is refused keeps none of the others from being registered; the first who has a MAC keeps it.
+    const mac = '02:aa:00:00:00:01';
+    const given = (n: number, ip: string) => anEndpoint(network.id, h5.host.id, n, ip, { mac, givenMac: true });
+    const { refused } = await h5.call(SessionService.registerEndpoints, {
+      upserts: [
+        given(60, '10.21.0.101'),
+        anEndpoint(network.id, h5.host.id, 61, '10.21.0.5'),
+        given(62, '10.21.0.102'),
+      ],
+      removed: [],
+    });
+    expect(refused.map((r) => [Number.parseInt(r.endpointId, 16), r.code]).sort()).toEqual([
+      [61, CODES.PERMISSION_DENIED],
+      [62, CODES.ALREADY_EXISTS],
+    ]);
+    expect(h5.ended).toBeNull();
+    await h5.register([], [anEndpoint(network.id, h5.host.id, 60, '10.21.0.101').id]);
     await h4.close();
     await until('h4 is down', () => !two.opened.state.presences.has(h4.host.id));
     await expect(claim('10.21.0.7')).rejects.toMatchObject({
