@@ -126,7 +126,9 @@ describe('blocks and addresses over two coordinators', () => {
       ],
       removed: [],
     });
-    expect(refused.map((r) => [Number.parseInt(r.endpointId, 16), r.code]).sort()).toEqual([
+    expect(
+      refused.map((r) => [Number.parseInt(r.endpointId, 16), r.code]).toSorted(([a = 0], [b = 0]) => a - b),
+    ).toEqual([
       [61, CODES.PERMISSION_DENIED],
       [62, CODES.ALREADY_EXISTS],
     ]);
