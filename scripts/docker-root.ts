@@ -7,7 +7,7 @@ import { WeftError } from '../lib/errors.ts';
 import { debianMirror } from './debian-sources.ts';
 
 /**
- * `node scripts/docker-root.ts`: makes a root file system of Debian 13 with its Docker (26.1), once, and prints where it is:
+ * `npm run docker-root`: makes a root file system of Debian 13 with its Docker (26.1), once, and prints where it is:
  * `weft lab up --docker-root DIR` gives the lab's hosts that Docker. debootstrap(8) takes half a minute and 540 MB.
  */
 const SUITE = 'trixie';

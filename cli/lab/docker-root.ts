@@ -28,7 +28,7 @@ export function checkDockerRoot(dir: string): void {
   const missing = DAEMONS.filter((program) => !hasProgram(dir, program));
   if (missing.length === 0) return;
   throw new WeftError('INVALID_ARGUMENT', `There is no ${missing.join(', ')} below ${dir}.`, {
-    hint: 'Name the root of a system with Docker in it: node scripts/docker-root.ts makes one of Debian 13.',
+    hint: 'Name the root of a system with Docker in it: npm run docker-root makes one of Debian 13.',
   });
 }
 

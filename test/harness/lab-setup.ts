@@ -1,4 +1,7 @@
-/** Brings up the one lab of a test run (three hosts, two coordinators), under a name and a HOME of its own, and removes it. */
+/**
+ * Brings up the one lab of a test run (three hosts, two coordinators), under a name and a HOME of its own, and removes it.
+ * WEFT_TEST_DOCKER_ROOT: the hosts' Docker is that of the system below this directory (scripts/docker-root.ts).
+ */
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -15,9 +18,10 @@ export default async function setup(): Promise<() => Promise<void>> {
     if (kept === undefined) await weft('lab', 'down', '--name', name);
     await rm(home, { recursive: true, force: true });
   };
-  const r = await run('bin/weft', ['lab', 'up', '--hosts', '3', '--coordinators', '2', '--name', name], {
-    timeoutMs: 280_000,
-  });
+  const root = process.env['WEFT_TEST_DOCKER_ROOT'];
+  const docker = root === undefined ? [] : ['--docker-root', root];
+  const up = ['lab', 'up', '--hosts', '3', '--coordinators', '2', '--name', name, ...docker];
+  const r = await run('bin/weft', up, { timeoutMs: 280_000 });
   if (r.code !== 0) {
     await down();
     throw new Error(`weft lab up: exit ${r.code}\n${r.stdout}${r.stderr}`);
