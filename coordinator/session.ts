@@ -25,10 +25,10 @@ export interface SessionDeps {
   readonly progressed: (session: Session) => void;
 }
 
-/** Sent and not acknowledged: revisions of the oldest and newest change in it. */
+/** Sent and not acknowledged: revision of the oldest change in it, and the message's number in the session. */
 interface Outstanding {
   readonly first: bigint;
-  readonly last: bigint;
+  readonly message: bigint;
 }
 
 const MAX_OUTSTANDING = 64;
@@ -58,6 +58,9 @@ export class Session implements Follower {
   readonly #ending = Promise.withResolvers<WeftError>();
   #outstanding: Outstanding[] = [];
   #acked: bigint;
+  /** Catalogue, network and sync messages sent. */
+  #messages = 0n;
+  /** The number of the Sync among them. */
   #syncSent: bigint | null = null;
   #synced = false;
   #blocked = false;
@@ -119,13 +122,14 @@ export class Session implements Follower {
   /** Everything up to this revision that concerns the host has been applied; 0 while it is not in sync. */
   get applied(): bigint {
     if (!this.#synced) return 0n;
-    let missing = this.#outstanding[0]?.first ?? null;
+    let missing: bigint | null = null;
+    for (const { first } of this.#outstanding) if (missing === null || first < missing) missing = first;
     for (const topic of this.#dirty) {
       const first = this.#deps.topics.get(topic)?.firstAfter(this.#cursors.get(topic) ?? null) ?? null;
       if (first !== null && (missing === null || first < missing)) missing = first;
     }
     if (missing === null) return this.#deps.revision();
-    return missing > this.#acked ? missing - 1n : this.#acked;
+    return missing - 1n;
   }
 
   get lagging(): boolean {
@@ -182,13 +186,12 @@ export class Session implements Follower {
       const stretch = this.#deps.topics.get(topic)?.since(this.#cursors.get(topic) ?? null) ?? null;
       if (stretch === null) continue;
       this.#cursors.set(topic, stretch.last);
-      this.#expect(stretch);
+      this.#expect(stretch.first);
       this.#write(stretch.message);
     }
     if (this.#syncSent === null && this.#dirty.size === 0 && !this.#blocked && !this.#ended) {
       const number = this.#deps.revision();
-      this.#syncSent = number;
-      this.#expect({ first: number, last: number });
+      this.#syncSent = this.#expect(number);
       const revision = { epoch: this.#deps.epoch, number };
       this.#write({ body: { $case: 'sync', value: { revision } } });
     }
@@ -209,16 +212,16 @@ export class Session implements Follower {
     return best;
   }
 
-  #expect(sent: Outstanding): void {
-    // An interest that came later brings a network whose newest change the host's acknowledgements have passed already.
-    if (this.#synced && sent.last <= this.#acked) return;
+  /** Counts a message that the host is to acknowledge. @returns its number. */
+  #expect(first: bigint): bigint {
+    const message = ++this.#messages;
     const list = this.#outstanding;
     const last = list.at(-1);
-    // Messages of one revision are acknowledged together; a host that acknowledges nothing is remembered in bounded space.
-    if (last !== undefined && (last.last === sent.last || list.length >= MAX_OUTSTANDING)) {
-      list.pop();
-      list.push({ first: least(last.first, sent.first), last: most(last.last, sent.last) });
-    } else list.push({ first: sent.first, last: sent.last });
+    // A host that acknowledges nothing is remembered in bounded space.
+    if (last !== undefined && list.length >= MAX_OUTSTANDING)
+      list[list.length - 1] = { first: least(last.first, first), message };
+    else list.push({ first, message });
+    return message;
   }
 
   #write(message: CoordinatorMessage): void {
@@ -236,8 +239,8 @@ export class Session implements Follower {
     const applied = ack.applied;
     if (applied !== undefined && applied.epoch === this.#deps.epoch) {
       if (applied.number > this.#acked || !this.#synced) this.#acked = applied.number;
-      this.#outstanding = this.#outstanding.filter((sent) => sent.last > applied.number);
-      if (this.#syncSent !== null && applied.number >= this.#syncSent) this.#synced = true;
+      this.#outstanding = this.#outstanding.filter((sent) => sent.message > ack.messages);
+      if (this.#syncSent !== null && ack.messages >= this.#syncSent) this.#synced = true;
       if (ack.failure === '') this.slow = false;
     }
     this.#deps.progressed(this);
@@ -293,6 +296,5 @@ export class Session implements Follower {
   }
 }
 
-/** Math.min and Math.max take no bigint. */
+/** Math.min takes no bigint. */
 const least = (a: bigint, b: bigint): bigint => [a, b].reduce((x, y) => (y < x ? y : x));
-const most = (a: bigint, b: bigint): bigint => [a, b].reduce((x, y) => (y > x ? y : x));

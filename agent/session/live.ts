@@ -30,6 +30,11 @@ export class LiveSession {
   #welcome: Welcome | null = null;
   #draft: Draft = EMPTY_DRAFT;
   #synced = false;
+  #merged = 0n;
+  /** How many messages a view was merged from. */
+  readonly #counts = new WeakMap<View, bigint>();
+  /** Networks that interest ended in: increments of theirs may still be under way. */
+  readonly #dropped = new Set<string>();
 
   constructor(client: SessionClient, hello: Hello, handlers: LiveHandlers) {
     this.client = client;
@@ -66,14 +71,17 @@ export class LiveSession {
     if (!this.#ended.signal.aborted) this.#stream.write(message);
   }
 
-  ack(applied: Revision, failure: string): void {
-    this.send({ body: { $case: 'ack', value: { applied, failure } } });
+  /** @param view the newest one applied; null = none of this session yet. */
+  ack(view: View | null, applied: Revision, failure: string): void {
+    const messages = (view === null ? undefined : this.#counts.get(view)) ?? 0n;
+    this.send({ body: { $case: 'ack', value: { applied, failure, messages } } });
   }
 
   /** Tells the coordinator that the network does or does not matter here any more. */
   interest(networkId: string, interested: boolean): void {
     this.send({ body: { $case: 'interest', value: { networkId, interested } } });
     if (!interested) {
+      this.#dropped.add(networkId);
       this.#draft = withoutInterest(this.#draft, networkId);
       this.#publish();
     }
@@ -103,14 +111,15 @@ export class LiveSession {
         return;
       case 'catalogue':
         this.#draft = withCatalogue(this.#draft, body.value);
-        return this.#publish();
+        return this.#merge();
       case 'network':
-        this.#draft = withNetwork(this.#draft, body.value);
-        return this.#publish();
+        if (body.value.complete || !this.#outdated(body.value.networkId))
+          this.#draft = withNetwork(this.#draft, body.value);
+        return this.#merge();
       case 'sync':
         this.#draft = withRevision(this.#draft, body.value.revision);
         this.#synced = true;
-        return this.#publish();
+        return this.#merge();
       case 'progress':
         this.#draft = withRevision(this.#draft, body.value.revision);
         return this.#publish();
@@ -122,8 +131,21 @@ export class LiveSession {
     }
   }
 
+  #outdated(networkId: string): boolean {
+    return this.#dropped.has(networkId) && !this.#draft.networkAt.has(networkId);
+  }
+
+  #merge(): void {
+    this.#merged++;
+    this.#publish();
+  }
+
   #publish(): void {
-    if (this.#synced) this.#handlers.onView(this.#draft.view);
+    // A view of its own for each count, also where the message changed nothing.
+    const view = { ...this.#draft.view };
+    this.#draft = { ...this.#draft, view };
+    this.#counts.set(view, this.#merged);
+    if (this.#synced) this.#handlers.onView(view);
   }
 }
 

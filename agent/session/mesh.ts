@@ -246,7 +246,7 @@ export class SessionMesh implements Mesh {
     this.#failure = failure;
     const session = this.#session;
     if (session?.synced !== true || isLater(view.revision, this.#view.revision)) return;
-    session.ack(this.#applier.applied?.revision ?? NOTHING, failure);
+    session.ack(this.#applier.applied, this.#applier.applied?.revision ?? NOTHING, failure);
   }
 
   #report(): void {

@@ -106,7 +106,11 @@ export class FakeAgent {
   }
 
   acknowledge(revision: Revision = this.revision, failure = ''): void {
-    this.send({ $case: 'ack', value: { applied: revision, failure } });
+    const applied = this.messages.filter(({ body }) => {
+      const counts = body?.$case === 'catalogue' || body?.$case === 'network' || body?.$case === 'sync';
+      return counts && (body.value.revision?.number ?? 0n) <= revision.number;
+    });
+    this.send({ $case: 'ack', value: { applied: revision, failure, messages: BigInt(applied.length) } });
   }
 
   interest(networkId: string, interested = true): void {

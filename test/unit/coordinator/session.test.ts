@@ -35,7 +35,16 @@ function begin(interest: string[] = [N]) {
   const welcome = { sessionId: 's1', epoch: 1n, coordinator: 'c', clusterId: '', vxlanPort: 4789, host: undefined };
   session.start(welcome, interest);
   const kinds = (): (string | undefined)[] => sent.map((m) => m.body?.$case);
-  const ack = (number: bigint, failure = ''): void => session.ack({ applied: { epoch: 1n, number }, failure });
+  const counted = (m: CoordinatorMessage): bigint[] => {
+    const body = m.body;
+    const is = body?.$case === 'catalogue' || body?.$case === 'network' || body?.$case === 'sync';
+    return is ? [body.value.revision?.number ?? 0n] : [];
+  };
+  /** The host has applied all messages up to a revision. */
+  const ack = (number: bigint, failure = ''): void => {
+    const messages = BigInt(sent.flatMap(counted).filter((revision) => revision <= number).length);
+    session.ack({ applied: { epoch: 1n, number }, failure, messages });
+  };
   const change = (n: number, of = N): bigint =>
     state.commit({ endpoint: `e${n}`, of, after: anEndpoint(of, 'h1', n, `10.0.0.${n}`) });
   return { state, topics, session, sent, sink, kinds, ack, change, encoded };
@@ -94,7 +103,7 @@ test('a failure is kept until the next acknowledgement, which also ends being sl
 
 test('acknowledgements of another epoch count for nothing', () => {
   const { session } = begin();
-  session.ack({ applied: { epoch: 7n, number: 100n }, failure: '' });
+  session.ack({ applied: { epoch: 7n, number: 100n }, failure: '', messages: 100n });
   expect(session.inSync).toBe(false);
 });
 
@@ -127,8 +136,8 @@ test('a stream that takes no more is left alone, and then gets one message for a
 });
 
 test('after the first Sync messages go out in the order of revisions', async () => {
-  const { session, state, sent, kinds, change } = begin([N, 'n2']);
-  session.ack({ applied: { epoch: 1n, number: state.revision }, failure: '' });
+  const { state, sent, kinds, change, ack } = begin([N, 'n2']);
+  ack(state.revision);
   const before = sent.length;
   const old = change(2);
   const middle = change(2, 'n2');
@@ -177,4 +186,23 @@ test('questions are answered, refused, too late, or ended with the session', asy
   await expect(cut).rejects.toMatchObject({ code: 'UNAVAILABLE' });
   await expect(ask()).rejects.toMatchObject({ code: 'UNAVAILABLE' });
   expect(await session.ending).toMatchObject({ code: 'ABORTED' });
+});
+
+test('one revision in two messages is applied when both are', async () => {
+  const { session, state, change, sent, ack } = begin([N, 'n2']);
+  ack(state.revision);
+  const before = state.revision;
+  const of = (network: string, id: string) => ({
+    endpoint: id,
+    of: network,
+    after: anEndpoint(network, 'h1', 7, '10.0.0.7'),
+  });
+  const both = state.commit(of(N, 'a'), of('n2', 'b'));
+  await later();
+  expect(sent.slice(-2).map((m) => m.body?.$case)).toEqual(['network', 'network']);
+  session.ack({ applied: { epoch: 1n, number: both }, failure: '', messages: 5n });
+  expect(session.applied).toBe(before);
+  session.ack({ applied: { epoch: 1n, number: both }, failure: '', messages: 6n });
+  expect(session.applied).toBe(both);
+  expect(change(9)).toBeGreaterThan(both);
 });
