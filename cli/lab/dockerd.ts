@@ -25,7 +25,7 @@ export function dockerdConfig(dataRoot: string, cgroup: string): Record<string, 
 }
 
 /**
- * Starts dockerd and waits until it answers. The host must have none.
+ * Starts dockerd. The host must have none.
  * @param enter words before its command line, which lead to where it runs.
  * @returns its pid.
  */
@@ -34,7 +34,12 @@ export async function startDockerd(node: NodePaths, dataRoot: string, enter: rea
   const config = `${node.state}/dockerd.json`;
   writeFileSync(config, `${JSON.stringify(dockerdConfig(dataRoot, node.cgroup), null, 2)}\n`);
   const log = `${node.log}/dockerd.log`;
-  const pid = await startInHost(node, log, [...enter, 'env', 'TMPDIR=/tmp', 'dockerd', `--config-file=${config}`]);
+  return startInHost(node, log, [...enter, 'env', 'TMPDIR=/tmp', 'dockerd', `--config-file=${config}`]);
+}
+
+/** Waits until it answers. With networks of Weft from before, that is not before the agent does. @throws when it ends */
+export async function dockerdAnswers(node: NodePaths, pid: number): Promise<void> {
+  const log = `${node.log}/dockerd.log`;
   const socket = `${node.hostRun}/docker.sock`;
   await until(
     `dockerd on ${node.name} answers`,
@@ -44,7 +49,6 @@ export async function startDockerd(node: NodePaths, dataRoot: string, enter: rea
     },
     { deadline: 60_000, every: 40, hint: `See ${log}.` },
   );
-  return pid;
 }
 
 /** True when a daemon answers GET /_ping on that socket. */

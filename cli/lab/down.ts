@@ -1,12 +1,12 @@
 import { existsSync, readdirSync, rmSync } from 'node:fs';
 import { contextFile, removeContext } from './context.ts';
-import { deleteNetns, linkExists } from './netns.ts';
+import { deleteLink, deleteNetns } from './netns.ts';
 import { takeLock } from './packages.ts';
 import { CGROUP_ROOT, labPaths, RUN_ROOT, STATE_ROOT } from './paths.ts';
 import type { LabPlan } from './plan.ts';
 import { powerOff } from './power.ts';
 import { processes } from './procs.ts';
-import { run, until } from './run.ts';
+import { until } from './run.ts';
 import { loadPlan, releaseSubnets } from './state.ts';
 import { removeTree } from './trees.ts';
 
@@ -21,7 +21,7 @@ export async function down(name: string): Promise<void> {
     const plan = readablePlan(name);
     const killed = await Promise.all(machines(name, plan).map((machine) => powerOff(lab, machine)));
     await deleteNetns(lab.underlayNetns);
-    if (await linkExists(null, lab.rootLink)) await run('ip', ['link', 'delete', lab.rootLink]);
+    await deleteLink(null, lab.rootLink);
     for (const file of new Set([...(plan?.contextFiles ?? []), contextFile()])) removeContext(file, name);
     await removeTree(lab.run);
     await removeTree(lab.state);

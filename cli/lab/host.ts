@@ -4,7 +4,7 @@ import type { TlsFiles } from '../../lib/tls.ts';
 import { connectable, startAgentProcess, startAnchor } from './anchor.ts';
 import { agentConfig, writeConfig } from './config.ts';
 import { enterDockerRoot } from './docker-root.ts';
-import { startDockerd } from './dockerd.ts';
+import { dockerdAnswers, startDockerd } from './dockerd.ts';
 import { anchorPid } from './enter.ts';
 import { cloneImage } from './image.ts';
 import { hostProcesses } from './inventory.ts';
@@ -28,10 +28,17 @@ export interface HostContext {
 /** Switches a host on: namespaces, then OVS and dockerd, then the agent. */
 export async function startHost(context: HostContext, host: HostPlan): Promise<void> {
   await startMachine(context, host);
-  await startAgent(context, host);
+  await finishHost(context, host);
 }
 
-/** All of it but the agent. */
+/** The agent, and what may have waited for it. */
+export async function finishHost(context: HostContext, host: HostPlan): Promise<void> {
+  await startAgent(context, host);
+  const { dockerd } = hostProcesses(context.lab.name, host.name);
+  if (dockerd !== null) await dockerdAnswers(nodePaths(context.lab.name, host.name), dockerd);
+}
+
+/** All of it but the agent. A dockerd that was there before may not answer yet: it asks the agent for its networks. */
 export async function startMachine(context: HostContext, host: HostPlan): Promise<void> {
   const node = nodePaths(context.lab.name, host.name);
   mkdirSync(node.log, { recursive: true });
@@ -40,7 +47,8 @@ export async function startMachine(context: HostContext, host: HostPlan): Promis
   await ensureNode(context.lab, node, hostAddress(context.plan, host));
   const agent = [`${node.log}/agent.out`, weftProgram(), 'agent', '--config', `${node.state}/agent.yaml`];
   await startAnchor(context.lab.name, node, host.bare ? [] : agent);
-  await Promise.all([startHostOvs(context, host), startHostDockerd(context, host)]);
+  const disk = existsSync(`${node.state}/docker`);
+  await Promise.all([startHostOvs(context, host), startHostDockerd(context, host, disk && !host.bare)]);
 }
 
 export async function startHostOvs(context: HostContext, host: HostPlan): Promise<void> {
@@ -48,7 +56,8 @@ export async function startHostOvs(context: HostContext, host: HostPlan): Promis
   await startOvs(context.lab, node, { address: hostAddress(context.plan, host), hostId: host.id });
 }
 
-export async function startHostDockerd(context: HostContext, host: HostPlan): Promise<void> {
+/** @param unready true: it is started, and not waited for. */
+export async function startHostDockerd(context: HostContext, host: HostPlan, unready = false): Promise<void> {
   const node = nodePaths(context.lab.name, host.name);
   const have = hostProcesses(context.lab.name, host.name);
   if (have.dockerd !== null) return;
@@ -59,7 +68,8 @@ export async function startHostDockerd(context: HostContext, host: HostPlan): Pr
   if (!existsSync(dataRoot)) await cloneImage(context.image, dataRoot);
   const root = context.plan.dockerRoot ?? null;
   const enter = root === null ? [] : ['nsenter', ...(await enterDockerRoot(context.lab.name, node, root))];
-  await startDockerd(node, dataRoot, enter);
+  const pid = await startDockerd(node, dataRoot, enter);
+  if (!unready) await dockerdAnswers(node, pid);
 }
 
 /** Asks the anchor for the agent; it holds the plugin socket and passes it on. */

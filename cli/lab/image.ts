@@ -4,7 +4,7 @@ import { chmod, copyFile, mkdir, mkdtemp, rename, rm, symlink, writeFile } from 
 import { dirname } from 'node:path';
 import { WeftError } from '../../lib/errors.ts';
 import { startAnchor } from './anchor.ts';
-import { startDockerd } from './dockerd.ts';
+import { dockerdAnswers, startDockerd } from './dockerd.ts';
 import { deleteNetns } from './netns.ts';
 import { takeLock, which } from './packages.ts';
 import { CACHE_ROOT, labPaths, nodePaths } from './paths.ts';
@@ -121,6 +121,7 @@ async function importInto(dataRoot: string, tar: string): Promise<void> {
     await run('ip', ['netns', 'add', node.netns]);
     await startAnchor('_image', node, []);
     const pid = await startDockerd(node, dataRoot);
+    await dockerdAnswers(node, pid);
     const socket = `unix://${node.hostRun}/docker.sock`;
     await run('docker', ['-H', socket, 'import', '--change', 'CMD ["sh"]', tar, IMAGE], { timeout: 120_000 });
     signalAll([pid], 'SIGTERM');

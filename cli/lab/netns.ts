@@ -30,6 +30,16 @@ export async function linkExists(netns: string | null, link: string): Promise<bo
   return links.some((one) => one.ifname === link);
 }
 
+/** A veth goes with the namespace of its other end, some time after that: between a look and the deletion too. */
+export async function deleteLink(netns: string | null, link: string): Promise<void> {
+  if (!(await linkExists(netns, link))) return;
+  try {
+    await run('ip', [...(netns === null ? [] : ['-n', netns]), 'link', 'delete', link]);
+  } catch (error) {
+    if (await linkExists(netns, link)) throw error;
+  }
+}
+
 /** Makes the underlay bridge and the way in from the machine. Idempotent. */
 export async function ensureUnderlay(lab: LabPaths, address: string, prefix: number): Promise<void> {
   await addNetns(lab.underlayNetns);
@@ -86,8 +96,7 @@ export const macOf = (address: string): string =>
 /** A namespace goes away some time after its name; its veth must not stand in the way of the next one. */
 export async function removeUplink(lab: LabPaths, node: NodePaths): Promise<void> {
   if (netnsInode(`/run/netns/${lab.underlayNetns}`) === null) return;
-  if (await linkExists(lab.underlayNetns, node.name))
-    await run('ip', ['-n', lab.underlayNetns, 'link', 'delete', node.name]);
+  await deleteLink(lab.underlayNetns, node.name);
 }
 
 export async function setAddress(node: NodePaths, link: string, address: string, prefix: number): Promise<void> {

@@ -3,7 +3,7 @@ import { ensureCerts, tlsFiles } from './certs.ts';
 import { contextFile, writeContext } from './context.ts';
 import { startCoordinator, startEtcd, waitForEtcd } from './control.ts';
 import { checkDockerRoot } from './docker-root.ts';
-import { startAgent, startMachine } from './host.ts';
+import { finishHost, startMachine } from './host.ts';
 import { ensureImage } from './image.ts';
 import { waitForMesh } from './mesh.ts';
 import { ensureUnderlay, setUplink } from './netns.ts';
@@ -56,7 +56,7 @@ async function bringUp(lab: LabPaths, plan: LabPlan, say: Say): Promise<void> {
     await setUplink(lab, nodePaths(lab.name, name), true);
   }
   // Not before there is a coordinator: an agent would complain of it, and only try again later.
-  await phase('agents', () => pool(plan.hosts, PARALLEL, (host) => startAgent(context(host), host)));
+  await phase('agents', () => pool(plan.hosts, PARALLEL, (host) => finishHost(context(host), host)));
   writeContext(contextFile(), lab, plan);
   await phase('mesh', () => waitForMesh(lab, plan));
 }
