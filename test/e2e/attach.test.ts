@@ -1,7 +1,7 @@
 /** When `docker run` returns, the container is there for everyone: first packets, first uses, bursts, and addresses that move. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { formatIp, parseIp } from '../../lib/ip.ts';
-import { auditClean, clean, docker, IMAGE, on, onOk, weft, weftJson, weftOk } from '../harness/lab.ts';
+import { auditClean, clean, docker, IMAGE, on, onOk, until, weft, weftJson, weftOk } from '../harness/lab.ts';
 import { figure, type LabStatus, labStatus, summary } from '../harness/lab-direct.ts';
 import { dockerGet, type Inspected, Prober, unreached, watch } from '../harness/prober.ts';
 
@@ -107,8 +107,11 @@ describe('the first packet after docker run', () => {
     const pid = lab.hosts.find((h) => h.name === 'h3')?.pids['agent'] ?? 0;
     expect(pid).toBeGreaterThan(0);
     process.kill(pid, 'SIGSTOP');
+    let made: Promise<string> | undefined;
     try {
-      await weftOk('network', 'create', 'late');
+      // The command itself waits for every host, for about as long as a silent one counts as connected.
+      made = weftOk('network', 'create', 'late');
+      await until('the network', async () => (await weft('network', 'inspect', 'late')).code === 0);
       const r = await weft('wait', '--timeout', '1', '--json');
       expect(r.code).toBe(1);
       const said = JSON.parse(r.stdout) as { applied: boolean; laggards: { host: string; reason: string }[] };
@@ -117,6 +120,7 @@ describe('the first packet after docker run', () => {
       expect(said.laggards[0]?.reason).toMatch(/not acknowledged/);
     } finally {
       process.kill(pid, 'SIGCONT');
+      await made;
     }
     await weftOk('wait');
     expect(await docker('h3', 'network', 'ls', '-q', '--filter', 'name=^late$')).not.toBe('');
