@@ -25,6 +25,8 @@ export class SessionLoop {
   #running: Promise<void> | null = null;
   #coordinator = '';
   #failure = '';
+  /** What was logged since the last session. */
+  readonly #told = new Set<string>();
 
   constructor(options: LoopOptions) {
     this.#o = options;
@@ -77,6 +79,7 @@ export class SessionLoop {
       clearTimeout(timer);
       this.#coordinator = welcome.coordinator;
       this.#failure = '';
+      this.#told.clear();
       this.#o.log.info({ coordinator: welcome.coordinator, address, session: welcome.sessionId }, 'session began');
       this.#o.onSession(session);
       await aborted(session.ended);
@@ -88,9 +91,11 @@ export class SessionLoop {
       clearTimeout(timer);
       const reason = WeftError.from(session.ended.reason);
       if (reason.code !== 'CANCELLED') {
-        // One line for each new reason, not one a try.
-        if (reason.message !== this.#failure)
+        // One line for each new reason of each coordinator, not one a try.
+        const told = `${address} ${reason.message}`;
+        if (!this.#told.has(told))
           this.#o.log.warn({ address, code: reason.code, reason: reason.message }, 'no session');
+        this.#told.add(told);
         this.#failure = reason.message;
       }
       this.#stop.signal.removeEventListener('abort', stop);
