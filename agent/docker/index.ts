@@ -115,9 +115,9 @@ export class DockerSide {
   async close(): Promise<void> {
     this.#abort.abort();
     await this.#plugin.close();
+    this.api.close(); // the loops may be waiting for dockerd, which waits for the plugin
     await Promise.all([this.#networks.close(), this.#audit.close()]);
     await this.#events;
-    this.api.close();
   }
 
   /**

@@ -5,7 +5,7 @@ import { type IncomingMessage, request } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { eventOf } from '../../../agent/docker/api.ts';
+import { eventOf } from '../../../agent/docker/answers.ts';
 import { activatedFd, type Handlers, PluginServer } from '../../../agent/docker/plugin.ts';
 import { parsePoolId, poolId } from '../../../agent/docker/wire.ts';
 import { WeftError } from '../../../lib/errors.ts';
