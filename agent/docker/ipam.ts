@@ -1,6 +1,6 @@
 /** The IPAM driver: pools are mesh networks, addresses come from the host's blocks. */
 import { WeftError } from '../../lib/errors.ts';
-import { parseCidr, parseIp } from '../../lib/ip.ts';
+import { containsIp, isUsable, parseCidr, parseIp } from '../../lib/ip.ts';
 import type { Log } from '../../lib/log.ts';
 import type { Network } from '../../lib/model.ts';
 import type { AddressBook } from '../addresses.ts';
@@ -124,14 +124,18 @@ export class Ipam {
     if (wanted === '' || wanted === present) return present;
     if (network.state !== 'reserved')
       throw new WeftError('INVALID_ARGUMENT', `network ${network.name} has gateway ${present}, not ${wanted}`);
-    parseIp(wanted);
+    checkUsable('the gateway', wanted, network);
     await this.#journal.write([this.#copies.put({ ...row, network: { ...row.network, gateways: [wanted] } })]);
     return wanted;
   }
 
   /** Kept from endpoints; its name comes with CreateNetwork. */
   async #auxAddress(row: LocalNetwork, ip: string): Promise<string> {
-    parseIp(ip);
+    checkUsable('the auxiliary address', ip, row.network);
+    if (row.network.gateways.includes(ip))
+      throw new WeftError('INVALID_ARGUMENT', `the auxiliary address ${ip} is the gateway`, {
+        hint: 'choose another address',
+      });
     const known = Object.values(row.network.auxAddresses).includes(ip);
     if (row.network.state === 'reserved' && !known) {
       const auxAddresses = { ...row.network.auxAddresses, [ip]: ip };
@@ -151,6 +155,17 @@ export class Ipam {
     if (pool === null) throw new WeftError('NOT_FOUND', `"${id}" is not a pool of Weft`);
     return pool;
   }
+}
+
+/** As the coordinator would, but in time: later Docker has told its user that the network is made. @throws INVALID_ARGUMENT */
+function checkUsable(what: string, text: string, { subnets }: Network): void {
+  const subnet = parseCidr(subnets[0] ?? '');
+  const ip = parseIp(text);
+  if (isUsable(subnet, ip)) return;
+  const why = !containsIp(subnet, ip)
+    ? `not in the subnet ${subnets[0]}`
+    : `the ${ip === subnet.base ? 'network' : 'broadcast'} address of ${subnets[0]}`;
+  throw new WeftError('INVALID_ARGUMENT', `${what} ${text} is ${why}`, { hint: 'choose another address' });
 }
 
 /** An option that would be ignored is refused; those without our prefix are the user's own remarks. */
