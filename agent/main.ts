@@ -192,6 +192,8 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
   scope.defer('reconciler', () => reconciler.close());
   addresses.start();
   scope.defer('addresses', () => addresses.close());
+  // Otherwise the session's hello would give up what running containers use.
+  if (journal.fresh) await docker.recover();
   mesh.start();
   scope.defer('session', () => mesh.close());
   const service = agentService({
