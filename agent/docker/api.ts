@@ -18,6 +18,7 @@ import {
   versionOf,
 } from './answers.ts';
 import { DockerClient } from './client.ts';
+import { KEY } from './wire.ts';
 
 export type { DockerContainer, DockerEndpoint, DockerEvent, DockerNetwork } from './answers.ts';
 
@@ -25,8 +26,6 @@ const DEADLINE_MS = 10_000;
 /** Creating or removing a network calls the plugin back, which may wait for a coordinator. */
 const NETWORK_DEADLINE_MS = 40_000;
 const RECONNECT_MS = 500;
-/** The first version whose connect takes a MAC address (Docker 25). */
-const MAC_API = '1.44';
 
 export interface NetworkSpec {
   readonly name: string;
@@ -111,19 +110,16 @@ export class DockerApi {
     await orNull(call);
   }
 
+  /** The MAC address goes as an option of our driver: connect's own field came with Docker 25, and is ignored (moby/moby#48192). */
   async connect(networkId: string, container: string, address: { ip: string; mac: string }): Promise<void> {
     const config = {
       ...(address.ip === '' ? {} : { IPAMConfig: { IPv4Address: address.ip } }),
-      ...(address.mac === '' ? {} : { MacAddress: address.mac }),
+      ...(address.mac === '' ? {} : { DriverOpts: { [KEY.mac]: address.mac } }),
     };
-    await this.#client.call(
-      (docker, abortSignal) => {
-        const options = { Container: container, EndpointConfig: config, abortSignal };
-        return docker.getNetwork(networkId).connect(options);
-      },
-      NETWORK_DEADLINE_MS,
-      address.mac === '' ? undefined : MAC_API,
-    );
+    await this.#client.call((docker, abortSignal) => {
+      const options = { Container: container, EndpointConfig: config, abortSignal };
+      return docker.getNetwork(networkId).connect(options);
+    }, NETWORK_DEADLINE_MS);
   }
 
   async disconnect(networkId: string, container: string, force: boolean): Promise<void> {

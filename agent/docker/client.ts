@@ -37,15 +37,17 @@ interface Modem {
 }
 
 export class DockerClient {
-  readonly #socketPath: string;
   readonly #agent = new TerseAgent({ keepAlive: true, maxSockets: 16 });
-  readonly #versions = new Map<string, Docker>();
+  readonly #docker: Docker;
   /** Ends the calls under way. */
   readonly #pending = new Set<(error: WeftError) => void>();
   #closed = false;
 
   constructor(socketPath: string) {
-    this.#socketPath = socketPath;
+    // Host and protocol are given so that DOCKER_HOST in the environment does not send the agent to another dockerd.
+    const target = { socketPath, host: '', protocol: 'http' as const };
+    const options = { ...target, version: `v${API}`, agent: this.#agent };
+    this.#docker = new Docker(options);
   }
 
   /** Ends all calls (UNAVAILABLE), and refuses later ones. */
@@ -58,14 +60,9 @@ export class DockerClient {
   /**
    * One call. It ends at the deadline whatever becomes of the request: docker-modem never hears of an answer that is cut off in
    * its middle.
-   * @param api version; a daemon that knows newer things shows them only to those who ask for them
    * @throws DEADLINE_EXCEEDED; UNAVAILABLE when dockerd does not listen; else Docker's own sentence with the status's code
    */
-  async call<T>(
-    work: (docker: Docker, abortSignal: AbortSignal) => Promise<T>,
-    deadlineMs: number,
-    api = API,
-  ): Promise<T> {
+  async call<T>(work: (docker: Docker, abortSignal: AbortSignal) => Promise<T>, deadlineMs: number): Promise<T> {
     if (this.#closed) throw new WeftError('UNAVAILABLE', 'the agent stops');
     const abort = new AbortController();
     const ended = Promise.withResolvers<never>();
@@ -79,7 +76,7 @@ export class DockerClient {
     );
     this.#pending.add(end);
     try {
-      return await Promise.race([ended.promise, work(this.#docker(api), abort.signal)]);
+      return await Promise.race([ended.promise, work(this.#docker, abort.signal)]);
     } catch (error) {
       throw refusalOf(error);
     } finally {
@@ -97,25 +94,11 @@ export class DockerClient {
   async events(query: Readonly<Record<string, string>>, abortSignal: AbortSignal): Promise<Readable> {
     // Its type has `since` as a number, which does not hold nanoseconds.
     const options: object = { ...query, abortSignal };
-    const stream: unknown = await this.#docker(API)
-      .getEvents(options)
-      .catch((error: unknown) => {
-        throw refusalOf(error);
-      });
+    const stream: unknown = await this.#docker.getEvents(options).catch((error: unknown) => {
+      throw refusalOf(error);
+    });
     if (!(stream instanceof Readable)) throw new WeftError('INTERNAL', 'dockerd sent no stream of events');
     return stream;
-  }
-
-  #docker(api: string): Docker {
-    let docker = this.#versions.get(api);
-    if (docker === undefined) {
-      // Host and protocol are given so that DOCKER_HOST in the environment does not send the agent to another dockerd.
-      const target = { socketPath: this.#socketPath, host: '', protocol: 'http' as const };
-      const options = { ...target, version: `v${api}`, agent: this.#agent };
-      docker = new Docker(options);
-      this.#versions.set(api, docker);
-    }
-    return docker;
   }
 }
 

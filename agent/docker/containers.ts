@@ -6,9 +6,6 @@ import type { Container } from '../../lib/model.ts';
 import type { DockerApi } from './api.ts';
 import type { Copies } from './copies.ts';
 
-/** First API version whose connect takes a MAC address (Docker 25). */
-const MAC_API = 44;
-
 export class Containers {
   readonly #api: DockerApi;
   readonly #copies: Copies;
@@ -37,7 +34,6 @@ export class Containers {
     const { dockerNetworkId, containerId } = await this.#resolve(networkId, container);
     if (address.ip !== '') parseIp(address.ip);
     const mac = address.mac === '' ? '' : normalMac(address.mac);
-    if (mac !== '') await this.#refuseMac();
     await this.#api.connect(dockerNetworkId, containerId, { ip: address.ip, mac });
     const found = await this.#api.network(dockerNetworkId);
     return found?.endpoints.find((e) => e.containerId === containerId)?.ip ?? '';
@@ -63,13 +59,5 @@ export class Containers {
         hint: [found, ...more].map((c) => c.name).join(', '),
       });
     return { dockerNetworkId, containerId: found.id };
-  }
-
-  async #refuseMac(): Promise<void> {
-    const { version, api } = await this.#api.version();
-    if (Number(api.split('.')[1] ?? 0) < MAC_API)
-      throw new WeftError('UNIMPLEMENTED', `Docker ${version} cannot connect a container with a given MAC address`, {
-        hint: 'leave --mac out, or give it with docker run --mac-address',
-      });
   }
 }

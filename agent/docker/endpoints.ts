@@ -46,9 +46,9 @@ export class EndpointDriver {
     const network = this.#o.copies.record(row);
     this.#refuse(request, network);
     const { ip, prefix } = addressOf(request, network);
-    const given = macOf(request);
-    const answer = { Interface: given === null ? { MacAddress: macOfIp(ip) } : {} };
-    const mac = given ?? macOfIp(ip);
+    const mac = macOf(request) ?? macOfIp(ip);
+    // Docker takes no answer for what it has given itself.
+    const answer = { Interface: (request.Interface?.MacAddress ?? '') === '' ? { MacAddress: mac } : {} };
     const known = this.#o.journal.endpoints.get(request.EndpointID);
     if (known !== undefined && known.ip === ip && known.mac === mac) {
       await this.#attach(request.EndpointID);
@@ -176,6 +176,11 @@ export class EndpointDriver {
       throw new WeftError('FAILED_PRECONDITION', `host ${mesh.hostName} is being drained: it takes no new endpoints`, {
         hint: `start the container on another host, or end it with weft host undrain ${mesh.hostName}`,
       });
+    for (const option of Object.keys(request.Options ?? {}))
+      if (option.startsWith('weft.') && option !== KEY.mac)
+        throw new WeftError('UNIMPLEMENTED', `option "${option}" is not available on endpoints of Weft networks`, {
+          hint: 'leave it out',
+        });
     const ports = request.Options?.[KEY.portMap];
     if (Array.isArray(ports) && ports.length > 0)
       throw new WeftError('UNIMPLEMENTED', 'publishing ports (-p) is not available yet on Weft networks', {
@@ -224,7 +229,14 @@ function addressOf(request: CreateEndpointRequest, network: Network): { ip: stri
   return { ip: text.split('/')[0]!, prefix };
 }
 
+/** --mac-address, or our driver option; null when none is given. */
 function macOf(request: CreateEndpointRequest): string | null {
-  const text = request.Interface?.MacAddress ?? '';
-  return text === '' ? null : normalMac(text);
+  const given = [request.Interface?.MacAddress, request.Options?.[KEY.mac]]
+    .filter((text) => typeof text === 'string' && text !== '')
+    .map((text) => normalMac(String(text)));
+  const [mac = null, other = mac] = given;
+  if (mac === other) return mac;
+  throw new WeftError('INVALID_ARGUMENT', `two MAC addresses are given: ${mac} and, in option ${KEY.mac}, ${other}`, {
+    hint: 'leave one out',
+  });
 }

@@ -64,6 +64,8 @@ export const KEY = {
   portMap: 'com.docker.network.portmap',
   requestAddressType: 'RequestAddressType',
   gateway: 'com.docker.network.gateway',
+  /** Ours, of an endpoint (--driver-opt): its MAC address. */
+  mac: 'weft.mac',
 } as const;
 
 export const ADDRESS_SPACE = 'weft';

@@ -114,9 +114,26 @@ test('connect and disconnect on behalf of the mesh', async () => {
     [...host.agent.journal.endpoints.values()].every((e) => e.networkId === network.id),
   );
   await expect(side.connect(second.id, 'nobody', { ip: '', mac: '' })).rejects.toMatchObject({ code: 'NOT_FOUND' });
-  await expect(side.connect(second.id, 'mover', { ip: '', mac: '02:aa:00:00:00:09' })).rejects.toMatchObject({
-    code: 'UNIMPLEMENTED',
-  });
+});
+
+test('a MAC address given by connect is kept, and refused like that of docker run', async () => {
+  world.createNetwork('macs', '10.141.0.0/24');
+  await until('the copy', async () => (await docker('network', 'inspect', 'macs')).code === 0);
+  const macs = [...world.networks.values()].find((n) => n.name === 'macs')!;
+  const { side } = host.agent;
+  const links = async () => (await docker('exec', 'owner', 'ip', 'link')).stdout;
+  await docker('run', '-d', '--name', 'owner', '--network', 'net', IMAGE, 'sleep', '1000');
+  await side.connect(macs.id, 'owner', { ip: '', mac: '02:AA:00:00:00:09' });
+  expect(await links()).toContain('02:aa:00:00:00:09');
+  await docker('restart', '-t', '0', 'owner');
+  expect(await links()).toContain('02:aa:00:00:00:09');
+  await until('identity', () => [...host.agent.journal.endpoints.values()].every((e) => e.container !== null));
+  await docker('run', '-d', '--name', 'other', '--network', 'net', IMAGE, 'sleep', '1000');
+  await expect(side.connect(macs.id, 'other', { ip: '', mac: '02:aa:00:00:00:09' })).rejects.toThrow(/in use by/);
+  await expect(side.connect(macs.id, 'other', { ip: '', mac: '03:aa:00:00:00:09' })).rejects.toThrow(/multicast/);
+  const opt = (option: string) => docker('network', 'connect', '--driver-opt', option, 'macs', 'other');
+  expect((await opt('weft.speed=9')).stderr).toContain('option "weft.speed" is not available');
+  expect(await opt('their.remark=9')).toMatchObject({ code: 0 });
 });
 
 test('a restarted agent keeps running containers, and finds what it missed', async () => {

@@ -154,8 +154,8 @@ test('what is sent: nothing of the body in the URL, a newer version only where i
     },
     {
       method: 'POST',
-      url: '/v1.44/networks/d9/connect',
-      body: { Container: 'c1', EndpointConfig: { MacAddress: '02:00:00:00:00:01' } },
+      url: '/v1.41/networks/d9/connect',
+      body: { Container: 'c1', EndpointConfig: { DriverOpts: { 'weft.mac': '02:00:00:00:00:01' } } },
     },
     { method: 'POST', url: '/v1.41/networks/d9/disconnect', body: { Container: 'c1', Force: true } },
     { method: 'DELETE', url: '/v1.41/networks/d9', body: null },
