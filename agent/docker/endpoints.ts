@@ -25,7 +25,8 @@ export interface EndpointOptions {
 /** What only this process knows of an endpoint. */
 interface Living {
   readonly createdAt: number;
-  containerLink: string | null;
+  /** Name of the container's link, once all of the endpoint is there. */
+  readonly attached: Promise<string>;
 }
 
 export class EndpointDriver {
@@ -50,10 +51,7 @@ export class EndpointDriver {
     // Docker takes no answer for what it has given itself.
     const answer = { Interface: (request.Interface?.MacAddress ?? '') === '' ? { MacAddress: mac } : {} };
     const known = this.#o.journal.endpoints.get(request.EndpointID);
-    if (known !== undefined && known.ip === ip && known.mac === mac) {
-      await this.#attach(request.EndpointID);
-      return answer;
-    }
+    if (known !== undefined && known.ip === ip && known.mac === mac) return answer;
     this.#refuseMac(network, ip, mac, request.EndpointID);
     const endpoint: LocalEndpoint = {
       id: request.EndpointID,
@@ -71,28 +69,21 @@ export class EndpointDriver {
       aliases: [],
       interfaceName: null,
     };
-    this.#living.set(endpoint.id, { createdAt: this.#o.clock.monotonic(), containerLink: null });
-    await this.#o.journal.write([
+    const written = this.#o.journal.write([
       { table: 'endpoint', key: endpoint.id, value: endpoint },
       this.#address(endpoint, 'endpoint'),
     ]);
-    // Peers and blocks of the network begin to come; Join waits for them.
+    // Link, port and flows, peers and blocks: it all begins now, and dockerd goes on meanwhile. Join waits for it.
+    const attached = written.then(() => this.#attach(endpoint.id));
+    attached.catch(() => undefined); // Join tries again, and tells
+    this.#living.set(endpoint.id, { createdAt: this.#o.clock.monotonic(), attached });
+    await written;
     this.#o.waiter.begin(network.id);
-    try {
-      await this.#attach(endpoint.id);
-    } catch (error) {
-      await this.#forget(endpoint);
-      throw error;
-    }
     return answer;
   }
 
   async #attach(endpointId: string): Promise<string> {
-    const { containerLink } = await this.#o.datapath.attach(endpointId);
-    const living = this.#living.get(endpointId);
-    if (living === undefined) this.#living.set(endpointId, { createdAt: Number.NEGATIVE_INFINITY, containerLink });
-    else living.containerLink = containerLink;
-    return containerLink;
+    return (await this.#o.datapath.attach(endpointId)).containerLink;
   }
 
   async join(request: JoinRequest): Promise<object> {
@@ -101,11 +92,13 @@ export class EndpointDriver {
       throw new WeftError('NOT_FOUND', `Weft does not know endpoint ${request.EndpointID.slice(0, 12)}`, {
         hint: 'start the container again',
       });
-    const link = this.#living.get(endpoint.id)?.containerLink ?? (await this.#attach(endpoint.id));
+    const begun = this.#living.get(endpoint.id)?.attached ?? Promise.reject(new Error('made by an earlier process'));
+    const attached = begun.catch(() => this.#attach(endpoint.id));
+    attached.catch(() => undefined); // awaited below, after the journal
     await this.#o.journal.write([
       { table: 'endpoint', key: endpoint.id, value: { ...this.#now(endpoint), sandbox: request.SandboxKey } },
     ]);
-    await this.#o.waiter.wait(this.#now(endpoint));
+    const [link] = await Promise.all([attached, this.#o.waiter.wait(this.#now(endpoint))]);
     return {
       InterfaceName: { SrcName: link, DstPrefix: 'eth' },
       // Without it dockerd would give the container a second interface, on docker_gwbridge.
