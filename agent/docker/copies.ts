@@ -26,6 +26,8 @@ export class Copies {
   readonly creating = new Map<string, string>();
   /** Docker network ids that the agent itself is removing: their DeleteNetwork is not sent to the mesh. */
   readonly removing = new Set<string>();
+  /** Mesh networks whose DeleteNetwork is being answered: Docker does not list them any more. */
+  readonly deleting = new Set<string>();
   /** Mesh networks removed by Docker here, until the view shows it: not to be made again meanwhile. Id to monotonic ms. */
   readonly removed = new Map<string, number>();
   /** When a network was reserved, or got its name, here (monotonic ms): the view may be older. */

@@ -102,6 +102,15 @@ export class NetworkDriver {
       await this.#journal.write([this.#copies.put({ ...row, dockerNetworkId: null })]);
       return {};
     }
+    this.#copies.deleting.add(row.networkId);
+    try {
+      return await this.#deleteByUser(row);
+    } finally {
+      this.#copies.deleting.delete(row.networkId);
+    }
+  }
+
+  async #deleteByUser(row: LocalNetwork): Promise<object> {
     const network = this.#copies.record(row);
     const gone = this.#mesh.complete && network.state === 'bound' && !this.#mesh.view().networks.has(row.networkId);
     try {

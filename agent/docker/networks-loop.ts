@@ -2,6 +2,7 @@
  * Keeps Docker's networks as the catalogue has them. Every wake-up plans anew from what Docker says now; nothing is locked while
  * Docker is called, whose callbacks (RequestPool, CreateNetwork …) come back into this process.
  */
+import { setTimeout as delay } from 'node:timers/promises';
 import { WeftError } from '../../lib/errors.ts';
 import type { Log } from '../../lib/log.ts';
 import type { Conflict, Drift, Network } from '../../lib/model.ts';
@@ -18,6 +19,8 @@ const RETRY_MS = 1_000;
 const YOUNG_MS = 60_000;
 /** Docker lists a network this long after its CreateNetwork was answered, at the latest. */
 const UNLISTED_MS = 5_000;
+/** Docker stops listing a network that it removes before it calls DeleteNetwork, at most so long. */
+const GOING_MS = 250;
 const REFUSED_SHOWN_MS = 600_000;
 /** Plans in one pass: remove, create, refresh. */
 const ROUNDS = 4;
@@ -41,6 +44,8 @@ export class NetworksLoop {
   #stop: (() => void)[] = [];
   #closed = false;
   #reported = '';
+  /** Networks that Docker does not list any more, without a DeleteNetwork: mesh id to when that was first seen (monotonic ms). */
+  readonly #missingSince = new Map<string, number>();
   /** Drift that is left, and has been told. */
   #told = new Set<string>();
   #failure: string | null = null;
@@ -111,7 +116,7 @@ export class NetworksLoop {
     this.#timer = null;
     const pass = this.#pass().finally(() => {
       this.#running = null;
-      this.#sleep(this.#failure === null ? PERIOD_MS : RETRY_MS);
+      this.#sleep(this.#going().size > 0 ? GOING_MS : this.#failure === null ? PERIOD_MS : RETRY_MS);
     });
     this.#running = pass;
     return pass;
@@ -131,6 +136,7 @@ export class NetworksLoop {
     try {
       for (let round = 0; round < ROUNDS; round++) {
         const actual = await this.#api.networks();
+        this.#look(actual);
         const plan = this.#plan(actual, this.#heal);
         conflicts = plan.conflicts;
         failures.length = 0;
@@ -175,13 +181,36 @@ export class NetworksLoop {
       heal,
       starting: now - this.#started < YOUNG_MS,
       young: this.#young(now),
-      unlisted: new Set(
-        this.#copies.createdAt
-          .entries()
-          .filter(([, at]) => now - at < UNLISTED_MS)
-          .map(([id]) => id),
+      unlisted: this.#going().union(
+        new Set(
+          this.#copies.createdAt
+            .entries()
+            .filter(([, at]) => now - at < UNLISTED_MS)
+            .map(([id]) => id),
+        ),
       ),
     });
+  }
+
+  /** Notes what Docker does not list any more. */
+  #look(actual: readonly DockerNetwork[]): void {
+    const listed = new Set(actual.map((network) => network.id));
+    const missing = this.#journal.networks
+      .values()
+      .filter((row) => row.dockerNetworkId !== null && !listed.has(row.dockerNetworkId))
+      .map((row) => row.networkId)
+      .toArray();
+    for (const id of this.#missingSince.keys()) if (!missing.includes(id)) this.#missingSince.delete(id);
+    for (const id of missing) if (!this.#missingSince.has(id)) this.#missingSince.set(id, this.#clock.monotonic());
+  }
+
+  /** Mesh ids of networks that Docker is removing, or may be: their DeleteNetwork is being answered, or may be on its way. */
+  #going(): Set<string> {
+    const going = new Set(this.#copies.deleting);
+    const now = this.#clock.monotonic();
+    for (const [id, since] of this.#missingSince)
+      if (now - since < GOING_MS && !this.#copies.refused.has(id)) going.add(id);
+    return going;
   }
 
   #young(now: number): Set<string> {
@@ -224,7 +253,14 @@ export class NetworksLoop {
   /** What is not as it should be, read anew, once the pass that may be running is done; nothing is changed. */
   async drift(): Promise<Drift[]> {
     await this.#running?.catch(() => undefined);
-    return this.#driftIn(await this.#api.networks());
+    let actual = await this.#api.networks();
+    this.#look(actual);
+    if (this.#going().size > 0) {
+      await delay(GOING_MS);
+      actual = await this.#api.networks();
+      this.#look(actual);
+    }
+    return this.#driftIn(actual);
   }
 
   #driftIn(actual: readonly DockerNetwork[]): Drift[] {

@@ -1,0 +1,86 @@
+import { afterEach, expect, test } from 'vitest';
+import { DockerApi, type DockerNetwork, type NetworkSpec } from '../../../agent/docker/api.ts';
+import { Copies } from '../../../agent/docker/copies.ts';
+import { NetworkDriver } from '../../../agent/docker/driver.ts';
+import { NetworksLoop } from '../../../agent/docker/networks-loop.ts';
+import { silentLog } from '../../../lib/log.ts';
+import type { Drift } from '../../../lib/model.ts';
+import { FakeWorld } from '../../harness/fake-mesh.ts';
+import { FakeClock, MemoryJournal } from '../../harness/memory-journal.ts';
+
+/** A dockerd of networks only. */
+class FakeApi extends DockerApi {
+  listed: DockerNetwork[] = [];
+  readonly made: string[] = [];
+  override networks(): Promise<DockerNetwork[]> {
+    return Promise.resolve(this.listed);
+  }
+  override createNetwork(spec: NetworkSpec): Promise<string> {
+    this.made.push(spec.name);
+    this.listed.push({ ...spec, id: `id of ${spec.name}`, driver: 'weft', ipamDriver: 'weft' });
+    return Promise.resolve(`id of ${spec.name}`);
+  }
+}
+
+/** A host on which Docker has the network `net`, and the journal knows it. */
+async function host() {
+  const world = new FakeWorld();
+  const mesh = world.host('h1');
+  const journal = new MemoryJournal();
+  const clock = new FakeClock();
+  const log = silentLog();
+  const copies = new Copies({ journal, mesh });
+  const api = new FakeApi({ socketPath: '/nowhere', log });
+  const driver = new NetworkDriver({ journal, mesh, copies, clock, log, created: () => undefined });
+  const drift: string[] = [];
+  const onDrift = ({ object, change }: Drift) => drift.push(`${object} ${change}`);
+  const loop = new NetworksLoop({ journal, mesh, api, copies, clock, heal: true, onDrift, log });
+  closing.push(() => loop.close());
+  const network = world.createNetwork('net', '10.1.0.0/24');
+  await loop.reconcile();
+  await journal.write([copies.put(copies.rowFor(network, ID))]);
+  api.made.length = 0;
+  return { world, mesh, clock, api, driver, drift, loop };
+}
+
+const ID = 'id of net';
+const closing: (() => Promise<void>)[] = [];
+afterEach(async () => {
+  for (const close of closing.splice(0)) await close();
+});
+
+test('what Docker is removing is not made again', async () => {
+  const { world, clock, api, driver, drift, loop } = await host();
+  api.listed = []; // as Docker lists it from the first moment of its removal
+  await loop.reconcile();
+  // DeleteNetwork comes only now, and the mesh takes its time.
+  const { promise: answered, resolve: answer } = Promise.withResolvers<void>();
+  world.pause = () => answered;
+  const deleted = driver.deleteNetwork({ NetworkID: ID });
+  clock.advance(10_000);
+  await loop.reconcile();
+  expect(api.made).toEqual([]);
+  answer();
+  await deleted;
+  await loop.reconcile();
+  expect([world.networks.size, api.made, drift]).toEqual([0, [], []]);
+});
+
+test('what was removed without us is made again, and told', async () => {
+  const { clock, api, drift, loop } = await host();
+  api.listed = [];
+  await loop.reconcile();
+  expect(api.made).toEqual([]);
+  clock.advance(300);
+  await loop.reconcile();
+  expect([api.made, drift]).toEqual([['net'], ['net missing']]);
+});
+
+test('what Docker removed although it was refused is made again at once', async () => {
+  const { mesh, api, driver, loop } = await host();
+  mesh.failNext('removeNetwork', 'FAILED_PRECONDITION');
+  api.listed = [];
+  await expect(driver.deleteNetwork({ NetworkID: ID })).rejects.toMatchObject({ code: 'FAILED_PRECONDITION' });
+  await loop.reconcile();
+  expect(api.made).toEqual(['net']);
+});
