@@ -1,82 +1,22 @@
 /** Docker as its users know it: networks made both ways, containers in them, everything that docker says when it refuses. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { addressOf, auditClean, clean, IMAGE, on, onOk, pings, until, weft, weftJson, weftOk } from '../harness/lab.ts';
-
-const HOSTS = ['h1', 'h2', 'h3'] as const;
-/** Debian's own client: a newer one in PATH has checks of its own before the daemon is asked. */
-const DOCKER = '/usr/bin/docker';
-const docker = (host: string, ...args: string[]): Promise<string> => onOk(host, DOCKER, ...args);
-const lines = (text: string): string[] => text.split('\n').filter((line) => line !== '');
-
-interface Endpoint {
-  readonly id: string;
-  readonly network: string;
-  readonly host: string;
-  readonly container: { readonly id: string; readonly name: string } | null;
-  readonly ips: readonly string[];
-  readonly mac: string;
-}
-
-/** docker says no, with that exit status, and a sentence that matches. */
-async function refused(host: string, args: readonly string[], status: number, sentence: RegExp): Promise<void> {
-  const r = await on(host, DOCKER, ...args);
-  expect({ args, code: r.code, stderr: r.stderr }).toEqual({
-    args,
-    code: status,
-    stderr: expect.stringMatching(sentence),
-  });
-}
-const runs = (network: string, ...options: string[]): string[] => [
-  ...['run', '--rm', '--network', network, ...options],
-  ...[IMAGE, 'true'],
-];
-async function start(host: string, name: string, network: string, ...options: string[]): Promise<string> {
-  await docker(host, 'run', '-d', '--name', name, '--network', network, ...options, IMAGE, 'sleep', '100000');
-  return name;
-}
-
-/** What docker shows of a network, without what is each host's own. */
-async function shown(host: string, network: string): Promise<Record<string, unknown>> {
-  const found = JSON.parse(await docker(host, 'network', 'inspect', '-f', '{{json .}}', network)) as {
-    [key: string]: unknown;
-    IPAM: { Config: unknown };
-  };
-  const { Name, Driver, Internal, Options, Labels, IPAM } = found;
-  return { Name, Driver, Internal, Options, Labels, Config: IPAM.Config };
-}
-const names = async (host: string): Promise<string[]> =>
-  lines(await docker(host, 'network', 'ls', '--filter', 'driver=weft', '--format', '{{.Name}}')).toSorted();
-const everywhere = (network: string): Promise<boolean> =>
-  until(`${network} is on every host`, async () =>
-    (await Promise.all(HOSTS.map(names))).every((list) => list.includes(network)),
-  );
-const nowhere = (network: string): Promise<boolean> =>
-  until(`${network} is on no host`, async () =>
-    (await Promise.all(HOSTS.map(names))).every((list) => !list.includes(network)),
-  );
-const meshNames = async (): Promise<string[]> =>
-  (await weftJson<{ name: string }[]>('network', 'ls')).map((n) => n.name);
-const conflicts = async (): Promise<{ host: string; network: string; message: string }[]> =>
-  (await weftJson<{ conflicts: { host: string; network: string; message: string }[] }>('status')).conflicts;
-
-/** Waits until `weft endpoint ls` shows exactly these, as "HOST/CONTAINER on NETWORK". */
-async function endpoints(network: string, ...expected: string[]): Promise<Endpoint[]> {
-  const text = (e: Endpoint): string => `${e.host}/${e.container?.name ?? '?'}`;
-  return until(`endpoints of ${network}: ${expected.join(' ')}`, async () => {
-    const list = await weftJson<Endpoint[]>('endpoint', 'ls', '--network', network);
-    const seen = list.map(text).toSorted().join(' ');
-    if (seen === expected.toSorted().join(' ')) return list;
-    throw new Error(`seen: ${seen}`);
-  });
-}
-/** Names of a container's interfaces but lo. */
-const links = async (host: string, container: string): Promise<string[]> =>
-  lines(await docker(host, 'exec', container, 'ls', '/sys/class/net')).filter((name) => name !== 'lo');
-/** Names of the interfaces that its default routes use. */
-const defaults = async (host: string, container: string): Promise<string[]> =>
-  lines(await docker(host, 'exec', container, 'ip', 'route'))
-    .filter((line) => line.startsWith('default'))
-    .map((line) => / dev (\S+)/.exec(line)?.[1] ?? '');
+import {
+  conflicts,
+  defaults,
+  docker,
+  endpoints,
+  everywhere,
+  HOSTS,
+  links,
+  meshNames,
+  names,
+  nowhere,
+  refused,
+  runs,
+  shown,
+  start,
+} from '../harness/docker-view.ts';
+import { addressOf, auditClean, clean, IMAGE, onOk, pings, until, weft, weftJson, weftOk } from '../harness/lab.ts';
 
 afterAll(async () => {
   await clean(HOSTS);
