@@ -9,7 +9,8 @@ import type { Datapath, Journal } from './contract.ts';
 import { type Desired, type DesireOptions, desire } from './desired.ts';
 import { type Entry, render } from './flows/memo.ts';
 import type { LinkDriver } from './link/driver.ts';
-import { containerLink, hostLink, type Link, type LinkStep } from './link/steps.ts';
+import { LinkPicture } from './link/picture.ts';
+import { containerLink, hostLink, type LinkChange, type LinkStep } from './link/steps.ts';
 import type { OpenFlowClient } from './openflow/client.ts';
 import type { FlowDriver } from './openflow/driver.ts';
 import type { Flow } from './openflow/flow.ts';
@@ -54,7 +55,9 @@ interface Waiter {
 export class Reconciler implements Datapath {
   readonly #o: ReconcilerOptions;
   readonly #settled = new Settled();
-  #links: Map<string, Link> | null = null;
+  readonly #links = new LinkPicture();
+  /** Told of links since the last look at them, the last of each. */
+  readonly #told = new Map<string, LinkChange>();
   #flows: Map<string, Flow> | null = null;
   #memo = new Map<number, Entry>();
   #waiting: Waiter[] = [];
@@ -69,8 +72,6 @@ export class Reconciler implements Datapath {
   /** Drift met in this pass: told when the pass has ended. */
   #found: { drift: Drift; at: number; heal: boolean }[] = [];
   #queue: Promise<unknown> = Promise.resolve();
-  /** Being deleted right now: not to be seen as drift. */
-  readonly #deleting = new Set<string>();
 
   constructor(options: ReconcilerOptions) {
     this.#o = options;
@@ -88,7 +89,7 @@ export class Reconciler implements Datapath {
   }
 
   start(): void {
-    this.#o.links.watch(() => this.#linkChanged());
+    this.#o.links.watch((change) => this.#linkChanged(change));
     this.#o.ovs.onChange(() => this.kick());
     this.#o.switch.onUp(() => this.#flowsUnknown());
     this.#o.flows.watchFlows(() => this.#flowsUnknown());
@@ -181,7 +182,7 @@ export class Reconciler implements Datapath {
       const failure = WeftError.from(error);
       if (failure.message !== this.#failure) this.#o.log.warn({ err: failure }, 'pass failed');
       this.#failure = failure.message;
-      this.#links = null;
+      this.#links.forget();
       if (!this.#closed) this.#timer = setTimeout(() => this.kick(), RETRY_MS);
     }
     for (const w of waiting) this.#answer(w);
@@ -197,8 +198,8 @@ export class Reconciler implements Datapath {
 
   async #observeAndPlan(fresh: boolean) {
     const desired = desire(this.#o.view(), this.#o.journal, this.#o.desire);
-    if (fresh || this.#links === null) this.#links = await this.#observeLinks();
-    const links = planLinks(desired.links, this.#links);
+    const known = fresh ? null : this.#links.links;
+    const links = planLinks(desired.links, known ?? (await this.#links.read(() => this.#o.links.observe())));
     const ovs = fresh ? await this.#o.ovs.observeFresh() : this.#o.ovs.observe();
     const ports = planPorts(desired.bridge, ovs);
     if (fresh || this.#flows === null) this.#flows = keyed(await this.#flowsOf());
@@ -232,7 +233,7 @@ export class Reconciler implements Datapath {
     const [linksDown, linksUp] = partition(links, (p) => p.change === 'extra');
     const made = linksUp.map((p) => p.step);
     await this.#o.links.apply(made);
-    for (const step of made) this.#note(step);
+    for (const step of made) this.#links.note(step);
     // Goes on beside Open vSwitch: neither needs the other.
     const finished = this.#o.links.finish(made).then(
       () => null,
@@ -270,7 +271,7 @@ export class Reconciler implements Datapath {
     const ovs = this.#o.ovs.observe();
     const there = ovs.bridges.get(desired.bridge.name)?.ports;
     const dead = new Set(
-      [...made, ...stalePorts(desired.bridge, ovs, this.#links ?? new Map())].filter((name) => there?.has(name)),
+      [...made, ...stalePorts(desired.bridge, ovs, this.#links.links ?? new Map())].filter((name) => there?.has(name)),
     );
     if (dead.size === 0) return false;
     await this.#o.ovs.apply([...dead].map((name) => ({ kind: 'delPort', bridge: desired.bridge.name, name })));
@@ -290,29 +291,14 @@ export class Reconciler implements Datapath {
 
   /** The kernel takes 20 ms to delete a veth pair, and nobody needs to wait for it. */
   #deleteLinks(steps: readonly LinkStep[]): void {
-    const names = steps.flatMap((s) => (s.kind === 'delLink' ? [s.name] : []));
-    for (const name of names) {
-      this.#links?.delete(name);
-      this.#deleting.add(name);
-    }
+    this.#links.deleting(steps);
     void this.#o.links
       .apply(steps)
-      .catch((error: unknown) => this.#o.log.warn({ err: error }, 'links not deleted'))
-      .finally(() => {
-        for (const name of names) this.#deleting.delete(name);
-        this.#links = null;
-      });
-  }
-
-  async #observeLinks(): Promise<Map<string, Link>> {
-    // Those that go while this looks, too.
-    const deleting = new Set(this.#deleting);
-    const links = await this.#o.links.observe();
-    for (const name of deleting.union(this.#deleting)) {
-      links.delete(name);
-      links.delete(name.replace(/^wft/, 'wfc'));
-    }
-    return links;
+      .catch((error: unknown) => {
+        this.#o.log.warn({ err: error }, 'links not deleted');
+        this.#links.forget();
+      })
+      .finally(() => this.#links.deleted(steps));
   }
 
   /** Steps that may be taken now; what is left out is reported all the same. */
@@ -351,26 +337,16 @@ export class Reconciler implements Datapath {
     for (const [key, flow] of keyed(add)) table.set(key, flow);
   }
 
-  /** Keeps the picture of the links in step with what was just done. */
-  #note(step: LinkStep): void {
-    const links = this.#links;
-    if (links === null) return;
-    if (step.kind === 'delLink') links.delete(step.name);
-    else if (step.kind === 'setLink')
-      links.set(step.name, {
-        name: step.name,
-        mtu: step.mtu,
-        up: true,
-        ifindex: links.get(step.name)?.ifindex ?? null,
-      });
-    else links.set(step.host, { name: step.host, mtu: step.mtu, up: true, ifindex: null });
-  }
-
-  /** One of our own steps makes several of these: looked at once, a little later, so that no attach waits for it. */
-  #linkChanged(): void {
+  /** One of our own steps makes several of these: looked at once, a little later. Null: some may have been missed. */
+  #linkChanged(change: LinkChange | null): void {
+    if (change === null) this.#links.forget();
+    else this.#told.set(change.name, change);
     this.#linkTimer ??= setTimeout(() => {
       this.#linkTimer = null;
-      this.#links = null;
+      const fits = this.#links.fits(this.#told.values());
+      this.#told.clear();
+      if (fits) return;
+      this.#links.forget();
       this.kick();
     }, LINK_SETTLE_MS);
   }

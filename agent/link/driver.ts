@@ -3,13 +3,25 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { WeftError } from '../../lib/errors.ts';
 import { exec } from '../../lib/exec.ts';
 import type { Log } from '../../lib/log.ts';
-import { hostBatch, isOurLink, type Link, type LinkStep, parseLinks, sandboxBatch } from './steps.ts';
+import { IpBatch } from './ipbatch.ts';
+import {
+  hostBatch,
+  type Link,
+  type LinkChange,
+  type LinkStep,
+  parseLinks,
+  parseNotice,
+  sandboxBatch,
+} from './steps.ts';
 
 const MONITOR_RESTART_MS = 500;
 
 export class LinkDriver {
   readonly #log: Log;
   readonly #txChecksum: boolean;
+  readonly #work = new IpBatch();
+  /** Apart: the kernel takes 20 ms to delete a pair, most of it without a lock that others need. */
+  readonly #deletions = new IpBatch();
   #monitor: ChildProcess | null = null;
   #timer: NodeJS.Timeout | null = null;
   #closed = false;
@@ -29,8 +41,14 @@ export class LinkDriver {
 
   /** @throws the first failure; the other steps have been tried all the same. Deleting what is gone is no failure. */
   async apply(steps: readonly LinkStep[]): Promise<void> {
-    const lines = steps.flatMap(hostBatch);
-    if (lines.length > 0) throwFirst(await this.#batch(lines, null));
+    const of = (deletes: boolean): string[] =>
+      steps.filter((s) => (s.kind === 'delLink') === deletes).flatMap(hostBatch);
+    const [made, deleted] = [of(false), of(true)];
+    const errors = await Promise.all([
+      made.length === 0 ? [] : this.#work.run(made),
+      deleted.length === 0 ? [] : this.#deletions.run(deleted),
+    ]);
+    throwFirst(this.#real(errors.flat(), [...made, ...deleted]));
   }
 
   /** What new links still need after `apply`: their place in the sandbox, complete checksums. @throws the first failure. */
@@ -39,7 +57,7 @@ export class LinkDriver {
       steps.map(async (step) => {
         if (step.kind === 'restoreVeth')
           return [
-            ...(await this.#batch(sandboxBatch(step), step.sandbox)),
+            ...(await this.#inSandbox(sandboxBatch(step), step.sandbox)),
             ...(await this.#checksumsComplete(step.interfaceName, step.sandbox)),
           ];
         return step.kind === 'addVeth' ? this.#checksumsComplete(step.container, null) : [];
@@ -48,8 +66,11 @@ export class LinkDriver {
     throwFirst(errors.flat());
   }
 
-  /** Calls back with the names of links of ours that somebody changed, made or removed (rtnetlink, by ip-monitor(8)). */
-  watch(callback: (name: string) => void): void {
+  /**
+   * Calls back with what happens to links of ours, our own steps too (rtnetlink, by ip-monitor(8)); with null when something may have
+   * been missed.
+   */
+  watch(callback: (change: LinkChange | null) => void): void {
     if (this.#closed) return;
     const child = spawn('ip', ['-o', 'monitor', 'link'], { stdio: ['ignore', 'pipe', 'ignore'] });
     this.#monitor = child;
@@ -58,14 +79,17 @@ export class LinkDriver {
       const lines = (rest + chunk.toString()).split('\n');
       rest = (lines.pop() ?? '').slice(-4096);
       for (const line of lines) {
-        const name = /^(?:Deleted )?\d+: ([^:@\s]+)/.exec(line)?.[1];
-        if (name !== undefined && isOurLink(name)) callback(name);
+        const change = parseNotice(line);
+        if (change !== null) callback(change);
       }
     });
     const again = () => {
       if (this.#closed || this.#monitor !== child) return;
       this.#monitor = null;
-      this.#timer = setTimeout(() => this.watch(callback), MONITOR_RESTART_MS);
+      this.#timer = setTimeout(() => {
+        this.watch(callback);
+        callback(null);
+      }, MONITOR_RESTART_MS);
     };
     child.on('error', again);
     child.on('close', again);
@@ -75,16 +99,22 @@ export class LinkDriver {
     this.#closed = true;
     if (this.#timer !== null) clearTimeout(this.#timer);
     this.#monitor?.kill();
+    this.#work.close();
+    this.#deletions.close();
   }
 
-  async #batch(lines: readonly string[], sandbox: string | null): Promise<string[]> {
-    const ip = ['ip', '-force', '-batch', '-'];
-    const [file, ...args] = sandbox === null ? ip : ['nsenter', `--net=${sandbox}`, ...ip];
-    const r = await exec(file ?? 'ip', args, { input: `${lines.join('\n')}\n` });
-    if (r.code === 0) return [];
-    const real = r.stderr
-      .split('\n')
-      .filter((l) => l.trim() !== '' && !l.startsWith('Command failed ') && !/Cannot find device|File exists/.test(l));
+  async #inSandbox(lines: readonly string[], sandbox: string): Promise<string[]> {
+    const r = await exec('nsenter', [`--net=${sandbox}`, 'ip', '-force', '-batch', '-'], {
+      input: `${lines.join('\n')}\n`,
+    });
+    return r.code === 0 ? [] : this.#real(r.stderr.split('\n'), lines);
+  }
+
+  /** What ip complains of, without what is no failure. */
+  #real(errors: readonly string[], lines: readonly string[]): string[] {
+    const real = errors.filter(
+      (l) => l.trim() !== '' && !l.startsWith('Command failed ') && !/Cannot find device|File exists/.test(l),
+    );
     if (real.length > 0) this.#log.warn({ errors: real, lines }, 'ip -batch failed');
     return real.map((l) => `ip: ${l.trim()}`);
   }

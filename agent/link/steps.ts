@@ -73,6 +73,22 @@ export function sandboxBatch(step: LinkStep): string[] {
   ];
 }
 
+/** What the kernel has told of a link; null: it is gone from the host's namespace. */
+export interface LinkChange {
+  readonly name: string;
+  readonly link: Link | null;
+}
+
+/** A line of `ip -o monitor link`: "3: wft…@wfc…: <BROADCAST,UP> mtu 1450 …", with "Deleted " before it. Null when not of ours. */
+export function parseNotice(line: string): LinkChange | null {
+  const m = /^(Deleted )?(\d+): ([^:@\s]+)\S*: <([^>]*)> mtu (\d+) /.exec(line);
+  const name = m?.[3];
+  if (m === null || name === undefined || !isOurLink(name)) return null;
+  if (m[1] !== undefined) return { name, link: null };
+  const up = (m[4] ?? '').split(',').includes('UP');
+  return { name, link: { name, mtu: Number(m[5]), up, ifindex: Number(m[2]) } };
+}
+
 /** Reads `ip -j link show`: ours only. Entries that are not as expected are left out. */
 export function parseLinks(json: string): Map<string, Link> {
   const out = new Map<string, Link>();

@@ -1,0 +1,89 @@
+/**
+ * One long-lived `ip -batch -` (ip(8)): starting a program stops the agent's loop for 5 ms, a line here takes what the kernel takes.
+ * It ends with the agent, whose end of the pipe closes.
+ */
+import { type ChildProcessByStdio, spawn } from 'node:child_process';
+import type { Readable, Writable } from 'node:stream';
+import { WeftError } from '../../lib/errors.ts';
+
+const TIMEOUT_MS = 10_000;
+/** An object that ip does not know: it says so at once and in order, which ends a batch. */
+const MARK = 'weft-end-of-batch';
+
+type Child = ChildProcessByStdio<Writable, null, Readable>;
+
+interface Batch {
+  readonly mark: string;
+  readonly errors: string[];
+  readonly resolve: (errors: readonly string[]) => void;
+  readonly reject: (error: WeftError) => void;
+  readonly timer: NodeJS.Timeout;
+}
+
+export class IpBatch {
+  #child: Child | null = null;
+  #queue: Batch[] = [];
+  #marks = 0;
+  #rest = '';
+  #closed = false;
+
+  /**
+   * Runs lines in order, all of them; batches follow one another.
+   * @returns what ip said, line by line, of those that failed
+   * @throws UNAVAILABLE when ip cannot be started, ends or hangs: what was done of the batch is not known
+   */
+  run(lines: readonly string[]): Promise<readonly string[]> {
+    if (this.#closed) return Promise.reject(new WeftError('UNAVAILABLE', 'the agent is stopping'));
+    this.#child ??= this.#start();
+    const child = this.#child;
+    const mark = `${MARK}-${++this.#marks}`;
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => this.#lost(child, `ip -batch did not answer in ${TIMEOUT_MS} ms`), TIMEOUT_MS);
+      this.#queue.push({ mark, errors: [], resolve, reject, timer });
+      child.stdin.write(`${[...lines, mark].join('\n')}\n`);
+    });
+  }
+
+  close(): void {
+    this.#closed = true;
+    if (this.#child !== null) this.#lost(this.#child, 'the agent is stopping');
+  }
+
+  #start(): Child {
+    const child = spawn('ip', ['-force', '-batch', '-'], { stdio: ['pipe', 'ignore', 'pipe'] });
+    this.#rest = '';
+    child.stderr.setEncoding('utf8').on('data', (text: string) => {
+      if (this.#child === child) this.#read(text);
+    });
+    child.stdin.on('error', () => undefined); // its end is told by close
+    child.on('error', (error) => this.#lost(child, `ip cannot be started: ${error.message}`));
+    child.on('close', () => this.#lost(child, 'ip -batch ended'));
+    return child;
+  }
+
+  #read(text: string): void {
+    const lines = (this.#rest + text).split('\n');
+    this.#rest = lines.pop() ?? '';
+    for (const line of lines) {
+      const batch = this.#queue[0];
+      if (batch === undefined || line.trim() === '' || line.startsWith('Command failed ')) continue;
+      if (!line.includes(`"${batch.mark}"`)) {
+        batch.errors.push(line);
+        continue;
+      }
+      this.#queue.shift();
+      clearTimeout(batch.timer);
+      batch.resolve(batch.errors);
+    }
+  }
+
+  #lost(child: Child, why: string): void {
+    if (this.#child !== child) return;
+    this.#child = null;
+    child.kill('SIGKILL');
+    for (const batch of this.#queue.splice(0)) {
+      clearTimeout(batch.timer);
+      batch.reject(new WeftError('UNAVAILABLE', why, { hint: 'is iproute2 installed?' }));
+    }
+  }
+}

@@ -1,0 +1,82 @@
+/**
+ * What the agent knows of its links without asking: what it read last, brought up to date by its own steps and by the kernel's
+ * notices. A notice that does not fit says that somebody else was at work: then the links are read again. Pure but for its memory.
+ */
+import { containerLink, hostLink, isHostLink, type Link, type LinkChange, type LinkStep } from './steps.ts';
+
+export class LinkPicture {
+  #links: Map<string, Link> | null = null;
+  /** Host sides being deleted right now: neither they nor what is told of them is drift. */
+  readonly #deleting = new Set<string>();
+
+  /** By name; null = to be read. */
+  get links(): ReadonlyMap<string, Link> | null {
+    return this.#links;
+  }
+
+  forget(): void {
+    this.#links = null;
+  }
+
+  /** Reads anew; what is being deleted meanwhile is left out. */
+  async read(observe: () => Promise<Map<string, Link>>): Promise<ReadonlyMap<string, Link>> {
+    const deleting = new Set(this.#deleting);
+    const links = await observe();
+    for (const name of deleting.union(this.#deleting)) for (const end of pair(name)) links.delete(end);
+    this.#links = links;
+    return links;
+  }
+
+  /** A step has been applied. */
+  note(step: LinkStep): void {
+    const links = this.#links;
+    if (links === null) return;
+    if (step.kind === 'delLink') for (const end of pair(step.name)) links.delete(end);
+    else if (step.kind === 'setLink') {
+      const ifindex = links.get(step.name)?.ifindex ?? null;
+      links.set(step.name, { name: step.name, mtu: step.mtu, up: true, ifindex });
+    } else links.set(step.host, { name: step.host, mtu: step.mtu, up: true, ifindex: null });
+  }
+
+  deleting(steps: readonly LinkStep[]): void {
+    for (const step of steps) {
+      this.note(step);
+      if (step.kind === 'delLink') this.#deleting.add(hostOf(step.name));
+    }
+  }
+
+  deleted(steps: readonly LinkStep[]): void {
+    for (const step of steps) if (step.kind === 'delLink') this.#deleting.delete(hostOf(step.name));
+  }
+
+  /** @param changes the last one told of each link. @returns false: they do not fit, and the links must be read again */
+  fits(changes: Iterable<LinkChange>): boolean {
+    const links = this.#links;
+    if (links === null) return false;
+    let fits = true;
+    for (const { name, link } of changes) if (!this.#fits(links, name, link)) fits = false;
+    return fits;
+  }
+
+  #fits(links: Map<string, Link>, name: string, link: Link | null): boolean {
+    const host = hostOf(name);
+    if (this.#deleting.has(host)) return true;
+    const known = links.get(name);
+    if (!isHostLink(name)) {
+      // Comes and goes with its container, as Docker moves it; alone it is an orphan.
+      if (link === null) links.delete(name);
+      else links.set(name, link);
+      return link === null || links.has(host);
+    }
+    if (link === null || known === undefined) return link === null && known === undefined;
+    if (link.mtu !== known.mtu || link.up !== known.up) return false;
+    if (known.ifindex !== null && known.ifindex !== link.ifindex) return false;
+    links.set(name, link);
+    return true;
+  }
+}
+
+const idOf = (name: string): string => name.slice(3);
+const hostOf = (name: string): string => hostLink(idOf(name));
+/** Both ends go together. */
+const pair = (name: string): readonly string[] => [hostOf(name), containerLink(idOf(name))];
