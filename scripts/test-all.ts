@@ -9,7 +9,7 @@ import { promisify } from 'node:util';
 import { ROOT, runProgram, seconds } from './steps.ts';
 
 /** Those in which dockerd's version can make a difference. */
-const DOCKER_TESTS = ['reach', 'docker', 'attach', 'autonomy', 'crash', 'drift', 'allocate'] as const;
+const DOCKER_TESTS = ['reach', 'docker', 'attach', 'connect', 'autonomy', 'crash', 'drift', 'allocate'] as const;
 
 process.exitCode = await main();
 
