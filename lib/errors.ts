@@ -18,6 +18,16 @@ export const CODES = {
 
 export type Code = keyof typeof CODES;
 
+/** A message may quote what somebody sent, however long; its ends say what it is about. */
+const MAX_MESSAGE = 1500;
+
+/** Text from outside, for a sentence: at most `max` characters, the middle left out. */
+export function middleCut(text: string, max = 80): string {
+  if (text.length <= max) return text;
+  const half = Math.floor((max - 1) / 2);
+  return `${text.slice(0, half)}…${text.slice(-half)}`.toWellFormed();
+}
+
 const NAMES = new Map<number, Code>(Object.entries(CODES).map(([name, number]) => [number, name as Code]));
 
 /**
@@ -29,7 +39,7 @@ export class WeftError extends Error {
   readonly hint: string | null;
 
   constructor(code: Code, message: string, options: { hint?: string; cause?: unknown } = {}) {
-    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    super(middleCut(message, MAX_MESSAGE), options.cause === undefined ? undefined : { cause: options.cause });
     this.name = 'WeftError';
     this.code = code;
     this.hint = options.hint ?? null;

@@ -1,5 +1,5 @@
 /** IPv4 addresses and prefixes as numbers: strict parsing (dotted quad, no leading zeros, RFC 6943 §3.1.1), canonical text. */
-import { WeftError } from './errors.ts';
+import { middleCut, WeftError } from './errors.ts';
 
 /** A prefix: `base` has its host bits zero. Addresses are unsigned 32-bit numbers. */
 export interface Cidr {
@@ -13,7 +13,7 @@ const QUAD = /^(0|[1-9]\d{0,2})\.(0|[1-9]\d{0,2})\.(0|[1-9]\d{0,2})\.(0|[1-9]\d{
 export function parseIp(text: string): number {
   const value = tryParseIp(text);
   if (value === null)
-    throw new WeftError('INVALID_ARGUMENT', `"${text}" is not an IPv4 address`, {
+    throw new WeftError('INVALID_ARGUMENT', `"${middleCut(text)}" is not an IPv4 address`, {
       hint: 'write four numbers from 0 to 255, like 10.128.0.7',
     });
   return value;
@@ -58,7 +58,7 @@ export function parseHostCidr(text: string): Cidr & { readonly ip: number } {
   const ip = tryParseIp(address ?? '');
   const ok = ip !== null && rest.length === 0 && /^(0|[1-9]\d?)$/.test(length ?? '') && Number(length) <= 32;
   if (!ok)
-    throw new WeftError('INVALID_ARGUMENT', `"${text}" is not an IPv4 prefix`, {
+    throw new WeftError('INVALID_ARGUMENT', `"${middleCut(text)}" is not an IPv4 prefix`, {
       hint: 'write address/length, like 10.128.0.0/20',
     });
   const prefix = Number(length);

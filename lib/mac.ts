@@ -1,5 +1,5 @@
 /** MAC addresses as text (lower-case, colons) and numbers. */
-import { WeftError } from './errors.ts';
+import { middleCut, WeftError } from './errors.ts';
 import { parseIp } from './ip.ts';
 
 /** First two bytes of every default MAC: locally administered, unicast; the IPv4 address follows. */
@@ -20,7 +20,7 @@ export function formatMac(mac: bigint): string {
 /** @throws INVALID_ARGUMENT unless a unicast MAC that is not zero. */
 export function parseMac(text: string): bigint {
   if (!/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/i.test(text))
-    throw new WeftError('INVALID_ARGUMENT', `"${text}" is not a MAC address`, {
+    throw new WeftError('INVALID_ARGUMENT', `"${middleCut(text)}" is not a MAC address`, {
       hint: 'write six hex bytes, like 02:58:0a:80:00:07',
     });
   const mac = BigInt(`0x${text.replaceAll(':', '')}`);

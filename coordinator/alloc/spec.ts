@@ -1,5 +1,5 @@
 /** Judges what a user asks a network to be. Pure: every refusal is a sentence that says what to do. */
-import { WeftError } from '../../lib/errors.ts';
+import { middleCut, WeftError } from '../../lib/errors.ts';
 import {
   type Cidr,
   containsCidr,
@@ -15,6 +15,8 @@ import type { NetworkBind, NetworkSpec } from '../contract.ts';
 import { type AddressPlan, isAssignable, usableCount } from './blocks.ts';
 
 export const MAX_VNI = 2 ** 24 - 1;
+/** Characters of all labels and options of a network: every host and every watcher gets them. */
+const MAX_TEXTS = 65_536;
 const MIN_MTU = 576;
 const MAX_MTU = 9000;
 /** Of an underlay of 1500: outer IPv4, UDP, VXLAN and inner Ethernet headers take 50. */
@@ -38,12 +40,13 @@ const missing = (message: string, hint: string): WeftError => new WeftError('UNI
 export function checkSpec(spec: NetworkSpec): CheckedSpec {
   if (spec.name !== '') checkName(spec.name);
   if (spec.project !== 'default')
-    throw missing(`projects are not there yet: "${spec.project}"`, 'leave the project out');
+    throw missing(`projects are not there yet: "${middleCut(spec.project)}"`, 'leave the project out');
   if (spec.space !== '' && spec.space !== 'default')
-    throw missing(`address spaces are not there yet: "${spec.space}"`, 'leave --space out');
+    throw missing(`address spaces are not there yet: "${middleCut(spec.space)}"`, 'leave --space out');
   if (spec.ipv6) throw missing('IPv6 is not there yet', 'leave --ipv6 out');
   if (spec.encrypted) throw missing('encryption is not there yet', 'leave --encrypt out');
   checkEncap(spec.encap);
+  checkTexts(spec.labels, spec.options);
   const subnet = checkSubnets(spec.subnets);
   return {
     vni: checkVni(spec.vni),
@@ -58,7 +61,7 @@ export function checkSpec(spec: NetworkSpec): CheckedSpec {
 export function checkName(name: string): void {
   if (!/^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}$/.test(name))
     throw invalid(
-      `"${name}" is not a network name`,
+      `"${middleCut(name)}" is not a network name`,
       'use 1 to 63 letters, digits, "_", "." or "-", beginning with a letter or digit',
     );
   if (DOCKERS_OWN.includes(name)) throw invalid(`"${name}" is a network of Docker's own`, 'choose another name');
@@ -68,7 +71,24 @@ function checkEncap(encap: string): void {
   if (encap === '' || encap === 'vxlan') return;
   if (['geneve', 'gre', 'vlan'].includes(encap))
     throw missing(`the encapsulation ${encap} is not there yet`, 'leave --encap out: vxlan is used');
-  throw invalid(`"${encap}" is not an encapsulation`, 'vxlan is the one there is');
+  throw invalid(`"${middleCut(encap)}" is not an encapsulation`, 'vxlan is the one there is');
+}
+
+/** What travels to every host and into Docker. An option that no driver of ours knows would be accepted and ignored. */
+function checkTexts(labels: Readonly<Record<string, string>>, options: Readonly<Record<string, string>>): void {
+  const texts = [...Object.entries(labels), ...Object.entries(options)];
+  if (texts.some(([key]) => key.trim() === '')) throw invalid('a label or option has no name', 'write KEY=VALUE');
+  if (texts.flat().some((text) => text.includes('\0')))
+    throw invalid('a label or option has a zero byte in it', 'leave it out');
+  const size = texts.flat().reduce((sum, text) => sum + text.length, 0);
+  if (size > MAX_TEXTS)
+    throw invalid(
+      `labels and options have ${size} characters`,
+      `they may have ${MAX_TEXTS} together: store less in them`,
+    );
+  const unknown = Object.keys(options).find((key) => key.startsWith('weft.') || key.startsWith('com.docker.network.'));
+  if (unknown !== undefined)
+    throw missing(`option "${middleCut(unknown)}" is not available on Weft networks`, 'leave it out');
 }
 
 function checkVni(vni: number): number | null {
@@ -148,6 +168,7 @@ export function checkRoom(plan: AddressPlan): void {
 /** The second half of `docker network create`. @throws INVALID_ARGUMENT */
 export function checkBind(bind: NetworkBind, subnet: Cidr): void {
   checkName(bind.name);
+  checkTexts(bind.labels, bind.options);
   if (bind.gateway !== '') checkInSubnet('the gateway', bind.gateway, subnet);
   for (const [name, address] of Object.entries(bind.auxAddresses))
     checkInSubnet(`the auxiliary address ${name}`, address, subnet);

@@ -1,5 +1,5 @@
 /** Names that people type, as records: a name, an id, or a unique prefix of an id (four digits or more). */
-import { WeftError } from '../../lib/errors.ts';
+import { middleCut, WeftError } from '../../lib/errors.ts';
 import type { Host, Network, Revision } from '../../lib/model.ts';
 import type { State } from '../contract.ts';
 
@@ -9,7 +9,7 @@ const MIN_PREFIX = 4;
 /** Empty = default. @throws NOT_FOUND */
 export function projectOf(project: string): string {
   if (project === '' || project === DEFAULT_PROJECT) return DEFAULT_PROJECT;
-  throw new WeftError('NOT_FOUND', `There is no project ${project}.`, {
+  throw new WeftError('NOT_FOUND', `There is no project ${middleCut(project)}.`, {
     hint: 'there is only the project "default" for now: leave the project out',
   });
 }
@@ -32,7 +32,9 @@ export function networkOf(state: State, project: string, text: string): Network 
   if (text === '') throw new WeftError('INVALID_ARGUMENT', 'No network is named.', { hint: 'write its name or id' });
   const found = state.networkByName(owner, text) ?? byId(state.networks.values(), text, 'Network');
   if (found === undefined)
-    throw new WeftError('NOT_FOUND', `There is no network ${text}.`, { hint: 'list them with "weft network ls"' });
+    throw new WeftError('NOT_FOUND', `There is no network ${middleCut(text)}.`, {
+      hint: 'list them with "weft network ls"',
+    });
   return found;
 }
 
@@ -41,7 +43,7 @@ export function hostOf(state: State, text: string): Host {
   if (text === '') throw new WeftError('INVALID_ARGUMENT', 'No host is named.', { hint: 'write its name or id' });
   const found = state.hostByName(text) ?? byId(state.hosts.values(), text, 'Host');
   if (found === undefined)
-    throw new WeftError('NOT_FOUND', `There is no host ${text}.`, { hint: 'list them with "weft host ls"' });
+    throw new WeftError('NOT_FOUND', `There is no host ${middleCut(text)}.`, { hint: 'list them with "weft host ls"' });
   return found;
 }
 
