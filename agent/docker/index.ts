@@ -137,7 +137,7 @@ export class DockerSide {
 
   /** Docker has the catalogue's networks when it resolves: belongs to "applied". @throws the step that failed */
   networksApplied(): Promise<void> {
-    return this.#networks.reconcile();
+    return this.#networks.applied();
   }
 
   /** Null, or the step that fails and why. */

@@ -49,6 +49,8 @@ export class NetworksLoop {
   /** Drift that is left, and has been told. */
   #told = new Set<string>();
   #failure: string | null = null;
+  /** What the last pass that ended well was made from. */
+  #applied: { readonly networks: ReadonlyMap<string, Network>; readonly complete: boolean } | null = null;
 
   constructor(options: NetworksLoopOptions) {
     this.#journal = options.journal;
@@ -109,6 +111,13 @@ export class NetworksLoop {
     return this.#next;
   }
 
+  /** Docker has the catalogue's networks when it resolves: at once, unless something has changed. @throws as reconcile() */
+  applied(): Promise<void> {
+    const { networks } = this.#mesh.view();
+    const same = this.#applied?.networks === networks && this.#applied.complete === this.#mesh.complete;
+    return same && this.#running === null ? Promise.resolve() : this.reconcile();
+  }
+
   #begin(): Promise<void> {
     this.#next = null;
     if (this.#closed) return Promise.resolve();
@@ -131,6 +140,7 @@ export class NetworksLoop {
   }
 
   async #pass(): Promise<void> {
+    const from = { networks: this.#mesh.view().networks, complete: this.#mesh.complete };
     const failures: WeftError[] = [];
     let conflicts: NetworksPlan['conflicts'] = [];
     try {
@@ -163,6 +173,7 @@ export class NetworksLoop {
     if (failure !== this.#failure && failure !== null)
       this.#log.warn({ failure }, 'docker networks: not as they should be');
     this.#failure = failure;
+    this.#applied = failure === null ? from : null;
     this.#report(conflicts, failures);
     if (failures[0] !== undefined) throw failures[0];
   }

@@ -2,6 +2,7 @@
  * Registers this host's endpoints with the coordinator: the journal is what should be there, in batches, one call at a time. Output
  * depends on the journal's state, not on who changed it, so a lost call is made again by the next pass.
  */
+import { isDeepStrictEqual } from 'node:util';
 import type { RegisterEndpointsRequest, RegisterEndpointsResponse } from '../../gen/weft/v1/session.ts';
 import { WeftError } from '../../lib/errors.ts';
 import type { Log } from '../../lib/log.ts';
@@ -10,6 +11,8 @@ import type { Journal, LocalEndpoint } from '../contract.ts';
 
 const BATCH = 100;
 const RETRY_MS = 1_000;
+/** What another host had may be free by now. */
+const REFUSED_RETRY_MS = 10_000;
 
 export type Register = (request: Omit<RegisterEndpointsRequest, 'sessionId'>) => Promise<RegisterEndpointsResponse>;
 
@@ -32,17 +35,28 @@ export function recordOf(e: LocalEndpoint, hostId: string, ofport: number): Endp
   };
 }
 
+interface Known {
+  /** The journalled object; compared by identity. */
+  endpoint: LocalEndpoint;
+  /** The record that was told. */
+  readonly told: Endpoint;
+  readonly revision: Revision;
+}
+
 export class Registrar {
   readonly #journal: Journal;
   readonly #record: (e: LocalEndpoint) => Endpoint;
   readonly #log: Log;
-  /** What the coordinator has of us: the journalled object (identity compared), or its record's revision. */
-  #known = new Map<string, { endpoint: LocalEndpoint; ofport: number; revision: Revision }>();
+  /** What the coordinator has of us. */
+  #known = new Map<string, Known>();
   #register: Register | null = null;
   #busy = false;
-  /** Not taken by the mesh as they are; tried again when they change, or with the next session. */
+  /** Not taken by the mesh as they are; tried again when they change, now and then, and with the next session. */
   readonly #refused = new Map<string, { endpoint: LocalEndpoint; reason: WeftError }>();
+  /** The reasons that are in the log. */
+  readonly #logged = new Map<string, string>();
   #retry: NodeJS.Timeout | null = null;
+  #retryRefused: NodeJS.Timeout | null = null;
   #waiters: { id: string; resolve: (r: Revision) => void; reject: (e: unknown) => void }[] = [];
 
   constructor(journal: Journal, record: (e: LocalEndpoint) => Endpoint, log: Log) {
@@ -56,7 +70,10 @@ export class Registrar {
     this.#register = register;
     this.#refused.clear();
     this.#known = new Map(
-      [...told].map(([id, endpoint]) => [id, { endpoint, ofport: this.#record(endpoint).ofport, revision }]),
+      [...told]
+        // A given MAC may have been refused: that is said only when it is registered by itself, else nothing is written.
+        .filter(([, endpoint]) => !endpoint.givenMac)
+        .map(([id, endpoint]) => [id, { endpoint, told: this.#record(endpoint), revision }]),
     );
     if (register === null) {
       const error = new WeftError('UNAVAILABLE', 'the session ended');
@@ -82,12 +99,13 @@ export class Registrar {
     this.#busy = true;
     try {
       while (this.#register !== null) {
-        this.#settle();
         const batch = this.#batch();
+        this.#settle();
         if (batch === null) return;
         const register = this.#register;
+        const records = new Map(batch.upserts.map((e) => [e.id, this.#record(e)]));
         const { revision, refused } = await register({
-          upserts: batch.upserts.map((e) => this.#record(e)),
+          upserts: [...records.values()],
           removed: batch.removed,
         });
         // The session may have changed while the call was under way: then what it said no longer counts.
@@ -96,7 +114,8 @@ export class Registrar {
         const not = new Map(refused.map((r) => [r.endpointId, WeftError.from({ code: r.code, details: r.message })]));
         for (const e of batch.upserts.filter((u) => not.has(u.id))) this.#refuse(e, not.get(e.id));
         for (const e of batch.upserts.filter((u) => !not.has(u.id)))
-          this.#known.set(e.id, { endpoint: e, ofport: this.#record(e).ofport, revision: at });
+          this.#known.set(e.id, { endpoint: e, told: records.get(e.id)!, revision: at });
+        for (const e of batch.upserts) if (!not.has(e.id)) this.#logged.delete(e.id);
         for (const id of batch.removed) this.#known.delete(id);
       }
     } catch (error) {
@@ -115,16 +134,21 @@ export class Registrar {
 
   close(): void {
     this.#register = null;
-    if (this.#retry !== null) clearTimeout(this.#retry);
+    for (const timer of [this.#retry, this.#retryRefused]) if (timer !== null) clearTimeout(timer);
   }
 
   #batch(): { upserts: LocalEndpoint[]; removed: string[] } | null {
-    for (const id of this.#refused.keys()) if (!this.#journal.endpoints.has(id)) this.#refused.delete(id);
+    for (const known of [this.#refused, this.#logged])
+      for (const id of known.keys()) if (!this.#journal.endpoints.has(id)) known.delete(id);
     const upserts: LocalEndpoint[] = [];
     for (const e of this.#journal.endpoints.values()) {
       const known = this.#known.get(e.id);
       if (this.#refused.get(e.id)?.endpoint === e) continue;
-      if (known === undefined || known.endpoint !== e || known.ofport !== this.#record(e).ofport) upserts.push(e);
+      const record = this.#record(e);
+      if (known?.endpoint === e && known.told.ofport === record.ofport) continue;
+      // A sandbox, an interface's name: nobody else's business.
+      if (known !== undefined && isDeepStrictEqual(known.told, record)) known.endpoint = e;
+      else upserts.push(e);
       if (upserts.length === BATCH) break;
     }
     const removed = [...this.#known.keys()]
@@ -135,8 +159,15 @@ export class Registrar {
 
   #refuse(endpoint: LocalEndpoint, error: WeftError | undefined): void {
     const reason = error ?? new WeftError('FAILED_PRECONDITION', 'the mesh does not take the endpoint');
-    this.#log.warn({ endpoint: endpoint.id, code: reason.code, reason: reason.message }, 'endpoint refused');
+    if (this.#logged.get(endpoint.id) !== reason.message)
+      this.#log.warn({ endpoint: endpoint.id, code: reason.code, reason: reason.message }, 'endpoint refused');
+    this.#logged.set(endpoint.id, reason.message);
     this.#refused.set(endpoint.id, { endpoint, reason });
+    this.#retryRefused ??= setTimeout(() => {
+      this.#retryRefused = null;
+      this.#refused.clear();
+      this.kick();
+    }, REFUSED_RETRY_MS);
   }
 
   #settle(): void {

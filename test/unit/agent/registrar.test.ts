@@ -49,9 +49,17 @@ describe('the registrar', () => {
     const { registrar, calls, register, endpoints } = setup('a', 'b');
     registrar.session(register(), new Map(endpoints), NONE);
     endpoints.delete('a');
-    endpoints.set('b', endpoint('b'));
+    endpoints.set('b', { ...endpoint('b'), labels: { tier: 'db' } });
     await registrar.registered('b');
     expect(calls).toEqual([{ upserts: ['b'], removed: ['a'] }]);
+  });
+
+  it('keeps to itself what is nobody else’s business', async () => {
+    const { registrar, calls, register, endpoints } = setup('a');
+    registrar.session(register(), new Map(endpoints), NONE);
+    endpoints.set('a', { ...endpoint('a'), sandbox: '/run/docker/netns/1', interfaceName: 'eth0' });
+    expect(await registrar.registered('a')).toEqual(NONE);
+    expect(calls).toEqual([]);
   });
 
   it('fails who waits for a refused endpoint, and nobody else', async () => {
