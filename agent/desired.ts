@@ -40,10 +40,13 @@ const NOTHING: OvsState = {
 export function desire(view: View, journal: Pick<Journal, 'endpoints' | 'networks'>, o: DesireOptions): Desired {
   const endpoints = [...journal.endpoints.values()];
   const links = endpoints.map(linkOf);
+  // The userspace datapath sends from a given address only while the kernel's routes are in its table, which it empties and
+  // reads anew with every change to any link; from what a route of its own says (ovs/route/add) it always sends.
+  const local = o.datapathType === 'netdev' ? null : o.vtep;
   const bridge: DesiredBridge = {
     name: o.bridge,
     datapathType: o.datapathType,
-    ports: [tunnelPort(o.vtep, o.udpPort), ...endpoints.map(endpointPort)],
+    ports: [tunnelPort(local, o.udpPort), ...endpoints.map(endpointPort)],
   };
   return {
     links,

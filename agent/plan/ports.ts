@@ -19,11 +19,19 @@ export interface DesiredBridge {
   readonly ports: readonly DesiredPort[];
 }
 
-/** The tunnel that carries every network: VNI and peer are set by flows. `vtep` is this host's own. */
-export const tunnelPort = (vtep: string, udpPort: number): DesiredPort => ({
+/**
+ * The tunnel that carries every network: VNI and peer are set by flows.
+ * @param local this host's VTEP; null = as the switch's route to the peer says
+ */
+export const tunnelPort = (local: string | null, udpPort: number): DesiredPort => ({
   name: TUNNEL_PORT,
   type: 'vxlan',
-  options: { remote_ip: 'flow', key: 'flow', local_ip: vtep, dst_port: String(udpPort) },
+  options: {
+    remote_ip: 'flow',
+    key: 'flow',
+    ...(local === null ? {} : { local_ip: local }),
+    dst_port: String(udpPort),
+  },
   externalIds: { weft: 'tunnel' },
 });
 

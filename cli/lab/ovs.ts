@@ -16,6 +16,7 @@ export interface OvsPlan {
 
 /** Starts what does not run, and puts the underlay address where it belongs. Idempotent. */
 export async function startOvs(lab: LabPaths, node: NodePaths, plan: OvsPlan): Promise<void> {
+  const kernel = await kernelDatapath();
   const database = `${node.state}/ovs.db`;
   const have = hostProcesses(lab.name, node.name);
   if (have.ovsdbServer === null) {
@@ -38,9 +39,30 @@ export async function startOvs(lab: LabPaths, node: NodePaths, plan: OvsPlan): P
         `external_ids:system-id=${plan.hostId} external_ids:hostname=${node.name}`,
       ),
     );
-    await runInHost(node, 'ovs-vswitchd', ['unix:/run/openvswitch/db.sock', ...common(node, 'ovs-vswitchd')]);
+    const options = kernel ? [] : ['--disable-system-route'];
+    const daemon = ['unix:/run/openvswitch/db.sock', ...options, ...common(node, 'ovs-vswitchd')];
+    await runInHost(node, 'ovs-vswitchd', daemon);
   }
-  await setAddress(node, await underlayInterface(node, plan.address), plan.address, PREFIX);
+  const underlay = kernel ? 'eth0' : await underlayBridge(node, plan.address);
+  await setAddress(node, underlay, plan.address, PREFIX);
+  if (!kernel) await addRoute(node, plan.address, underlay);
+}
+
+/**
+ * The route of the userspace datapath's tunnels. It would follow the kernel's by itself, but it empties its table with every change
+ * to any link of the host (a container's veth) and reads it anew: packets are lost meanwhile.
+ */
+async function addRoute(node: NodePaths, address: string, device: string): Promise<void> {
+  const control = ['-t', '/run/openvswitch/ovs-vswitchd.ctl', 'ovs/route/add'];
+  await until(
+    `the route through ${device} on ${node.name}`,
+    () =>
+      runInHost(node, 'ovs-appctl', [...control, `${address}/${PREFIX}`, device]).then(
+        () => true,
+        () => false, // its bridge has no address yet, as far as vswitchd knows
+      ),
+    { deadline: 10_000 },
+  );
 }
 
 const common = (node: NodePaths, program: string): string[] => [
@@ -54,11 +76,10 @@ const common = (node: NodePaths, program: string): string[] => [
 ];
 
 /**
- * eth0, where the kernel has openvswitch. Elsewhere OVS's userspace datapath does the tunnels, and it sends and receives
- * only through interfaces of its own: eth0 becomes a port of br-phy, which has the address.
+ * Where the kernel has no openvswitch, OVS's userspace datapath does the tunnels, and it sends and receives only through
+ * interfaces of its own: eth0 becomes a port of br-phy, which has the address.
  */
-async function underlayInterface(node: NodePaths, address: string): Promise<string> {
-  if (await kernelDatapath()) return 'eth0';
+async function underlayBridge(node: NodePaths, address: string): Promise<string> {
   await runInHost(
     node,
     'ovs-vsctl',
