@@ -57,7 +57,13 @@ export class AddressTable {
 
   /** The mesh may have given this host a block that it has not heard of yet. */
   blockMayCome(networkId: string): boolean {
-    return this.asking.has(networkId) || this.claiming.values().some((key) => key.startsWith(`${networkId}/`));
+    return this.asking.has(networkId) || this.claimed(networkId).length > 0;
+  }
+
+  /** Addresses with a claim under way: it may be answered with a block around them that the host has got by then. */
+  claimed(networkId: string): number[] {
+    const head = `${networkId}/`;
+    return [...this.claiming].filter((key) => key.startsWith(head)).map((key) => parseIp(key.slice(head.length)));
   }
 
   *blocksOf(networkId: string): Generator<[string, LocalBlock]> {
@@ -78,6 +84,7 @@ export class AddressTable {
       const resting = row.state === 'resting' && !this.claiming.has(key) && !this.releasing.has(key);
       slots.set(parseIp(row.ip), resting ? { taken: false, freedAt: this.#freedAt(key, row) } : { taken: true });
     }
+    for (const ip of this.claimed(network.id)) slots.set(ip, { taken: true });
     return { blocks, reserved: reservedOf(network), slots };
   }
 
@@ -110,6 +117,16 @@ export class AddressTable {
 
   hasEndpoints(networkId: string): boolean {
     return this.journal.endpoints.values().some((endpoint) => endpoint.networkId === networkId);
+  }
+
+  /** An endpoint is there, or an address of the network is used, lent, resting or being asked for. */
+  inUse(networkId: string): boolean {
+    return (
+      this.hasEndpoints(networkId) ||
+      this.blockMayCome(networkId) ||
+      this.busy(networkId).size > 0 ||
+      this.releasing.keys().some((key) => key.startsWith(`${networkId}/`))
+    );
   }
 
   /** Who has an address, as part of a sentence. */

@@ -12,6 +12,7 @@ import { count, isAssignable, pick, reservedOf } from './address-pick.ts';
 import { AddressTable, addressKey, blockKey } from './address-table.ts';
 import type { Clock } from './clock.ts';
 import type { Journal, JournalWrite, LocalAddress, LocalBlock, Mesh } from './contract.ts';
+import { IdleBlocks } from './idle-blocks.ts';
 import { Lending } from './lending.ts';
 
 export { addressKey, blockKey } from './address-table.ts';
@@ -29,6 +30,7 @@ export class AddressBook {
   readonly #log: Log;
   readonly #table: AddressTable;
   readonly #lending: Lending;
+  readonly #idle: IdleBlocks;
   readonly #pausedUntil = new Map<string, number>();
   /** Keys of freed claims whose release has surely not reached a coordinator: they may be used again at once. */
   readonly #stillHeld = new Set<string>();
@@ -44,6 +46,7 @@ export class AddressBook {
     this.#log = options.log;
     this.#table = new AddressTable(options);
     this.#lending = new Lending({ table: this.#table, log: options.log });
+    this.#idle = new IdleBlocks({ table: this.#table, log: options.log });
   }
 
   /** Begins to follow the mesh: lent addresses that come back, claimed ones still to be released. */
@@ -57,10 +60,12 @@ export class AddressBook {
       }),
     );
     this.#releaseClaimed();
+    this.#idle.start();
   }
 
   close(): void {
     this.#closed = true;
+    this.#idle.close();
     for (const stop of this.#stop) stop();
     this.#stop = [];
     if (this.#retry !== null) clearTimeout(this.#retry);
@@ -137,6 +142,11 @@ export class AddressBook {
     return this.#lending.giveBack(networkId, cidr);
   }
 
+  /** Gives back the blocks of networks that have not been used here for long; happens by itself from time to time. */
+  releaseUnused(): Promise<void> {
+    return this.#idle.look();
+  }
+
   /** The own block that an address lies in. */
   blockOf(networkId: string, ip: string): LocalBlock | undefined {
     return this.#table.ownBlock(networkId, parseIp(ip));
@@ -190,6 +200,7 @@ export class AddressBook {
   }
 
   async #requestBlock(network: Network): Promise<number> {
+    await this.#idle.settled(network.id);
     const { blocks, revision } = await this.#mesh.requestBlock(network.id, null);
     const fresh = this.#fresh(blocks);
     await this.#journal.write(fresh.map((block) => holding(block, revision)));
@@ -203,6 +214,7 @@ export class AddressBook {
   async #claim(network: Network, ip: string, key: string): Promise<string> {
     this.#table.claiming.add(key);
     try {
+      await this.#idle.settled(network.id);
       const { block, revision } = await this.#mesh.claimAddress(network.id, ip);
       const blocks = block === null ? [] : this.#fresh([block]);
       const requested = this.#table.row(network.id, ip, 'requested', block === null);

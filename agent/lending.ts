@@ -54,6 +54,7 @@ export class Lending {
     const asked = parseCidr(cidr);
     const known = this.#table.blocksOf(networkId).some(([, block]) => containsCidr(asked, parseCidr(block.cidr)));
     if (!known && this.#table.blockMayCome(networkId)) return [cidr];
+    if (this.#table.claimed(networkId).some((ip) => containsIp(asked, ip))) return [cidr];
     const busy = this.#table.busy(networkId);
     const spare = this.#spare(networkId, cidr, busy);
     if (spare !== null) busy.add(spare);

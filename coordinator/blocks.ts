@@ -25,8 +25,11 @@ export interface BlockDeps {
 
 export class Blocks {
   readonly #deps: BlockDeps;
-  /** Per network: hosts are asked for one caller at a time. */
-  readonly #asking = new Map<string, Turns>();
+  /**
+   * Per network: hosts are asked for one caller at a time. Per host and network: a host never gets as its own what it has just
+   * given back, and what it keeps is known before it gives that back too.
+   */
+  readonly #turns = new Map<string, Turns>();
 
   constructor(deps: BlockDeps) {
     this.#deps = deps;
@@ -40,21 +43,28 @@ export class Blocks {
   async request(slot: Slot, networkId: string, containing: string | null): Promise<Block> {
     const free = await this.#allocate(slot, networkId, containing);
     if (free !== null) return free;
-    const turns = this.#asking.get(networkId) ?? new Turns();
-    this.#asking.set(networkId, turns);
+    return await this.#inTurn(networkId, () => this.#reclaimFor(slot, networkId, containing));
+  }
+
+  async #inTurn<T>(key: string, call: () => Promise<T>): Promise<T> {
+    const turns = this.#turns.get(key) ?? new Turns();
+    this.#turns.set(key, turns);
     try {
-      return await turns.run(() => this.#reclaimFor(slot, networkId, containing));
+      return await turns.run(call);
     } finally {
-      if (!turns.busy) this.#asking.delete(networkId);
+      if (!turns.busy) this.#turns.delete(key);
     }
   }
 
   #allocate(slot: Slot, networkId: string, containing: string | null): Promise<Block | null> {
-    return slot.holdings.during(async () => {
-      const block = await this.#deps.store.allocateBlock(networkId, slot.hostId, containing);
-      if (block !== null) slot.holdings.set('block', block);
-      return block;
-    });
+    const allocate = () =>
+      slot.holdings.during(async () => {
+        const block = await this.#deps.store.allocateBlock(networkId, slot.hostId, containing);
+        if (block !== null) slot.holdings.set('block', block);
+        return block;
+      });
+    // With an address it may be a block that the host has already.
+    return containing === null ? allocate() : this.#inTurn(`${slot.hostId} ${networkId}`, allocate);
   }
 
   async #reclaimFor(slot: Slot, networkId: string, containing: string | null): Promise<Block> {
@@ -120,12 +130,14 @@ export class Blocks {
 
   /** Has a host whose session is here give back what is free of its block. @returns true when something has become free */
   async reclaim(hostId: string, networkId: string, cidr: string): Promise<boolean> {
-    const { sessions, store } = this.#deps;
+    const { sessions, state, store } = this.#deps;
     const slot = sessions.slot(hostId);
     const session = sessions.live(hostId);
     if (slot === undefined || session === undefined)
       throw new WeftError('UNAVAILABLE', `The session of host ${hostId} has ended.`);
-    return slot.holdings.during(async () => {
+    const reclaim = async (): Promise<boolean> => {
+      // Those before in the turn have taken something of it.
+      if (state.blocks.get(networkId)?.get(cidr)?.hostId !== hostId) return true;
       const answer = await session.ask({ $case: 'giveBack', value: { networkId, cidr } }, ASK_MS);
       const keep = answer.body?.$case === 'giveBack' ? answer.body.value.keep : [cidr];
       if (keep.includes(cidr)) return false;
@@ -142,18 +154,20 @@ export class Blocks {
       slot.holdings.delete('block', networkId, cidr);
       for (const part of keep) slot.holdings.set('block', { networkId, cidr: part, hostId, revision: 0n });
       return true;
-    });
+    };
+    return await this.#inTurn(`${hostId} ${networkId}`, () => slot.holdings.during(reclaim));
   }
 
   /** The host gives blocks back by itself. */
   async release(slot: Slot, networkId: string, cidrs: readonly string[]): Promise<void> {
-    await slot.holdings.during(async () => {
+    const release = async (): Promise<void> => {
       for (const cidr of cidrs) {
         if (this.#deps.state.blocks.get(networkId)?.get(cidr)?.hostId === slot.hostId)
           await this.#deps.store.shrinkBlock(networkId, cidr, slot.hostId, []);
         slot.holdings.delete('block', networkId, cidr);
       }
-    });
+    };
+    await this.#inTurn(`${slot.hostId} ${networkId}`, () => slot.holdings.during(release));
   }
 
   #exhausted(networkId: string, containing: string | null, silent: ReadonlyMap<string, string>): WeftError {

@@ -51,11 +51,10 @@ export class Claims {
     const ip = parseIp(address);
     const around = (): Block | undefined =>
       [...(state.blocks.get(networkId)?.values() ?? [])].find((block) => containsIp(parseCidr(block.cidr), ip));
-    const block = around();
-    if (own === undefined && block?.hostId === slot.hostId) return { block };
     const mine = own?.hostId === slot.hostId;
-    const grantor =
-      own === undefined || own.state === 'refused' ? block?.hostId : mine ? own.grantorHostId : own.hostId;
+    // In an own block there is nobody to ask.
+    const holder = around()?.hostId === slot.hostId ? undefined : around()?.hostId;
+    const grantor = own === undefined || own.state === 'refused' ? holder : mine ? own.grantorHostId : own.hostId;
     if (grantor === undefined) {
       try {
         return { block: await blocks.request(slot, networkId, address) };

@@ -119,14 +119,16 @@ export class SessionMesh implements Mesh {
   }
 
   async requestBlock(networkId: string, containing: string | null) {
-    const r = await this.#call(SessionService.requestBlock, { networkId, containing: containing ?? '' });
+    const r = await this.#given(() =>
+      this.#call(SessionService.requestBlock, { networkId, containing: containing ?? '' }),
+    );
     return { blocks: r.blocks, revision: r.revision ?? NOTHING };
   }
   async releaseBlocks(networkId: string, cidrs: readonly string[]) {
     await this.#call(SessionService.releaseBlocks, { networkId, cidrs: [...cidrs] });
   }
   async claimAddress(networkId: string, ip: string) {
-    const r = await this.#call(SessionService.claimAddress, { networkId, address: ip });
+    const r = await this.#given(() => this.#call(SessionService.claimAddress, { networkId, address: ip }));
     return { block: r.block ?? null, revision: r.revision ?? NOTHING };
   }
   async releaseAddresses(networkId: string, ips: readonly string[]) {
@@ -275,6 +277,14 @@ export class SessionMesh implements Mesh {
     for (const id of wanted) if (!this.#interest.has(id)) session.interest(id, true);
     for (const id of this.#interest) if (!wanted.has(id)) session.interest(id, false);
     this.#interest = wanted;
+  }
+
+  /** What comes after the end of its session is not the host's: the next session's hello, which lacks it, has given it up. */
+  async #given<R>(call: () => Promise<R>): Promise<R> {
+    const session = this.#session;
+    const answer = await call();
+    if (this.#session !== session) throw unconnected();
+    return answer;
   }
 
   #call<Q extends { sessionId: string }, R>(

@@ -1,6 +1,7 @@
 /** A mesh in memory: what etcd and the coordinators hold, and `Mesh` as each host sees it. Stateful, with failures on request. */
 import type { AddressBook } from '../../agent/addresses.ts';
 import type { Mesh } from '../../agent/contract.ts';
+import { Turns } from '../../coordinator/turns.ts';
 import { type Code, WeftError } from '../../lib/errors.ts';
 import {
   blockPrefix,
@@ -48,6 +49,8 @@ export class FakeWorld {
   readonly hosts = new Map<string, FakeMesh>();
   /** Awaited inside every call: a test lets others run here. */
   pause: () => Promise<void> = () => Promise.resolve();
+  /** Of one host and network: what gives blocks and what takes them, one after the other. */
+  readonly #turns = new Map<string, Turns>();
   #revision = 1n;
   #ids = 0;
 
@@ -101,6 +104,13 @@ export class FakeWorld {
     return [...this.blocks.values()].filter((block) => block.networkId === networkId);
   }
 
+  inTurn<T>(hostId: string, networkId: string, call: () => Promise<T>): Promise<T> {
+    const key = `${hostId} ${networkId}`;
+    const turns = this.#turns.get(key) ?? new Turns();
+    this.#turns.set(key, turns);
+    return turns.run(call);
+  }
+
   async allocate(networkId: string, hostId: string, containing: string | null): Promise<Block> {
     const network = this.networks.get(networkId);
     if (network === undefined) throw new WeftError('NOT_FOUND', `no network ${networkId}`);
@@ -112,7 +122,8 @@ export class FakeWorld {
         this.publish();
         return block;
       }
-      for (const other of this.blocksOf(networkId)) await this.#takeBack(other);
+      for (const other of this.blocksOf(networkId))
+        await this.inTurn(other.hostId, networkId, () => this.#takeBack(other));
     }
     throw new WeftError('RESOURCE_EXHAUSTED', `every usable address of network ${network.name} is taken`);
   }
@@ -142,10 +153,10 @@ export class FakeWorld {
   }
 
   async #takeBack(block: Block): Promise<void> {
+    if (this.blocks.get(`${block.networkId}/${block.cidr}`) !== block) return; // somebody else did it meanwhile
     const holder = this.hosts.get(block.hostId);
     if (holder?.book === null || holder?.connected !== true) return;
     const keep = await holder.book!.giveBack(block.networkId, block.cidr);
-    if (this.blocks.get(`${block.networkId}/${block.cidr}`) !== block) return; // somebody else did it meanwhile
     this.blocks.delete(`${block.networkId}/${block.cidr}`);
     for (const cidr of keep) this.blocks.set(`${block.networkId}/${cidr}`, { ...block, cidr, revision: this.bump() });
     this.publish();
@@ -243,18 +254,24 @@ export class FakeMesh implements Mesh {
 
   async releaseBlocks(networkId: string, cidrs: readonly string[]): Promise<void> {
     await this.#call('releaseBlocks');
-    for (const cidr of cidrs) this.world.blocks.delete(`${networkId}/${cidr}`);
+    await this.world.inTurn(this.hostId, networkId, async () => {
+      for (const key of cidrs.map((cidr) => `${networkId}/${cidr}`))
+        if (this.world.blocks.get(key)?.hostId === this.hostId) this.world.blocks.delete(key);
+    });
     this.world.publish();
   }
 
   async claimAddress(networkId: string, ip: string): Promise<{ block: Block | null; revision: Revision }> {
     await this.#call('claimAddress');
     const { world } = this;
-    const holding = world.blocksOf(networkId).find((block) => containsIp(parseCidr(block.cidr), parseIp(ip)));
+    const around = async () =>
+      world.blocksOf(networkId).find((block) => containsIp(parseCidr(block.cidr), parseIp(ip)));
+    const holding = await world.inTurn(this.hostId, networkId, around);
     if (holding === undefined)
       return { block: await world.allocate(networkId, this.hostId, ip), revision: world.revision };
     const key = `${networkId}/${ip}`;
     const present = world.addresses.get(key);
+    if (present === undefined && holding.hostId === this.hostId) return { block: holding, revision: world.revision };
     if (present !== undefined && present.hostId !== this.hostId)
       throw new WeftError('ALREADY_EXISTS', `address ${ip} is held by host ${present.hostId}`);
     const grantor = world.hosts.get(holding.hostId)!;

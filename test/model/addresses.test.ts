@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { AddressBook } from '../../agent/addresses.ts';
+import { containsCidr, parseCidr } from '../../lib/ip.ts';
 import { silentLog } from '../../lib/log.ts';
 import { FakeWorld } from '../harness/fake-mesh.ts';
 import { FakeClock, MemoryJournal } from '../harness/memory-journal.ts';
@@ -9,11 +10,11 @@ import { FakeClock, MemoryJournal } from '../harness/memory-journal.ts';
 type Step =
   | { readonly do: 'request' | 'release' | 'cut' | 'join'; readonly host: number; readonly n: number }
   | { readonly do: 'given'; readonly host: number; readonly n: number }
-  | { readonly do: 'time'; readonly host: number; readonly n: number };
+  | { readonly do: 'time' | 'idle'; readonly host: number; readonly n: number };
 
 const HOSTS = 3;
 const step: fc.Arbitrary<Step> = fc.record({
-  do: fc.constantFrom('request', 'request', 'request', 'release', 'release', 'given', 'cut', 'join', 'time'),
+  do: fc.constantFrom('request', 'request', 'request', 'release', 'release', 'given', 'cut', 'join', 'time', 'idle'),
   host: fc.nat(HOSTS - 1),
   n: fc.nat(31),
 }) as fc.Arbitrary<Step>;
@@ -50,7 +51,11 @@ async function walk(steps: readonly Step[], order: () => number): Promise<void> 
     else if (s.do === 'cut') mesh.setConnected(false);
     else if (s.do === 'join') mesh.setConnected(true);
     else if (s.do === 'time') clock.advance(s.n * 2_000);
-    else {
+    else if (s.do === 'idle') {
+      clock.advance(600_000);
+      if (s.n % 4 === 0) mesh.failNext('releaseBlocks', 'DEADLINE_EXCEEDED');
+      await book.releaseUnused();
+    } else {
       const mine = [...held].filter(([, host]) => host === s.host);
       const [ip] = mine[s.n % Math.max(1, mine.length)] ?? [];
       if (ip === undefined) return;
@@ -60,7 +65,7 @@ async function walk(steps: readonly Step[], order: () => number): Promise<void> 
   };
   for (const s of steps) {
     const run = one(s).catch((error: { code?: string; message?: string }) => {
-      const fine = ['RESOURCE_EXHAUSTED', 'UNAVAILABLE', 'ALREADY_EXISTS', 'FAILED_PRECONDITION'];
+      const fine = ['RESOURCE_EXHAUSTED', 'UNAVAILABLE', 'ALREADY_EXISTS', 'FAILED_PRECONDITION', 'DEADLINE_EXCEEDED'];
       if (!fine.includes(error.code ?? '')) throw error;
     });
     running.add(run);
@@ -72,9 +77,15 @@ async function walk(steps: readonly Step[], order: () => number): Promise<void> 
   await Promise.all(running);
   for (const { book } of hosts) book.close();
   // The journals agree with the oracle: each address that Docker has is in use on its host, and on no other.
-  for (const [index, { journal }] of hosts.entries())
+  for (const [index, { journal, mesh }] of hosts.entries()) {
+    // No host takes for its own what the mesh may give to another (a block that is just being taken back is larger there).
+    for (const { cidr } of journal.blocks.values()) {
+      const around = world.blocksOf(network.id).find((b) => containsCidr(parseCidr(b.cidr), parseCidr(cidr)));
+      expect(around?.hostId, `block ${cidr} of h${index + 1}`).toBe(mesh.hostId);
+    }
     for (const row of journal.addresses.values())
       if (row.state === 'requested') expect(held.get(row.ip), `${row.ip} on h${index + 1}`).toBe(index);
+  }
 }
 
 function blocksAreDisjoint(world: FakeWorld): void {

@@ -163,6 +163,28 @@ test('a claimed address goes back when it is free, also when the coordinator is 
   expect(await h2.book.requestGiven(network, '10.1.0.20')).toBe('10.1.0.20');
 });
 
+test('an address that is being claimed is nobody else’s, also when its block comes by another way', async () => {
+  const world = new FakeWorld();
+  const network = world.createNetwork('net', '10.1.0.0/24');
+  const { book, mesh } = hostOn(world, 'h1');
+  let go: () => void = () => undefined;
+  const answered = new Promise<void>((resolve) => (go = resolve));
+  const claim = mesh.claimAddress.bind(mesh);
+  mesh.claimAddress = async (...of) => {
+    const answer = await claim(...of);
+    await answered;
+    return answer;
+  };
+  const given = book.requestGiven(network, '10.1.0.2');
+  await until('the block', () => world.blocksOf(network.id).length === 1);
+  // Asked for all of it meanwhile: the answer on its way says that the host has it.
+  expect(await book.giveBack(network.id, '10.1.0.0/28')).toEqual(['10.1.0.0/28']);
+  const more = await Promise.all([1, 2, 3].map(() => book.request(network)));
+  expect(await book.giveBack(network.id, '10.1.0.0/28')).toEqual(['10.1.0.0/28']);
+  go();
+  expect(new Set([await given, ...more]).size).toBe(4);
+});
+
 test('grant: the same host twice, another host never', async () => {
   const world = new FakeWorld();
   const network = world.createNetwork('net', '10.1.0.0/24');
