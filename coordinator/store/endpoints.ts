@@ -10,6 +10,7 @@ import { type Compare, chunks, type Op, type Planned } from './txn.ts';
 
 /** Each endpoint is one or two operations and up to three compares. */
 const BATCH = 50;
+const MAX_ATTEMPTS = 10;
 
 export interface Holdings {
   readonly endpoints: readonly Endpoint[];
@@ -156,29 +157,51 @@ export async function replaceHoldings(
   for (const address of holdings.addresses)
     if (address.state === 'held') note(await restoreAddress(deps, { ...address, hostId }));
   await dropUnknownClaims(deps, hostId, holdings.addresses);
-  const mine: Endpoint[] = [];
-  for (const endpoint of holdings.endpoints) {
-    const sentence = refusal(deps, hostId, endpoint);
-    if (sentence === null) mine.push({ ...endpoint, hostId });
-    else refused.push(sentence);
-  }
-  const listed = new Set(mine.map((endpoint) => keyOf(deps, endpoint)));
-  const stale = heldKeys(deps, hostId).filter((key) => parseKey(key)?.kind === 'endpoint' && !listed.has(key));
-  await writeEndpoints(deps, hostId, mine, stale).catch((error: unknown) => {
-    // A network that went meanwhile.
-    if (WeftError.from(error).code !== 'NOT_FOUND') throw error;
-    note(WeftError.from(error).message);
-  });
+  for (const sentence of await replaceEndpoints(deps, hostId, holdings.endpoints)) note(sentence);
   return { revision: revisionOf(deps, deps.cache.revision), refused };
+}
+
+/** @returns why some of them are not taken: the others are, so that one conflict does not keep a host away from the mesh */
+async function replaceEndpoints(deps: Deps, hostId: string, endpoints: readonly Endpoint[]): Promise<string[]> {
+  for (let attempt = 1; ; attempt++) {
+    const refusals = endpoints.map((endpoint) => refusal(deps, hostId, endpoint));
+    const refused = refusals.filter((sentence) => sentence !== null);
+    const mine = endpoints.filter((_, i) => refusals[i] === null).map((endpoint) => ({ ...endpoint, hostId }));
+    const listed = new Set(mine.map((endpoint) => keyOf(deps, endpoint)));
+    const stale = heldKeys(deps, hostId).filter((key) => parseKey(key)?.kind === 'endpoint' && !listed.has(key));
+    try {
+      await writeEndpoints(deps, hostId, mine, stale);
+      return refused;
+    } catch (error) {
+      const { code, message } = WeftError.from(error);
+      // A network that went meanwhile.
+      if (code === 'NOT_FOUND') return [...refused, message];
+      // A MAC that another host took meanwhile: now the cache shows it.
+      if (code !== 'ALREADY_EXISTS' || attempt === MAX_ATTEMPTS) throw error;
+    }
+  }
 }
 
 function refusal(deps: Deps, hostId: string, endpoint: Endpoint): string | null {
   if (!deps.cache.networks.has(endpoint.networkId))
     return `endpoint ${endpoint.id.slice(0, 12)}: there is no network ${endpoint.networkId}`;
   const owner = ownerOf(deps, endpoint);
-  if (owner === undefined || owner === hostId) return null;
+  if (owner === undefined || owner === hostId) return macRefusal(deps, { ...endpoint, hostId });
   const name = deps.cache.hosts.get(owner)?.name ?? owner;
   return `endpoint ${endpoint.id.slice(0, 12)} belongs to host ${name}`;
+}
+
+/** Two hosts may have started containers with one given MAC while they were apart. */
+function macRefusal(deps: Deps, endpoint: Endpoint): string | null {
+  const network = deps.cache.networks.get(endpoint.networkId);
+  const written = deps.cache.raw.get(keyOf(deps, endpoint))?.value === encode.endpoint(endpoint);
+  if (network === undefined || written || !endpoint.givenMac) return null;
+  try {
+    refuseTakenMac(deps, network, endpoint);
+    return null;
+  } catch (error) {
+    return `endpoint ${endpoint.id.slice(0, 12)}: ${WeftError.from(error).message}`;
+  }
 }
 
 async function dropUnknownClaims(deps: Deps, hostId: string, known: readonly Address[]): Promise<void> {

@@ -66,6 +66,24 @@ describe('what hosts hold', () => {
     expect([...(two.state.endpoints.get(network.id)?.values() ?? [])].filter((e) => e.mac === mac)).toHaveLength(1);
   });
 
+  test('a host is not kept away from the mesh by a MAC that another one took while they were apart', async () => {
+    const mac = '02:42:00:00:00:98';
+    const other = { ...anEndpoint(network.id, 'h1', `apart-a${turn}`, cidr('2')), mac, givenMac: true };
+    const same = { ...anEndpoint(network.id, 'h2', `apart-b${turn}`, cidr('20')), mac, givenMac: true };
+    const fine = anEndpoint(network.id, 'h2', `apart-c${turn}`, cidr('21'));
+    await one.store.replaceHoldings('h1', holding({ endpoints: [other] }));
+    await two.store.caughtUp();
+    const { refused } = await two.store.replaceHoldings('h2', holding({ endpoints: [same, fine] }));
+    expect(refused).toEqual([expect.stringContaining(`MAC address ${mac} of network n${turn} is in use`)]);
+    expect([...(two.state.endpoints.get(network.id)?.keys() ?? [])].sort()).toEqual([other.id, fine.id]);
+    // Said again, it is still there: the host that was first keeps it.
+    expect((await two.store.replaceHoldings('h1', holding({ endpoints: [other] }))).refused).toEqual([]);
+    await two.store.replaceHoldings('h1', holding({}));
+    expect((await two.store.replaceHoldings('h2', holding({ endpoints: [same, fine] }))).refused).toEqual([]);
+    await two.store.replaceHoldings('h2', holding({}));
+    await one.store.caughtUp();
+  });
+
   test('blocks asked for at the same time never overlap, until none is left', async () => {
     const asked = await Promise.all(
       Array.from({ length: 20 }, (_, i) =>
