@@ -5,6 +5,7 @@ import { WeftError } from '../lib/errors.ts';
 import { flagsOf, print, remote, withMesh } from './command.ts';
 import type { Io } from './io.ts';
 import { keyValues, showError, table } from './output.ts';
+import { settle } from './settle.ts';
 import { type HostJson, hostJson } from './shapes.ts';
 import { nonEmpty } from './values.ts';
 
@@ -27,7 +28,11 @@ export function register(program: Command, io: Io): void {
   const drain = (spec: string, summary: string, draining: boolean): void => {
     remote(noun, spec, summary).action(async (host: string, _options: unknown, command: Command) => {
       const request = { host: nonEmpty('host name', host), draining };
-      const changed = hostJson(await withMesh(io, command, (mesh) => mesh.call('updateHost', request)));
+      const changed = await withMesh(io, command, async (mesh) => {
+        const updated = await mesh.call('updateHost', request);
+        await settle(io, mesh, undefined, flagsOf(command).json === true);
+        return hostJson(updated);
+      });
       print(io, command, changed, () => `${changed.name}\n`);
     });
   };

@@ -9,8 +9,11 @@ const SETTLE_MS = 10_000;
 /** What the coordinator may need on top of what it was told to wait. */
 const GRACE_MS = 2_000;
 
-/** The change is done and stays done: who is late, or why it cannot be known, is a warning. Never rejects. */
-export async function settle(io: Io, mesh: Mesh, revision: Revision, json: boolean): Promise<void> {
+/**
+ * The change is done and stays done: who is late, or why it cannot be known, is a warning. Never rejects.
+ * @param revision undefined = the newest that the coordinator knows
+ */
+export async function settle(io: Io, mesh: Mesh, revision: Revision | undefined, json: boolean): Promise<void> {
   const hint = 'weft wait waits for them; weft status says more';
   try {
     const request = { revision, network: '', project: '', timeoutMs: SETTLE_MS, localOnly: false, exceptHostIds: [] };

@@ -38,8 +38,6 @@ const CODE_NAMES = new Map<number, Code>(Object.entries(CODES).map(([name, n]) =
 export class Session implements Follower {
   readonly id: string;
   readonly hostId: string;
-  /** The host's record as last stored. */
-  host: Host;
   conflicts: readonly Conflict[] = [];
   /** Sentences about what of its Hello is not accepted. */
   refused: readonly string[] = [];
@@ -50,6 +48,9 @@ export class Session implements Follower {
   /** Bytes and messages sent in this session by kind. */
   readonly sent = new Map<MessageKind, { messages: number; bytes: number }>();
 
+  #host: Host;
+  /** What the host has been told. */
+  #draining: boolean;
   readonly #deps: SessionDeps;
   readonly #sink: Sink;
   readonly #cursors = new Map<string, bigint | null>();
@@ -58,7 +59,7 @@ export class Session implements Follower {
   readonly #ending = Promise.withResolvers<WeftError>();
   #outstanding: Outstanding[] = [];
   #acked: bigint;
-  /** Catalogue, network and sync messages sent. */
+  /** Catalogue, network, sync and settings messages sent. */
   #messages = 0n;
   /** The number of the Sync among them. */
   #syncSent: bigint | null = null;
@@ -72,7 +73,8 @@ export class Session implements Follower {
   constructor(id: string, host: Host, acked: bigint, sink: Sink, deps: SessionDeps) {
     this.id = id;
     this.hostId = host.id;
-    this.host = host;
+    this.#host = host;
+    this.#draining = host.draining;
     this.#acked = acked;
     this.#sink = sink;
     this.#deps = deps;
@@ -84,6 +86,21 @@ export class Session implements Follower {
     this.#follow(CATALOGUE);
     for (const id of interest) this.#follow(id);
     this.#pump();
+  }
+
+  /** The host's record as last stored. */
+  get host(): Host {
+    return this.#host;
+  }
+
+  /** The record has changed: what the cluster decides of it, the host is told. */
+  stored(host: Host): void {
+    this.#host = host;
+    if (this.#ended || host.draining === this.#draining) return;
+    this.#draining = host.draining;
+    const number = this.#deps.revision();
+    this.#expect(number);
+    this.#write({ body: { $case: 'settings', value: { revision: { epoch: this.#deps.epoch, number }, host } } });
   }
 
   get epoch(): bigint {

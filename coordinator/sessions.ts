@@ -224,7 +224,7 @@ export class Sessions {
       slot.session !== null &&
       isDeepStrictEqual(stored, withClusterSide(slot.session.host, stored))
     )
-      slot.session.host = stored;
+      slot.session.stored(stored);
     else this.#checkHostLater(slot);
   }
 
@@ -239,7 +239,7 @@ export class Sessions {
     const stored = this.deps.state.hosts.get(slot.hostId) ?? null;
     const want = withClusterSide(session.host, stored ?? session.host);
     if (stored !== null && isDeepStrictEqual(stored, want)) {
-      session.host = stored;
+      session.stored(stored);
       return;
     }
     // A report that is being stored is no edit.
@@ -268,7 +268,7 @@ export class Sessions {
     const session = slot.session;
     if (session === null) return;
     await slot.hostWrites.run(async () => {
-      session.host = withClusterSide(host, this.deps.state.hosts.get(slot.hostId) ?? host);
+      session.stored(withClusterSide(host, this.deps.state.hosts.get(slot.hostId) ?? host));
       await this.deps.store.putHost(session.host);
     });
     this.#checkHost(slot);

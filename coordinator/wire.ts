@@ -10,6 +10,7 @@ export type MessageKind =
   | 'networkComplete'
   | 'sync'
   | 'query'
+  | 'settings'
   | 'progress';
 
 export function kindOf(message: CoordinatorMessage): MessageKind {

@@ -120,6 +120,11 @@ export class LiveSession {
         this.#draft = withRevision(this.#draft, body.value.revision);
         this.#synced = true;
         return this.#merge();
+      case 'settings':
+        if (this.#welcome !== null && body.value.host !== undefined)
+          this.#welcome = { ...this.#welcome, host: body.value.host };
+        this.#draft = withRevision(this.#draft, body.value.revision);
+        return this.#merge();
       case 'progress':
         this.#draft = withRevision(this.#draft, body.value.revision);
         return this.#publish();

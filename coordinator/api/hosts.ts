@@ -22,7 +22,8 @@ export function hostMethods(parts: Parts, method: Method): Methods {
     updateHost: method(async ({ request, signal }) => {
       const host = hostOf(state, request.host);
       if (host.draining !== request.draining) {
-        await store.putHost({ ...host, draining: request.draining });
+        const { number } = await store.putHost({ ...host, draining: request.draining });
+        await state.reached(number, signal);
         log.info({ host: host.name, draining: request.draining }, 'host updated');
       }
       const updated = (await allHosts(parts, signal)).find((status) => status.host?.id === host.id);

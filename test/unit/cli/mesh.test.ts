@@ -39,7 +39,10 @@ test('host drain and rm', async () => {
     throw new WeftError('FAILED_PRECONDITION', 'h1 is connected.', { hint: 'stop its agent' });
   });
   expect(await fake.run('host', 'drain', 'h1')).toMatchObject({ code: 0, out: 'h1\n' });
-  expect(fake.calls.at(-1)?.request).toEqual({ host: 'h1', draining: true });
+  expect(fake.calls).toMatchObject([
+    { method: 'updateHost', request: { host: 'h1', draining: true } },
+    { method: 'waitApplied', request: { revision: undefined } },
+  ]);
   expect(await fake.run('host', 'rm', 'h1')).toMatchObject({ code: 1, out: '' });
 });
 

@@ -38,6 +38,7 @@ function begin(interest: string[] = [N]) {
   const counted = (m: CoordinatorMessage): bigint[] => {
     const body = m.body;
     const is = body?.$case === 'catalogue' || body?.$case === 'network' || body?.$case === 'sync';
+    if (body?.$case === 'settings') return [body.value.revision?.number ?? 0n];
     return is ? [body.value.revision?.number ?? 0n] : [];
   };
   /** The host has applied all messages up to a revision. */
@@ -146,6 +147,21 @@ test('after the first Sync messages go out in the order of revisions', async () 
   expect(kinds().slice(before)).toEqual(['network', 'network', 'catalogue']);
   expect(sent[before]?.body).toMatchObject({ value: { revision: { number: old } } });
   expect(sent[before + 1]?.body).toMatchObject({ value: { revision: { number: middle } } });
+});
+
+test('the host is told that it is drained, and counts as lagging until it knows', async () => {
+  const { session, kinds, sent, ack, state } = begin();
+  ack(state.revision);
+  session.stored({ ...aHost('h1'), datapath: 'system' });
+  expect(kinds()).toHaveLength(4);
+  const revision = state.commit({ host: 'h1', after: { ...aHost('h1'), draining: true } });
+  session.stored({ ...aHost('h1'), draining: true });
+  expect(sent.at(-1)?.body).toMatchObject({ $case: 'settings', value: { revision: { number: revision } } });
+  expect(session.applied).toBe(revision - 1n);
+  ack(revision);
+  expect(session.applied).toBe(revision);
+  session.stored({ ...aHost('h1'), draining: true });
+  expect(kinds()).toEqual(['welcome', 'catalogue', 'network', 'sync', 'settings']);
 });
 
 test('interest that comes brings everything, interest that goes brings nothing more', async () => {
