@@ -143,6 +143,55 @@ describe('blocks and addresses over two coordinators', () => {
     await h5.close();
   });
 
+  test('a block that the host gives back by itself is free; what is not its own stays', async () => {
+    const network = await mesh.network(one, 'unused', '10.24.0.0/28');
+    const h7 = await mesh.agent(one, aHost(7));
+    const h8 = await mesh.agent(two, aHost(8));
+    const release = (host: typeof h7, cidrs: string[]) =>
+      host.call(SessionService.releaseBlocks, { networkId: network.id, cidrs });
+    const [first, second] = [await h7.block(network.id), await h8.block(network.id)];
+    await release(h7, [first.cidr, second.cidr, '10.24.0.0/30']);
+    expect([...one.opened.state.blocks.get(network.id)!.keys()]).toEqual([second.cidr]);
+    await release(h7, [first.cidr]);
+    await until('coord2 sees it', () => two.opened.state.blocks.get(network.id)?.size === 1);
+    expect((await h8.block(network.id)).cidr).toBe(first.cidr);
+    expect([h7.ended, h8.ended]).toEqual([null, null]);
+    await h7.close();
+    await h8.close();
+  });
+
+  test('a claim in a block that is being taken back gets nothing of what was given away', async () => {
+    const network = await mesh.network(one, 'crossing', '10.25.0.0/28');
+    const asked = Promise.withResolvers<void>();
+    const answer = Promise.withResolvers<void>();
+    const h9 = await mesh.agent(one, aHost(9), {
+      onQuery: async (body) => {
+        if (body.$case !== 'giveBack') return undefined;
+        asked.resolve();
+        await answer.promise;
+        const { cidr } = body.value;
+        return { body: { $case: 'giveBack', value: { keep: [cidr === '10.25.0.8/29' ? '10.25.0.8/30' : cidr] } } };
+      },
+    });
+    const taken = [await h9.block(network.id), await h9.block(network.id)].map((block) => block.cidr);
+    expect(taken.toSorted()).toEqual(['10.25.0.0/29', '10.25.0.8/29']);
+    await h9.call(SessionService.releaseBlocks, { networkId: network.id, cidrs: ['10.25.0.0/29'] });
+    const h10 = await mesh.agent(one, aHost(10), { onQuery: () => undefined });
+    expect((await h10.block(network.id)).cidr).toBe('10.25.0.0/29');
+    const wanted = h10.block(network.id);
+    await asked.promise;
+    const claim = (address: string) => h9.call(SessionService.claimAddress, { networkId: network.id, address });
+    const given = claim('10.25.0.13');
+    const kept = claim('10.25.0.9');
+    answer.resolve();
+    expect((await kept).block?.cidr).toBe('10.25.0.8/30');
+    // Either of the two gets what has become free.
+    const got = [await wanted.catch(() => undefined), (await given.catch(() => undefined))?.block];
+    expect(got.filter((block) => block !== undefined).map((block) => block.cidr)).toEqual(['10.25.0.12/30']);
+    await h9.close();
+    await h10.close();
+  });
+
   test('what was edited by hand in etcd is put back, and told as drift', async () => {
     const network = await mesh.network(one, 'edited', '10.23.0.0/24');
     const h6 = await mesh.agent(one, aHost(6), { hello: { interest: [network.id] } });
