@@ -10,61 +10,31 @@ import {
   coordinatorMetrics,
   type DriftEvent,
   driftEvents,
-  etcdAll,
   etcdctl,
   etcdGet,
   metricOf,
   settled,
 } from '../harness/drift.ts';
 import {
-  addressOf,
-  auditClean,
-  clean,
-  docker,
-  on,
-  onOk,
-  pings,
-  sleeper,
-  until,
-  weft,
-  weftJson,
-  weftOk,
-} from '../harness/lab.ts';
+  block,
+  type Case,
+  DOCKER,
+  ETCD,
+  FLOWS,
+  HEALED_MS,
+  HOSTS,
+  ip,
+  JUNK_LINK,
+  key,
+  LINKS,
+  ofctl,
+  PORTS,
+  reach,
+  seen,
+  vsctl,
+} from '../harness/drift-cases.ts';
+import { addressOf, auditClean, clean, docker, on, sleeper, until, weft, weftJson, weftOk } from '../harness/lab.ts';
 import { figure } from '../harness/lab-direct.ts';
-
-const HOSTS = ['h1', 'h2', 'h3'] as const;
-/** What heals by notification takes milliseconds, the rest waits for an audit (10 s). */
-const HEALED_MS = 15_000;
-const OF = ['-O', 'OpenFlow14'];
-
-/** Two containers of one network, on h1 and h2, and what stands for the one on h1. */
-const seen = { ip1: '', ip2: '', port: '', id: '', networkId: '', vni: 0, hostId: '' };
-const key = {
-  record: () => `/weft/v1/default/networks/${seen.networkId}`,
-  name: () => '/weft/v1/default/names/drift-a',
-  vni: () => `/weft/v1/vnis/${seen.vni}`,
-  endpoint: () => `/weft/v1/default/endpoints/${seen.networkId}/${seen.id}`,
-  host: () => `/weft/v1/hosts/${seen.hostId}`,
-  presence: () => `/weft/v1/presence/${seen.hostId}`,
-};
-const block = async (): Promise<string> => {
-  const blocks = await etcdAll(`/weft/v1/default/blocks/${seen.networkId}/`);
-  const found = [...blocks].find(([, value]) => value.includes(seen.hostId))?.[0];
-  if (found === undefined) throw new Error('h1 has no block');
-  return found;
-};
-
-const ofctl = (...args: string[]): Promise<string> => onOk('h1', 'ovs-ofctl', ...OF, ...args);
-const vsctl = (...args: string[]): Promise<string> => onOk('h1', 'ovs-vsctl', ...args);
-const ip = (...args: string[]): Promise<string> => onOk('h1', 'ip', ...args);
-const JUNK_LINK = ['wft0123456789ab', 'wfc0123456789ab'] as const;
-
-async function reach(): Promise<void> {
-  await until('both containers reach each other', async () => {
-    const both = await Promise.all([pings('h1', 'drift-1', seen.ip2), pings('h2', 'drift-2', seen.ip1)]);
-    return both.every((ok) => ok);
-  });
-}
 
 beforeAll(async () => {
   for (const network of ['drift-a', 'drift-b', 'drift-c']) await weftOk('network', 'create', network);
@@ -90,240 +60,6 @@ beforeAll(async () => {
   await settled(HOSTS);
 });
 afterAll(() => clean(HOSTS));
-
-interface Case {
-  readonly name: string;
-  readonly kind: string;
-  readonly change: 'missing' | 'extra' | 'differs';
-  readonly object: () => string | RegExp;
-  readonly make: () => Promise<unknown>;
-  /** Host that tells of it; h1. */
-  readonly host?: string;
-}
-
-const FLOWS: readonly Case[] = [
-  {
-    name: 'a flow more (ovs-ofctl add-flow)',
-    kind: 'flow',
-    change: 'extra',
-    object: () => /priority=7777/,
-    make: () => ofctl('add-flow', 'br-weft', 'table=0,priority=7777,ip,actions=drop'),
-  },
-  {
-    name: 'a flow fewer (ovs-ofctl --strict del-flows)',
-    kind: 'flow',
-    change: 'missing',
-    object: () => /table=44/,
-    make: () => ofctl('--strict', 'del-flows', 'br-weft', 'table=44,priority=400'),
-  },
-  {
-    name: 'a flow that does something else (ovs-ofctl mod-flows)',
-    kind: 'flow',
-    change: 'differs',
-    object: () => /table=44/,
-    make: () => ofctl('mod-flows', 'br-weft', 'table=44,actions=drop'),
-  },
-  {
-    name: 'no flow at all (ovs-ofctl del-flows)',
-    kind: 'flow',
-    change: 'missing',
-    object: () => /table=44/,
-    make: () => ofctl('del-flows', 'br-weft'),
-  },
-];
-
-const PORTS: readonly Case[] = [
-  {
-    name: 'a port fewer (ovs-vsctl del-port)',
-    kind: 'port',
-    change: 'missing',
-    object: () => seen.port,
-    make: () => vsctl('del-port', 'br-weft', seen.port),
-  },
-  {
-    name: 'no tunnel (ovs-vsctl del-port)',
-    kind: 'port',
-    change: 'missing',
-    object: () => 'weft-vxlan',
-    make: () => vsctl('del-port', 'br-weft', 'weft-vxlan'),
-  },
-  {
-    name: 'a tunnel of another key (ovs-vsctl set)',
-    kind: 'port',
-    change: 'differs',
-    object: () => 'weft-vxlan',
-    make: () => vsctl('set', 'interface', 'weft-vxlan', 'options:key=77'),
-  },
-  {
-    name: 'a port that is policed (ovs-vsctl set)',
-    kind: 'port',
-    change: 'differs',
-    object: () => seen.port,
-    make: () => vsctl('set', 'interface', seen.port, 'ingress_policing_rate=1', 'ingress_policing_burst=1'),
-  },
-  {
-    name: 'a port whose owner was forgotten (ovs-vsctl remove)',
-    kind: 'port',
-    change: 'differs',
-    object: () => seen.port,
-    make: () => vsctl('clear', 'interface', seen.port, 'external_ids'),
-  },
-  {
-    name: 'a port more (ovs-vsctl add-port)',
-    kind: 'port',
-    change: 'extra',
-    object: () => 'junk0',
-    make: () => vsctl('add-port', 'br-weft', 'junk0', '--', 'set', 'interface', 'junk0', 'type=internal'),
-  },
-  {
-    name: 'a port in another bridge (ovs-vsctl)',
-    kind: 'port',
-    change: 'missing',
-    object: () => seen.port,
-    make: () => vsctl('del-port', 'br-weft', seen.port, '--', 'add-port', 'br-phy', seen.port),
-  },
-  {
-    name: 'a bridge that fails open (ovs-vsctl set-fail-mode)',
-    kind: 'bridge',
-    change: 'differs',
-    object: () => 'br-weft',
-    make: () => vsctl('set-fail-mode', 'br-weft', 'standalone'),
-  },
-  {
-    name: 'a bridge that speaks another protocol (ovs-vsctl set)',
-    kind: 'bridge',
-    change: 'differs',
-    object: () => 'br-weft',
-    make: () => vsctl('set', 'bridge', 'br-weft', 'protocols=OpenFlow10'),
-  },
-  {
-    name: 'no bridge (ovs-vsctl del-br)',
-    kind: 'bridge',
-    change: 'missing',
-    object: () => 'br-weft',
-    make: () => vsctl('del-br', 'br-weft'),
-  },
-];
-
-const LINKS: readonly Case[] = [
-  {
-    name: 'a link of another MTU (ip link set)',
-    kind: 'link',
-    change: 'differs',
-    object: () => seen.port,
-    make: () => ip('link', 'set', seen.port, 'mtu', '900'),
-  },
-  {
-    name: 'a link that is down (ip link set)',
-    kind: 'link',
-    change: 'differs',
-    object: () => seen.port,
-    make: () => ip('link', 'set', seen.port, 'down'),
-  },
-  {
-    name: "a running container's link fewer (ip link del)",
-    kind: 'link',
-    change: 'missing',
-    object: () => seen.port,
-    make: () => ip('link', 'del', seen.port),
-  },
-  {
-    name: 'a link more, under our prefix (ip link add)',
-    kind: 'link',
-    change: 'extra',
-    object: () => JUNK_LINK[0],
-    make: () => ip('link', 'add', JUNK_LINK[0], 'type', 'veth', 'peer', 'name', JUNK_LINK[1]),
-  },
-];
-
-const DOCKER: readonly Case[] = [
-  {
-    name: "Docker's network fewer on one host (docker network rm)",
-    kind: 'dockerNetwork',
-    change: 'missing',
-    object: () => 'drift-b',
-    // Refused, since h2 has an endpoint there; Docker drops it all the same.
-    make: () => on('h1', 'docker', 'network', 'rm', 'drift-b'),
-  },
-];
-
-const ETCD: readonly Case[] = [
-  {
-    name: 'a key that means nothing (etcdctl put)',
-    host: 'etcd',
-    kind: 'etcdKey',
-    change: 'extra',
-    object: () => '/weft/v1/junk',
-    make: () => etcdctl('put', '/weft/v1/junk', 'x'),
-  },
-  {
-    name: "a network's record fewer (etcdctl del)",
-    host: 'etcd',
-    kind: 'etcdKey',
-    change: 'missing',
-    object: key.record,
-    make: () => etcdctl('del', key.record()),
-  },
-  {
-    name: "a network's record edited (etcdctl put)",
-    host: 'etcd',
-    kind: 'etcdKey',
-    change: 'differs',
-    object: key.record,
-    make: async () => {
-      const record = JSON.parse((await etcdGet(key.record())) ?? '') as object;
-      await etcdctl('put', key.record(), JSON.stringify({ ...record, mtu: 900 }));
-    },
-  },
-  {
-    name: 'an index key fewer (etcdctl del)',
-    host: 'etcd',
-    kind: 'etcdKey',
-    change: 'missing',
-    object: key.name,
-    make: () => etcdctl('del', key.name()),
-  },
-  {
-    name: 'an index key of another network (etcdctl put)',
-    host: 'etcd',
-    kind: 'etcdKey',
-    change: 'differs',
-    object: key.vni,
-    make: () => etcdctl('put', key.vni(), 'ffffffffffffffff'),
-  },
-  {
-    name: 'an endpoint fewer (etcdctl del)',
-    kind: 'etcdKey',
-    change: 'missing',
-    object: key.endpoint,
-    make: () => etcdctl('del', key.endpoint()),
-  },
-  {
-    name: 'an endpoint of another address (etcdctl put)',
-    kind: 'etcdKey',
-    change: 'differs',
-    object: key.endpoint,
-    make: async () => {
-      const value = (await etcdGet(key.endpoint())) ?? '';
-      await etcdctl('put', key.endpoint(), value.replaceAll(seen.ip1, '10.128.0.77'));
-    },
-  },
-  {
-    name: 'a block fewer (etcdctl del)',
-    kind: 'etcdKey',
-    change: 'missing',
-    object: () => /\/blocks\//,
-    make: async () => etcdctl('del', await block()),
-  },
-  {
-    name: "a host's record fewer (etcdctl del)",
-    host: 'etcd',
-    kind: 'etcdKey',
-    change: 'missing',
-    object: key.host,
-    make: () => etcdctl('del', key.host()),
-  },
-];
 
 const matches = (want: string | RegExp, object: string): boolean =>
   typeof want === 'string' ? want === object : want.test(object);
