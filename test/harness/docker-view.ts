@@ -1,6 +1,6 @@
 /** What docker and weft show of the mesh, in the words of tests: names of networks, endpoints, refusals. */
 import { expect } from 'vitest';
-import { IMAGE, on, onOk, until, weftJson } from './lab.ts';
+import { IMAGE, on, onOk, until, weft, weftJson } from './lab.ts';
 
 export const HOSTS = ['h1', 'h2', 'h3'] as const;
 /** Debian's own client: a newer one in PATH has checks of its own before the daemon is asked. */
@@ -75,3 +75,18 @@ export const defaults = async (host: string, container: string): Promise<string[
   lines(await docker(host, 'exec', container, 'ip', 'route'))
     .filter((line) => line.startsWith('default'))
     .map((line) => / dev (\S+)/.exec(line)?.[1] ?? '');
+
+export interface Failure {
+  readonly code: string;
+  readonly message: string;
+  readonly hint: string | null;
+}
+/** The command fails with that status and code; what it says on stderr is one JSON object, and nothing is on stdout. */
+export async function fails(status: number, code: string, ...args: string[]): Promise<Failure> {
+  const r = await weft('--json', ...args);
+  const what = args.map((arg) => arg.slice(0, 40)).join(' ');
+  expect({ what, code: r.code, stdout: r.stdout }).toEqual({ what, code: status, stdout: '' });
+  const { error } = JSON.parse(r.stderr) as { error: Failure };
+  expect({ what, ...error }).toEqual({ what, code, message: expect.stringMatching(/./), hint: error.hint });
+  return error;
+}
