@@ -15,7 +15,7 @@ import { isLater } from '../view.ts';
 import { Applier, type Apply } from './applier.ts';
 import { type LiveSession, unconnected } from './live.ts';
 import { SessionLoop } from './loop.ts';
-import { Registrar, recordOf } from './registrar.ts';
+import { Registrar, recordOf, type Told } from './registrar.ts';
 
 const CALL_MS = 10_000;
 const NOTHING: Revision = { epoch: 0n, number: 0n };
@@ -44,7 +44,7 @@ export class SessionMesh implements Mesh {
   readonly #pinned = new Set<string>();
   #session: LiveSession | null = null;
   #view: View;
-  #told = new Map<string, LocalEndpoint>();
+  #told = new Map<string, Told>();
   #interest = new Set<string>();
   #conflicts: readonly Conflict[] = [];
   #failure = '';
@@ -198,15 +198,16 @@ export class SessionMesh implements Mesh {
 
   #hello(): Hello {
     const { endpoints, blocks, addresses } = this.#o.journal;
-    this.#told = new Map(endpoints);
-    this.#interest = this.#wantedInterest();
     const hostId = this.hostId;
+    const told = (e: LocalEndpoint): Told => ({ endpoint: e, told: recordOf(e, hostId, this.#o.ofport(e.id)) });
+    this.#told = new Map([...endpoints].map(([id, e]) => [id, told(e)]));
+    this.#interest = this.#wantedInterest();
     return {
       host: this.#o.host(),
       protocol: 1,
       applied: this.appliedRevision,
       interest: [...this.#interest],
-      endpoints: [...endpoints.values()].map((e) => recordOf(e, hostId, this.#o.ofport(e.id))),
+      endpoints: [...this.#told.values()].map((known) => known.told),
       blocks: [...blocks.values()].map((b) => ({
         networkId: b.networkId,
         cidr: b.cidr,
@@ -246,6 +247,8 @@ export class SessionMesh implements Mesh {
 
   #applied(view: View, failure: string): void {
     this.#failure = failure;
+    // Open vSwitch has been looked at: the hello may have been earlier, without port numbers.
+    this.#registrar.kick();
     const session = this.#session;
     if (session?.synced !== true || isLater(view.revision, this.#view.revision)) return;
     session.ack(this.#applier.applied, this.#applier.applied?.revision ?? NOTHING, failure);

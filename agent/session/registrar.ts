@@ -35,11 +35,14 @@ export function recordOf(e: LocalEndpoint, hostId: string, ofport: number): Endp
   };
 }
 
-interface Known {
+export interface Told {
   /** The journalled object; compared by identity. */
   endpoint: LocalEndpoint;
-  /** The record that was told. */
+  /** The record as it was when it was told. */
   readonly told: Endpoint;
+}
+
+interface Known extends Told {
   readonly revision: Revision;
 }
 
@@ -66,14 +69,14 @@ export class Registrar {
   }
 
   /** A session began: `told` is what its Hello carried. Null: it ended. */
-  session(register: Register | null, told: ReadonlyMap<string, LocalEndpoint>, revision: Revision): void {
+  session(register: Register | null, told: ReadonlyMap<string, Told>, revision: Revision): void {
     this.#register = register;
     this.#refused.clear();
     this.#known = new Map(
       [...told]
         // A given MAC may have been refused: that is said only when it is registered by itself, else nothing is written.
-        .filter(([, endpoint]) => !endpoint.givenMac)
-        .map(([id, endpoint]) => [id, { endpoint, told: this.#record(endpoint), revision }]),
+        .filter(([, { endpoint }]) => !endpoint.givenMac)
+        .map(([id, known]) => [id, { ...known, revision }]),
     );
     if (register === null) {
       const error = new WeftError('UNAVAILABLE', 'the session ended');

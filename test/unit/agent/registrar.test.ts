@@ -16,6 +16,14 @@ const endpoint = (id: string): LocalEndpoint =>
     aliases: [],
   }) as unknown as LocalEndpoint;
 
+/** What a hello carried of them, when it knew their ports or not yet. */
+const hello = (endpoints: ReadonlyMap<string, LocalEndpoint>, only?: string, ofport = 1) =>
+  new Map(
+    [...endpoints]
+      .filter(([id]) => only === undefined || id === only)
+      .map(([id, e]) => [id, { endpoint: e, told: recordOf(e, 'h', ofport) }]),
+  );
+
 function setup(...ids: string[]) {
   const endpoints = new Map(ids.map((id) => [id, endpoint(id)]));
   const journal = { endpoints } as unknown as Journal;
@@ -40,14 +48,20 @@ function setup(...ids: string[]) {
 describe('the registrar', () => {
   it('registers what the hello did not carry, once', async () => {
     const { registrar, calls, register, endpoints } = setup('a', 'b');
-    registrar.session(register(), new Map([['a', endpoints.get('a')!]]), NONE);
+    registrar.session(register(), hello(endpoints, 'a'), NONE);
     expect(await registrar.registered('b')).toEqual({ epoch: 1n, number: 1n });
     expect(calls).toEqual([{ upserts: ['b'], removed: [] }]);
   });
 
+  it('tells port numbers that the hello did not know yet', async () => {
+    const { registrar, calls, register, endpoints } = setup('a');
+    registrar.session(register(), hello(endpoints, 'a', 0), NONE);
+    await expect.poll(() => calls).toEqual([{ upserts: ['a'], removed: [] }]);
+  });
+
   it('tells what left, and what changed', async () => {
     const { registrar, calls, register, endpoints } = setup('a', 'b');
-    registrar.session(register(), new Map(endpoints), NONE);
+    registrar.session(register(), hello(endpoints), NONE);
     endpoints.delete('a');
     endpoints.set('b', { ...endpoint('b'), labels: { tier: 'db' } });
     await registrar.registered('b');
@@ -56,7 +70,7 @@ describe('the registrar', () => {
 
   it('keeps to itself what is nobody else’s business', async () => {
     const { registrar, calls, register, endpoints } = setup('a');
-    registrar.session(register(), new Map(endpoints), NONE);
+    registrar.session(register(), hello(endpoints), NONE);
     endpoints.set('a', { ...endpoint('a'), sandbox: '/run/docker/netns/1', interfaceName: 'eth0' });
     expect(await registrar.registered('a')).toEqual(NONE);
     expect(calls).toEqual([]);
