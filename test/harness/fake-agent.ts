@@ -214,6 +214,7 @@ export class FakeAgent {
       case 'query':
         void this.#answer(body.value);
         break;
+      case 'settings':
       case undefined:
     }
     for (const look of this.#watchers) look();

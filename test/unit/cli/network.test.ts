@@ -134,8 +134,11 @@ test('create and rm wait for every connected host; who is late is a warning', as
   });
   await fake.run('network', 'rm', 'a', 'b');
   expect(fake.calls.map((call) => call.method)).toEqual([
-    ...['createNetwork', 'waitApplied'],
-    ...['deleteNetwork', 'deleteNetwork', 'waitApplied'],
+    'createNetwork',
+    'waitApplied',
+    'deleteNetwork',
+    'deleteNetwork',
+    'waitApplied',
   ]);
   expect(fake.calls.at(-1)?.request).toMatchObject({ revision: { epoch: 3n, number: 70n } });
 
