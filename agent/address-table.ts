@@ -70,6 +70,18 @@ export class AddressTable {
     for (const entry of this.journal.blocks) if (entry[1].networkId === networkId) yield entry;
   }
 
+  /** The writes that forget blocks, and what their addresses were; those in use stay known as that. */
+  without(networkId: string, cidrs: readonly string[]): JournalWrite[] {
+    const blocks = cidrs.map(parseCidr);
+    const writes = cidrs.map((cidr): JournalWrite => ({ table: 'block', key: blockKey(networkId, cidr), value: null }));
+    for (const [key, row] of this.journal.addresses) {
+      if (row.networkId !== networkId || row.claimed || (row.state !== 'resting' && row.state !== 'lent')) continue;
+      if (blocks.some((block) => containsIp(block, parseIp(row.ip))))
+        writes.push({ table: 'address', key, value: null });
+    }
+    return writes;
+  }
+
   ownBlock(networkId: string, ip: number): LocalBlock | undefined {
     for (const [, block] of this.blocksOf(networkId)) if (containsIp(parseCidr(block.cidr), ip)) return block;
     return undefined;

@@ -14,6 +14,7 @@ import type { Clock } from './clock.ts';
 import type { Journal, JournalWrite, LocalAddress, LocalBlock, Mesh } from './contract.ts';
 import { IdleBlocks } from './idle-blocks.ts';
 import { Lending } from './lending.ts';
+import { loseBlocks } from './lost-blocks.ts';
 
 export { addressKey, blockKey } from './address-table.ts';
 
@@ -53,6 +54,9 @@ export class AddressBook {
   start(): void {
     this.#stop.push(
       this.#mesh.onView(() => {
+        loseBlocks(this.#table, this.#log).catch((error: unknown) =>
+          this.#log.error({ err: error }, 'blocks of other hosts not forgotten'),
+        );
         this.#lending
           .takeBack()
           .catch((error: unknown) => this.#log.error({ err: error }, 'lent addresses not taken back'));

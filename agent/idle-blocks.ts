@@ -4,10 +4,8 @@
  * network is asked for, or a release that comes late could undo what was just given.
  */
 import { WeftError } from '../lib/errors.ts';
-import { containsIp, parseCidr, parseIp } from '../lib/ip.ts';
 import type { Log } from '../lib/log.ts';
-import { type AddressTable, blockKey } from './address-table.ts';
-import type { JournalWrite } from './contract.ts';
+import type { AddressTable } from './address-table.ts';
 
 const IDLE_MS = 600_000;
 /** Less than freed addresses rest, so that no use goes unseen. */
@@ -76,7 +74,7 @@ export class IdleBlocks {
     if (!this.#letGo.has(networkId)) {
       const blocks = [...this.#table.blocksOf(networkId)].map(([, block]) => block.cidr);
       this.#idleSince.delete(networkId);
-      await journal.write(this.#without(networkId, blocks), { durable: true });
+      await journal.write(this.#table.without(networkId, blocks), { durable: true });
       this.#letGo.set(networkId, blocks);
       const network = this.#table.network(networkId)?.name ?? networkId;
       this.#log.info({ network, blocks }, 'network not used here: its blocks go back');
@@ -89,15 +87,5 @@ export class IdleBlocks {
       if (code !== 'NOT_FOUND' && code !== 'FAILED_PRECONDITION') throw error;
     }
     this.#letGo.delete(networkId);
-  }
-
-  /** The writes that forget blocks, and what became of their addresses. */
-  #without(networkId: string, cidrs: readonly string[]): JournalWrite[] {
-    const blocks = cidrs.map(parseCidr);
-    const writes = cidrs.map((cidr): JournalWrite => ({ table: 'block', key: blockKey(networkId, cidr), value: null }));
-    for (const [key, row] of this.#table.journal.addresses)
-      if (row.networkId === networkId && !row.claimed && blocks.some((block) => containsIp(block, parseIp(row.ip))))
-        writes.push({ table: 'address', key, value: null });
-    return writes;
   }
 }
