@@ -5,6 +5,7 @@ import { startCoordinator, startEtcd, waitForEtcd } from './control.ts';
 import { checkDockerRoot } from './docker-root.ts';
 import { finishHost, startMachine } from './host.ts';
 import { ensureImage } from './image.ts';
+import { raiseLimits } from './limits.ts';
 import { waitForMesh } from './mesh.ts';
 import { ensureUnderlay, setUplink } from './netns.ts';
 import { installPackages, takeLock } from './packages.ts';
@@ -36,6 +37,7 @@ export async function up(name: string, wanted: Wanted, say: Say): Promise<LabPla
 
 async function bringUp(lab: LabPaths, plan: LabPlan, say: Say): Promise<void> {
   const phase = timer(say);
+  raiseLimits();
   const [image] = await phase('underlay, certificates, image', () =>
     Promise.all([ensureImage(say), ensureUnderlay(lab, rootAddress(plan), PREFIX), ensureCerts(lab, plan)]),
   );

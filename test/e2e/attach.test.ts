@@ -2,21 +2,27 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { formatIp, parseIp } from '../../lib/ip.ts';
 import { auditClean, clean, docker, IMAGE, on, onOk, until, weft, weftJson, weftOk } from '../harness/lab.ts';
-import { figure, type LabStatus, labStatus, summary } from '../harness/lab-direct.ts';
+import { agentMetric, figure, type LabStatus, labStatus, summary } from '../harness/lab-direct.ts';
 import { dockerGet, type Inspected, Prober, unreached, watch } from '../harness/prober.ts';
 
 const HOSTS = ['h1', 'h2', 'h3'] as const;
 /** Debian's own: a newer client cannot give a MAC address to the daemon of Debian 12. */
 const DOCKER = '/usr/bin/docker';
 
+/** Drift that the agents have met since they started: ordinary work is none. */
+const drifts = (): Promise<number[]> => Promise.all(HOSTS.map((host) => agentMetric(host, 'weft_drift_total')));
+
 let lab: LabStatus;
+let drifted: number[] = [];
 beforeAll(async () => {
   lab = await labStatus();
+  drifted = await drifts();
 });
 afterAll(async () => {
   await clean(HOSTS);
   await weftOk('wait');
   await auditClean();
+  expect(await drifts()).toEqual(drifted);
 });
 
 const socketOf = (host: string): string => lab.hosts.find((h) => h.name === host)?.dockerSocket ?? '';
@@ -172,8 +178,16 @@ describe('many at once', () => {
     const infos = await Promise.all(runs.map((r) => inspect(r.host, r.id)));
     const ips = infos.map((info) => ipIn(info, 'burst'));
     expect(new Set(ips).size).toBe(30);
-    const lost = await Promise.all(infos.map((info) => unreached(info.State.Pid, ips)));
-    expect(lost.flat()).toEqual([]);
+    const lost: string[] = [];
+    await Promise.all(
+      HOSTS.map(async (host) => {
+        // One prober at a time on each host.
+        for (const [i, info] of infos.entries())
+          if (runs[i]?.host === host)
+            for (const ip of await unreached(info.State.Pid, ips)) lost.push(`${ips[i]} on ${host} to ${ip}`);
+      }),
+    );
+    expect(lost).toEqual([]);
     await Promise.all(
       HOSTS.map((host) => docker(host, 'rm', '-f', ...runs.filter((r) => r.host === host).map((r) => r.id))),
     );

@@ -15,6 +15,7 @@ export interface LabStatus {
     readonly dockerSocket: string;
     readonly pluginSocket: string;
     readonly agentSocket: string;
+    readonly underlay: { readonly interface: string; readonly ip: string };
     readonly stateDir: string;
     readonly logDir: string;
     readonly pids: Readonly<Record<string, number | null>>;
@@ -70,13 +71,14 @@ export function summary(values: readonly number[]): { n: number; min: number; me
   };
 }
 
-/** A metric of the agent on a host, without labels of its own. */
+/** A metric of the agent on a host: the sum over its labels. */
 export async function agentMetric(host: string, name: string): Promise<number> {
   const fetching = "fetch('http://127.0.0.1:7472/metrics').then((r) => r.text()).then((t) => process.stdout.write(t))";
-  const text = await onOk(host, process.execPath, '-e', fetching);
-  const line = text.split('\n').find((l) => l.startsWith(`${name}{`));
-  if (line === undefined) throw new Error(`the agent of ${host} has no metric ${name}`);
-  return Number(line.split(' ')[1]);
+  const lines = (await onOk(host, process.execPath, '-e', fetching)).split('\n');
+  if (!lines.some((l) => l.startsWith(`# TYPE ${name} `)))
+    throw new Error(`the agent of ${host} has no metric ${name}`);
+  const values = lines.filter((l) => l.startsWith(`${name}{`)).map((l) => Number(l.slice(l.lastIndexOf(' '))));
+  return values.reduce((sum, value) => sum + value, 0);
 }
 
 /** What an agent finds different from what it should be, read anew after its present work; nothing is mended. Over its unix socket. */

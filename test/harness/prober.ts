@@ -100,9 +100,12 @@ export interface Inspected {
   readonly NetworkSettings: { readonly Networks: Readonly<Record<string, { readonly IPAddress: string }>> };
 }
 
-/** Of some addresses, those that do not answer one packet from a container, entered by the id of its process. */
+/**
+ * Of some addresses, those that do not answer a packet from a container, entered by the id of its process. Waits long: thirty
+ * containers on a busy machine may take their time.
+ */
 export async function unreached(pid: number, ips: readonly string[]): Promise<string[]> {
-  const script = 'for ip in "$@"; do ping -n -q -c 1 -W 1 "$ip" >/dev/null 2>&1 || echo "$ip"; done';
+  const script = 'for ip in "$@"; do ping -n -q -c 1 -W 5 "$ip" >/dev/null 2>&1 || echo "$ip"; done';
   const r: Result = await run('nsenter', ['-t', String(pid), '-n', '-m', '--', 'sh', '-c', script, 'sh', ...ips]);
   if (r.code !== 0) throw new Error(`nsenter into ${pid}: ${r.stderr}`);
   return r.stdout.split('\n').filter((line) => line !== '');
