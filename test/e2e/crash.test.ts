@@ -2,6 +2,7 @@
  * What is killed comes back, and leaves nothing behind: agent, Open vSwitch, dockerd, a container, a whole host, a coordinator, etcd.
  * Traffic that needs none of them goes on (invariants I5, I6, I7).
  */
+import { rm } from 'node:fs/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { agentMetrics, audit, driftEvents, etcdAll, metricOf, settled } from '../harness/drift.ts';
 import {
@@ -17,7 +18,7 @@ import {
   weftJson,
   weftOk,
 } from '../harness/lab.ts';
-import { figure } from '../harness/lab-direct.ts';
+import { figure, labStatus } from '../harness/lab-direct.ts';
 import { watch } from '../harness/prober.ts';
 import { agreed, dockerEndpoints, journalOf } from '../harness/truth.ts';
 
@@ -126,6 +127,25 @@ describe('the agent', () => {
     expect(metricOf(metrics, 'weft_endpoints')).toBe(1);
     expect(metricOf(metrics, 'weft_steps_total')).toBe(0);
     expect(await driftEvents(began)).toEqual([]);
+  });
+
+  it('that has lost its journal takes what it held from Docker and the last view: nothing changes', async () => {
+    const of = async () => {
+      const { endpoints, blocks } = await journalOf('h1');
+      const kept = Object.values(endpoints).map((e) => [e.id, e.ip, e.mac, e.container?.name]);
+      return { kept, blocks: Object.keys(blocks).toSorted() };
+    };
+    const before = await of();
+    const dir = (await labStatus()).hosts.find((h) => h.name === 'h1')!.stateDir;
+    const { lost } = await underPing('agent started without its journal', async () => {
+      await weftOk('lab', 'stop', 'h1', 'agent');
+      await rm(`${dir}/agent/journal`);
+      await weftOk('lab', 'start', 'h1', 'agent');
+      await settled(HOSTS);
+    });
+    expect(lost).toBeLessThanOrEqual(1);
+    await until('known again', async () => (await of()).kept.every(([, , , name]) => name !== undefined));
+    expect(await of()).toEqual(before);
   });
 });
 

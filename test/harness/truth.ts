@@ -15,8 +15,15 @@ interface DockerNetwork {
   readonly Containers?: Readonly<Record<string, { readonly EndpointID: string; readonly IPv4Address: string }>> | null;
 }
 
+interface JournalEndpoint {
+  readonly id: string;
+  readonly ip: string;
+  readonly mac: string;
+  readonly container: { readonly name: string } | null;
+}
+
 export interface JournalDump {
-  readonly endpoints: Readonly<Record<string, { readonly id: string; readonly ip: string }>>;
+  readonly endpoints: Readonly<Record<string, JournalEndpoint>>;
   readonly addresses: Readonly<Record<string, { readonly ip: string; readonly state: string }>>;
   readonly blocks: Readonly<Record<string, { readonly cidr: string }>>;
   readonly networks: Readonly<Record<string, { readonly name: string }>>;
