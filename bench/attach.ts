@@ -106,6 +106,11 @@ function showCrowd(what: string, all: Readonly<Record<string, CrowdFigures>>): v
     `${c.firstPacket} of ${c.of}`,
   ]);
   say(table(['', 'all pairs reach', 'all started', 'then until all reach', 'first packets answered'], lines));
+  const full = Object.values(all).reduce((sum, c) => sum + c.neighbourTableFull, 0);
+  if (full > 0)
+    say(
+      `the machine’s table of neighbours was full ${full} times: it cost packets (net.ipv4.neigh.default.gc_thresh3)`,
+    );
 }
 
 function say(text: string): void {

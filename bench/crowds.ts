@@ -1,4 +1,5 @@
 /** Many containers at the same moment: a network's first use on three hosts, and a burst; until every one reaches every other. */
+import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { run } from '../test/harness/lab.ts';
 import { type BenchHost, remove, stay, whereIs } from './docker.ts';
@@ -19,6 +20,8 @@ export interface CrowdFigures {
   /** Pairs, of all rounds, whose very first packet was answered; and how many pairs there were. */
   readonly firstPacket: number;
   readonly of: number;
+  /** Packets that the machine's kernel dropped meanwhile, of anybody: all its namespaces share one table of neighbours. */
+  readonly neighbourTableFull: number;
 }
 
 /**
@@ -41,6 +44,7 @@ interface Round {
   readonly pairs: number;
   readonly total: number;
   readonly firstPacket: number;
+  readonly full: number;
 }
 
 async function round(fabric: Fabric, network: string, each: number): Promise<Round> {
@@ -56,11 +60,17 @@ async function round(fabric: Fabric, network: string, each: number): Promise<Rou
     const started = performance.now() - began;
     const ends = await Promise.all(made.map(([host, id]) => whereIs(host, id, network)));
     const asked = performance.now() - began;
+    const fullBefore = await neighbourTableFull();
     const r = await run('perl', [PAIRS, ...ends.map(({ pid, ip }) => `${pid}=${ip}`)]);
-    if (r.code !== 0) throw new Error(`${fabric.name}: not all pairs reach: ${r.stdout}${r.stderr}`);
+    if (r.code !== 0) {
+      const full = (await neighbourTableFull()) - fullBefore;
+      const why =
+        full === 0 ? '' : ` (the machine’s neighbour table was full ${full} times: net.ipv4.neigh.default.gc_thresh3)`;
+      throw new Error(`${fabric.name}: not all pairs reach${why}: ${r.stdout}${r.stderr}`);
+    }
     const [pairs = Number.NaN, firstPacket = Number.NaN] = r.stdout.trim().split(' ').map(Number);
     // Without the time that perl takes to start, and docker inspect: a container is not later for being looked at.
-    return { started, pairs, total: asked + pairs, firstPacket };
+    return { started, pairs, total: asked + pairs, firstPacket, full: (await neighbourTableFull()) - fullBefore };
   } finally {
     await Promise.all(
       fabric.hosts.map((host) =>
@@ -84,5 +94,13 @@ function figures(rounds: readonly Round[], each: number): CrowdFigures {
     pairs: summarize(rounds.map((r) => r.pairs)),
     firstPacket: rounds.reduce((sum, r) => sum + r.firstPacket, 0),
     of: rounds.length * containers * (containers - 1),
+    neighbourTableFull: rounds.reduce((sum, r) => sum + r.full, 0),
   };
+}
+
+/** `table_fulls` of arp_cache, over all processors (hexadecimal, the last column of a line each); net.ipv4.neigh.default.gc_thresh3. */
+async function neighbourTableFull(): Promise<number> {
+  const text = await readFile('/proc/net/stat/arp_cache', 'utf8').catch(() => '');
+  const [, ...lines] = text.trim().split('\n');
+  return lines.reduce((sum, line) => sum + Number.parseInt(line.trim().split(/\s+/).at(-1) ?? '0', 16), 0);
 }

@@ -37,7 +37,7 @@ async function inParallel(count: number, work: (i: number) => Promise<void>): Pr
 }
 
 /** Makes endpoints on the lab's first host as Docker would, without containers: links, ports and flows are real. Takes them back. */
-export async function holdEndpoints(count: number): Promise<{ rssMiB: number; flows: number; perEndpointMs: number }> {
+export async function holdEndpoints(count: number): Promise<{ rssMiB: number; perEndpointMs: number }> {
   const [host] = (await labStatus()).hosts;
   if (host === undefined) throw new Error('the lab has no host');
   const name = 'bench-held';
@@ -61,25 +61,25 @@ export async function holdEndpoints(count: number): Promise<{ rssMiB: number; fl
       const Interface = { Address, AddressIPv6: '', MacAddress: '' };
       await call('NetworkDriver.CreateEndpoint', { NetworkID: copy.Id, EndpointID, Interface, Options: {} });
     });
-    const flows = await until(
-      'every endpoint has its port',
-      async () => {
-        const endpoints = await weftJson<{ ofport: number | null }[]>('endpoint', 'ls', '--network', name);
-        return endpoints.filter((e) => (e.ofport ?? 0) > 0).length === count ? endpoints.length : null;
-      },
-      60_000,
-    );
+    await until('every endpoint has its port', async () => (await withPort(name)) === count, 60_000);
     const perEndpointMs = tenth((performance.now() - began) / count);
-    return { rssMiB: await highestRss(host.pids['agent']), flows, perEndpointMs };
+    return { rssMiB: await highestRss(host.pids['agent']), perEndpointMs };
   } finally {
     await inParallel(held.length, async (i) => {
       const one = held[i]!;
       await call('NetworkDriver.DeleteEndpoint', { NetworkID: copy.Id, EndpointID: one.EndpointID });
       await call('IpamDriver.ReleaseAddress', { PoolID, Address: one.Address.split('/')[0] });
     });
+    await until('no endpoint is left', async () => (await endpointsOf(name)).length === 0, 60_000);
     await weftOk('network', 'rm', name);
   }
 }
+
+const endpointsOf = (network: string): Promise<{ ofport: number | null }[]> =>
+  weftJson('endpoint', 'ls', '--network', network);
+
+const withPort = async (network: string): Promise<number> =>
+  (await endpointsOf(network)).filter((e) => (e.ofport ?? 0) > 0).length;
 
 /** Makes networks while no host is connected, which would make each of them in its Docker. They go with the lab. */
 export async function fillCoordinator(count: number): Promise<{ rssMiB: number; perNetworkMs: number }> {
