@@ -105,13 +105,13 @@ export class AddressTable {
     return this.#moments.get(key) ?? this.#started.mono - Math.max(0, this.#started.wall - row.since);
   }
 
-  /** Addresses that are used, lent, or resting. */
-  busy(networkId: string): Set<number> {
+  /** Addresses that are used, lent, or resting. @param resting false: those that rest are not counted */
+  busy(networkId: string, resting = true): Set<number> {
     const busy = new Set<number>();
     const now = this.clock.monotonic();
     for (const [key, row] of this.journal.addresses) {
       if (row.networkId !== networkId) continue;
-      if (row.state !== 'resting' || now - this.#freedAt(key, row) < REST_MS) busy.add(parseIp(row.ip));
+      if (row.state !== 'resting' || (resting && now - this.#freedAt(key, row) < REST_MS)) busy.add(parseIp(row.ip));
     }
     return busy;
   }

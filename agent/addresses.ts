@@ -142,8 +142,8 @@ export class AddressBook {
   }
 
   /** The coordinator's GiveBackQuery: the parts of the block that the host keeps. */
-  giveBack(networkId: string, cidr: string): Promise<readonly string[]> {
-    return this.#lending.giveBack(networkId, cidr);
+  giveBack(networkId: string, cidr: string, last = false): Promise<readonly string[]> {
+    return this.#lending.giveBack(networkId, cidr, last);
   }
 
   /** Gives back the blocks of networks that have not been used here for long; happens by itself from time to time. */

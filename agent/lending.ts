@@ -48,15 +48,16 @@ export class Lending {
 
   /**
    * A coordinator asks for what is free of a block: the rest is no longer this host's when it resolves.
+   * @param last nothing else is free anywhere: also what rests, and the spare one
    * @returns the parts that the host keeps
    */
-  async giveBack(networkId: string, cidr: string): Promise<readonly string[]> {
+  async giveBack(networkId: string, cidr: string, last: boolean): Promise<readonly string[]> {
     const asked = parseCidr(cidr);
     const known = this.#table.blocksOf(networkId).some(([, block]) => containsCidr(asked, parseCidr(block.cidr)));
     if (!known && this.#table.blockMayCome(networkId)) return [cidr];
     if (this.#table.claimed(networkId).some((ip) => containsIp(asked, ip))) return [cidr];
-    const busy = this.#table.busy(networkId);
-    const spare = this.#spare(networkId, cidr, busy);
+    const busy = this.#table.busy(networkId, !last);
+    const spare = last ? null : this.#spare(networkId, cidr, busy);
     if (spare !== null) busy.add(spare);
     const writes: JournalWrite[] = [];
     const keep: string[] = [];

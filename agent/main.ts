@@ -156,7 +156,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
     ofport: (endpointId) => reconciler.ofport(endpointId) ?? 0,
     onQuery: answerQueries({
       grant: (networkId, ip, forHost) => addresses.grant(networkId, ip, forHost),
-      giveBack: (networkId, cidr) => addresses.giveBack(networkId, cidr),
+      giveBack: (networkId, cidr, last) => addresses.giveBack(networkId, cidr, last),
       audit: (heal) => audit(heal && config.heal),
       findContainer: (name) => docker.findContainer(name),
       connect: (networkId, container, ip, mac) => docker.connect(networkId, container, { ip, mac }),

@@ -8,7 +8,7 @@ type Body = NonNullable<Answer['body']>;
 export interface QueryHandlers {
   /** Throws when the address is in use. */
   grant(networkId: string, ip: string, forHostId: string): Promise<void>;
-  giveBack(networkId: string, cidr: string): Promise<readonly string[]>;
+  giveBack(networkId: string, cidr: string, last: boolean): Promise<readonly string[]>;
   audit(heal: boolean): Promise<Drift[]>;
   findContainer(container: string): Promise<readonly Container[]>;
   connect(networkId: string, container: string, ip: string, mac: string): Promise<string>;
@@ -34,8 +34,10 @@ async function run(h: QueryHandlers, query: Query): Promise<Body | null> {
     case 'grant':
       await h.grant(body.value.networkId, body.value.address, body.value.forHostId);
       return null;
-    case 'giveBack':
-      return { $case: 'giveBack', value: { keep: [...(await h.giveBack(body.value.networkId, body.value.cidr))] } };
+    case 'giveBack': {
+      const { networkId, cidr, last } = body.value;
+      return { $case: 'giveBack', value: { keep: [...(await h.giveBack(networkId, cidr, last))] } };
+    }
     case 'audit':
       return { $case: 'audit', value: { drift: await h.audit(!body.value.noHeal) } };
     case 'findContainer':

@@ -69,6 +69,8 @@ export class Blocks {
 
   async #reclaimFor(slot: Slot, networkId: string, containing: string | null): Promise<Block> {
     const silent = new Map<string, string>();
+    // First what hosts can spare; when that is nothing, all that nobody uses.
+    let last = false;
     for (let round = 0; round < MAX_ROUNDS; round++) {
       // Those before us in the turn may have freed enough.
       const free = await this.#allocate(slot, networkId, containing);
@@ -78,10 +80,11 @@ export class Blocks {
       for (let i = 0; i < holders.length && !freed; i += AT_ONCE) {
         const asked = holders
           .slice(i, i + AT_ONCE)
-          .map(async ([hostId, blocks]) => this.#reclaimOf(hostId, blocks, silent));
+          .map(async ([hostId, blocks]) => this.#reclaimOf(hostId, blocks, last, silent));
         freed = (await Promise.all(asked)).includes(true);
       }
-      if (!freed) break;
+      if (!freed && last) break;
+      last ||= !freed;
     }
     throw this.#exhausted(networkId, containing, silent);
   }
@@ -100,7 +103,12 @@ export class Blocks {
     return [...held].sort(([, a], [, b]) => total(b) - total(a));
   }
 
-  async #reclaimOf(hostId: string, blocks: readonly Block[], silent: Map<string, string>): Promise<boolean> {
+  async #reclaimOf(
+    hostId: string,
+    blocks: readonly Block[],
+    last: boolean,
+    silent: Map<string, string>,
+  ): Promise<boolean> {
     const { state, fanout, log } = this.#deps;
     const name = state.hosts.get(hostId)?.name ?? hostId;
     for (const { networkId, cidr } of blocks) {
@@ -108,12 +116,12 @@ export class Blocks {
         const at = fanout.locate(hostId);
         const freed =
           at === null
-            ? await this.reclaim(hostId, networkId, cidr)
+            ? await this.reclaim(hostId, networkId, cidr, last)
             : (
                 await fanout.call(
                   at,
                   ReplicaService.reclaimBlock,
-                  { hostId, networkId, cidr },
+                  { hostId, networkId, cidr, last },
                   { timeoutMs: 2 * ASK_MS },
                 )
               ).freed;
@@ -129,7 +137,7 @@ export class Blocks {
   }
 
   /** Has a host whose session is here give back what is free of its block. @returns true when something has become free */
-  async reclaim(hostId: string, networkId: string, cidr: string): Promise<boolean> {
+  async reclaim(hostId: string, networkId: string, cidr: string, last: boolean): Promise<boolean> {
     const { sessions, state, store } = this.#deps;
     const slot = sessions.slot(hostId);
     const session = sessions.live(hostId);
@@ -138,7 +146,7 @@ export class Blocks {
     const reclaim = async (): Promise<boolean> => {
       // Those before in the turn have taken something of it.
       if (state.blocks.get(networkId)?.get(cidr)?.hostId !== hostId) return true;
-      const answer = await session.ask({ $case: 'giveBack', value: { networkId, cidr } }, ASK_MS);
+      const answer = await session.ask({ $case: 'giveBack', value: { networkId, cidr, last } }, ASK_MS);
       const keep = answer.body?.$case === 'giveBack' ? answer.body.value.keep : [cidr];
       if (keep.includes(cidr)) return false;
       const whole = parseCidr(cidr);

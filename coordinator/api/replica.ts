@@ -16,7 +16,7 @@ export function replicaService(parts: Parts): ReplicaServer {
     }),
 
     reclaimBlock: method(async ({ request }) => ({
-      freed: await blocks.reclaim(request.hostId, request.networkId, request.cidr),
+      freed: await blocks.reclaim(request.hostId, request.networkId, request.cidr, request.last),
     })),
 
     waitInterested: method(async ({ request, signal }) => ({

@@ -141,7 +141,7 @@ function endpointKeys(deps: Deps, hostId: string, id: string): string[] {
 /**
  * The host's journal says what it uses, etcd who owns it. Endpoints become exactly those given. Blocks and held addresses that
  * nobody has in etcd are put back; those of another host are refused; those that the host forgot stay its own (its view tells
- * it). Claims that it does not know are dropped.
+ * it). Claimed addresses that it knows nothing of are dropped, held or not: their grantor may give them again.
  */
 export async function replaceHoldings(
   deps: Deps,
@@ -156,7 +156,7 @@ export async function replaceHoldings(
   for (const block of holdings.blocks) note(await restoreBlock(deps, { ...block, hostId }));
   for (const address of holdings.addresses)
     if (address.state === 'held') note(await restoreAddress(deps, { ...address, hostId }));
-  await dropUnknownClaims(deps, hostId, holdings.addresses);
+  await dropUnknownClaims(deps, hostId, holdings);
   for (const sentence of await replaceEndpoints(deps, hostId, holdings.endpoints)) note(sentence);
   return { revision: revisionOf(deps, deps.cache.revision), refused };
 }
@@ -204,12 +204,11 @@ function macRefusal(deps: Deps, endpoint: Endpoint): string | null {
   }
 }
 
-async function dropUnknownClaims(deps: Deps, hostId: string, known: readonly Address[]): Promise<void> {
-  const listed = new Set(known.map((address) => `${address.networkId}/${address.address}`));
+async function dropUnknownClaims(deps: Deps, hostId: string, known: Holdings): Promise<void> {
+  const listed = new Set(known.addresses.map((address) => `${address.networkId}/${address.address}`));
+  for (const { networkId, ips } of known.endpoints) for (const ip of ips) listed.add(`${networkId}/${ip}`);
   for (const [networkId, claims] of deps.cache.addresses) {
-    const dropped = [...claims.values()].filter(
-      (c) => c.hostId === hostId && c.state !== 'held' && !listed.has(`${networkId}/${c.address}`),
-    );
+    const dropped = [...claims.values()].filter((c) => c.hostId === hostId && !listed.has(`${networkId}/${c.address}`));
     const addresses = dropped.map((c) => c.address);
     if (addresses.length > 0) await releaseAddresses(deps, networkId, hostId, addresses);
   }

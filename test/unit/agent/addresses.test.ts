@@ -217,6 +217,16 @@ test('giveBack keeps what is used, lent or resting, and one free address for a h
   expect(journal.blocks.size + journal.addresses.size).toBe(0);
 });
 
+test('giveBack at the last keeps only what is used or lent', async () => {
+  const world = new FakeWorld();
+  const network = world.createNetwork('net', '10.1.0.0/24');
+  const { book } = hostOn(world, 'h1');
+  const [used, resting] = [await book.request(network), await book.request(network)];
+  await book.release(network.id, resting);
+  expect(await book.giveBack(network.id, '10.1.0.0/28', false)).toEqual(['10.1.0.2/31']);
+  expect(await book.giveBack(network.id, '10.1.0.0/28', true)).toEqual([`${used}/32`]);
+});
+
 test('exhausted only when every usable address of all hosts is taken', async () => {
   const world = new FakeWorld();
   const network = world.createNetwork('net', '10.1.0.0/27'); // 29 usable
