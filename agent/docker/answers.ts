@@ -40,6 +40,8 @@ export interface DockerContainer {
 /** What only a container's inspect tells: its namespace, and network aliases by endpoint id. */
 export interface ContainerSandbox {
   readonly sandbox: string;
+  /** First process in it; 0 when it does not run. */
+  readonly pid: number;
   readonly aliases: ReadonlyMap<string, readonly string[]>;
 }
 
@@ -139,11 +141,12 @@ export function containerOf(answer: unknown): DockerContainer {
 export function sandboxOf(answer: unknown): ContainerSandbox {
   idOf(answer);
   const { SandboxKey, Networks } = fields(fields(answer)['NetworkSettings']);
+  const { Pid } = fields(fields(answer)['State']);
   const aliases = Object.values(fields(Networks)).map((network): [string, string[]] => {
     const { EndpointID, Aliases } = fields(network);
     return [text(EndpointID), list(Aliases).filter(isText)];
   });
-  return { sandbox: text(SandboxKey), aliases: new Map(aliases) };
+  return { sandbox: text(SandboxKey), pid: typeof Pid === 'number' ? Pid : 0, aliases: new Map(aliases) };
 }
 
 /** One line of /events. `since` has nanoseconds: more than a number holds exactly, so it is taken from the text. */

@@ -3,6 +3,7 @@
  * wait for a container's start; what only the blocking inspect tells (aliases) follows later, outside any plugin call.
  */
 import { execFile } from 'node:child_process';
+import { readFile, stat } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import type { Log } from '../../lib/log.ts';
 import type { Journal, JournalWrite, LocalEndpoint } from '../contract.ts';
@@ -95,7 +96,8 @@ export class Identity {
     const before = this.#journal.endpoints.get(seen.id);
     if (info === null || before === undefined) return;
     const sandbox = before.sandbox ?? info.sandbox;
-    const interfaceName = sandbox === '' ? null : await linkOfMac(sandbox, before.mac).catch(() => null);
+    const only = await onlyLink(sandbox, info.pid).catch(() => null);
+    const interfaceName = only ?? (sandbox === '' ? null : await linkOfMac(sandbox, before.mac).catch(() => null));
     const endpoint = this.#journal.endpoints.get(seen.id);
     if (endpoint === undefined) return;
     const own = endpoint.container === null ? [] : [endpoint.container.name];
@@ -105,6 +107,18 @@ export class Identity {
 }
 
 const put = (value: LocalEndpoint): JournalWrite => ({ table: 'endpoint', key: value.id, value });
+
+/**
+ * Name of the one link but lo in a container's namespace, without starting a program (proc(5), /proc/PID/net/dev); null when there are
+ * several, or the process is not in that namespace.
+ */
+async function onlyLink(sandbox: string, pid: number): Promise<string | null> {
+  const [wanted, actual] = await Promise.all([stat(sandbox), stat(`/proc/${pid}/ns/net`)]);
+  if (wanted.ino !== actual.ino) return null;
+  const lines = (await readFile(`/proc/${pid}/net/dev`, 'utf8')).split('\n').slice(2);
+  const names = lines.flatMap((line) => /^\s*([^:\s]+):/.exec(line)?.[1] ?? []).filter((name) => name !== 'lo');
+  return names.length === 1 ? (names[0] ?? null) : null;
+}
 
 /** Name of the link with that MAC in a network namespace, e.g. eth0; null when there is none. */
 async function linkOfMac(sandbox: string, mac: string): Promise<string | null> {

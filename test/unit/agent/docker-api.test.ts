@@ -165,9 +165,10 @@ test('what is sent: nothing of the body in the URL, a newer version only where i
 
 test('inspect of a container: namespace and aliases by endpoint', async () => {
   const networks = { net: { EndpointID: 'e1', Aliases: ['web', 'c1'] }, other: { EndpointID: 'e2', Aliases: null } };
-  answer = json({ Id: 'c1', NetworkSettings: { SandboxKey: '/run/netns/x', Networks: networks } });
+  answer = json({ Id: 'c1', State: { Pid: 12 }, NetworkSettings: { SandboxKey: '/run/netns/x', Networks: networks } });
   expect(await api.inspectContainer('c1', 1_000)).toEqual({
     sandbox: '/run/netns/x',
+    pid: 12,
     aliases: new Map([
       ['e1', ['web', 'c1']],
       ['e2', []],
