@@ -34,10 +34,14 @@ async function missedBy(ip: string): Promise<string[]> {
 
 async function controlPlaneBack(): Promise<void> {
   for (const name of control()) await weftOk('lab', 'start', name);
-  await until('every host is connected', async () => {
-    const hosts = await weftJson<{ state: string }[]>('host', 'ls');
-    return hosts.length === HOSTS.length && hosts.every((h) => h.state === 'connected');
-  });
+  await until(
+    'every host is connected',
+    async () => {
+      const hosts = await weftJson<{ state: string }[]>('host', 'ls');
+      return hosts.length === HOSTS.length && hosts.every((h) => h.state === 'connected');
+    },
+    90_000,
+  );
 }
 
 beforeAll(async () => {
