@@ -20,7 +20,7 @@ export function register(program: Command, io: Io): void {
         const rows = status.coordinators.map((c) => [
           c.name,
           c.address,
-          c.state,
+          c.state === 'up' ? 'up' : 'unreachable',
           String(c.sessions),
           c.revision ?? '-',
           c.version,
@@ -30,9 +30,11 @@ export function register(program: Command, io: Io): void {
           table(['COORDINATOR', 'ADDRESS', 'STATE', 'SESSIONS', 'REVISION', 'VERSION'], rows),
           hostTable(status.hosts),
         ];
+        const away = status.coordinators.filter((c) => c.state !== 'up').map((c) => `${c.name}: ${c.state}`);
         const reasons = status.hosts.filter((h) => h.reason !== null).map((h) => `${h.name}: ${h.reason}`);
         const conflicts = status.conflicts.map((c) => `${c.host ?? '-'}: ${c.network ?? '-'}: ${c.message}`);
         for (const [head, lines] of [
+          ['Unreachable', away],
           ['Lagging', reasons],
           ['Conflicts', conflicts],
         ] as const)

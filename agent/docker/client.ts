@@ -113,7 +113,14 @@ function dial(modem: Modem, path: string, abortSignal: AbortSignal): Promise<unk
 /** docker-modem's errors have the status and the answer's JSON. */
 function refusalOf(error: unknown): WeftError {
   const { statusCode, json, message } = error as { statusCode?: unknown; json?: unknown; message?: unknown };
-  if (typeof statusCode !== 'number') return WeftError.from(error);
+  if (typeof statusCode !== 'number') {
+    const weft = WeftError.from(error);
+    if (weft.code !== 'UNAVAILABLE' || error instanceof WeftError) return weft;
+    return new WeftError('UNAVAILABLE', `the Docker daemon of this host does not answer: ${weft.message}`, {
+      hint: 'is dockerd running there? its log says why not',
+      cause: error,
+    });
+  }
   const own = (json as { message?: unknown } | null | undefined)?.message;
   const sentence = typeof own === 'string' ? own : typeof message === 'string' ? message : `status ${statusCode}`;
   return new WeftError(STATUS[statusCode] ?? 'INTERNAL', sentence);

@@ -126,7 +126,10 @@ function requireRoot(): void {
   });
 }
 
+/** More machines than this are a slip of the finger: each has a dockerd of its own. */
+const MOST = 64;
+
 function count(text: string): number {
-  if (/^\d{1,4}$/.test(text)) return Number(text);
-  throw new UsageError(`“${text}” is not a number.`);
+  if (/^\d{1,4}$/.test(text) && Number(text) <= MOST) return Number(text);
+  throw new UsageError(`“${text}” is not a number from 0 to ${MOST}.`);
 }
