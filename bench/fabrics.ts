@@ -33,8 +33,12 @@ export async function weftFabric(): Promise<Fabric> {
       await weftOk('network', 'create', network, '--subnet', subnet);
       await weftOk('wait');
     },
+    // The mesh hears of a container's end a little after docker rm has returned.
     remove: async (network) => {
-      await weftOk('network', 'rm', network);
+      await until(`weft removes ${network}`, async () => {
+        await weftOk('network', 'rm', network);
+        return true;
+      });
     },
   };
 }
