@@ -107,8 +107,8 @@ describe('JSON', () => {
     const events = (await weftOk('events', '--json'))
       .trim()
       .split('\n')
-      .map((line) => JSON.parse(line) as object);
-    const created = events.find((e) => Object.entries(e).some(([key, value]) => key === 'object' && value === 'cli-a'));
+      .map((line) => JSON.parse(line) as Record<string, unknown>);
+    const created = events.findLast((e) => e['object'] === 'cli-a' && e['action'] === 'create');
     expect(created).toEqual({
       type: 'network',
       time: text(TIME),
