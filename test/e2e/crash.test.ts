@@ -15,6 +15,7 @@ import {
   pings,
   sleeper,
   until,
+  weft,
   weftJson,
   weftOk,
 } from '../harness/lab.ts';
@@ -46,15 +47,19 @@ afterAll(() => clean(HOSTS));
 
 /** However a test ends, everybody agrees, and nothing differs from what it should be. */
 afterEach(async () => {
+  for (const target of [['etcd1'], ['coord1'], ['h1'], ['h1', 'agent']]) await weftOk('lab', 'start', ...target);
   await settled(HOSTS);
   for (const host of HOSTS) await agreed(host);
   await until('clean', async () => (await audit('--no-heal')).code === 0, 15_000);
   await auditClean();
 });
 
-/** A ping every 10 ms from h2 to the container on h1, while something happens. */
-async function underPing(what: string, act: () => Promise<void>) {
-  const pinging = watch('h2', NET, ip.h1, 'crash-watcher');
+const reaches = (host: string, name: string, address: string): Promise<boolean> =>
+  until(`${name} reaches ${address}`, () => pings(host, name, address));
+
+/** A ping every 10 ms from h2 to the container on h1 (or another host), while something happens. */
+async function underPing(what: string, act: () => Promise<void>, to: keyof typeof ip = 'h1') {
+  const pinging = watch('h2', NET, ip[to], 'crash-watcher');
   await pinging.answered(0);
   const began = Date.now();
   await act();
@@ -62,11 +67,11 @@ async function underPing(what: string, act: () => Promise<void>) {
   const result = await pinging.stop();
   figure(what, {
     sent: result.sent,
-    lost: result.sent - result.received,
+    lost: result.lost,
     maxGapMs: result.maxGapMs,
     ms: Date.now() - began,
   });
-  return { ...result, lost: result.sent - result.received };
+  return result;
 }
 
 describe('the agent', () => {
@@ -82,6 +87,7 @@ describe('the agent', () => {
     await weftOk('lab', 'kill', 'h1', 'agent');
     await weftOk('lab', 'start', 'h1', 'agent');
     const results = await Promise.all(runs);
+    for (const { code, stderr } of results) if (code !== 0) process.stdout.write(`docker run: ${stderr}`);
     const started = MANY.filter((_, i) => results[i]?.code === 0);
     const took = await agreed('h1');
     figure('agent killed among 20 docker run', {
@@ -120,8 +126,7 @@ describe('the agent', () => {
       await weftOk('lab', 'start', 'h1', 'agent');
       await settled(HOSTS);
     });
-    // The last one may be on its way.
-    expect(lost).toBeLessThanOrEqual(1);
+    expect(lost).toBe(0);
     const metrics = await agentMetrics('h1');
     expect(metricOf(metrics, 'weft_in_sync')).toBe(1);
     expect(metricOf(metrics, 'weft_endpoints')).toBe(1);
@@ -168,10 +173,10 @@ describe('Docker', () => {
       await weftOk('lab', 'start', 'h1', 'dockerd');
       await until('Docker answers', async () => (await on('h1', 'docker', 'ps', '-q')).code === 0);
     });
-    expect(lost).toBeLessThanOrEqual(1);
+    expect(lost).toBe(0);
     expect(await docker('h1', 'inspect', '-f', '{{.Id}} {{.State.StartedAt}}', 'crash-h1')).toBe(id);
     await sleeper('h1', 'crash-after', NET);
-    expect(await pings('h2', 'crash-h2', await addressOf('h1', 'crash-after', NET))).toBe(true);
+    await reaches('h2', 'crash-h2', await addressOf('h1', 'crash-after', NET));
     await docker('h1', 'rm', '-f', 'crash-after');
   });
 
@@ -181,7 +186,7 @@ describe('Docker', () => {
       await weftOk('lab', 'start', 'h1', 'dockerd');
       await until('Docker answers', async () => (await on('h1', 'docker', 'ps', '-q')).code === 0);
     });
-    expect(lost).toBeLessThanOrEqual(1);
+    expect(lost).toBe(0);
     await allReach();
   });
 
@@ -191,57 +196,71 @@ describe('Docker', () => {
     await until('its endpoint is gone', async () => (await weftJson<object[]>('endpoint', 'ls')).length === 3);
     await agreed('h1');
     await docker('h1', 'start', 'crash-killed');
-    expect(await pings('h2', 'crash-h2', await addressOf('h1', 'crash-killed', NET))).toBe(true);
+    await reaches('h2', 'crash-h2', await addressOf('h1', 'crash-killed', NET));
     await docker('h1', 'rm', '-f', 'crash-killed');
   });
 });
 
 describe('a host', () => {
   it('without power, and with power again: its containers come up and are reached', async () => {
-    await weftOk('lab', 'kill', 'h1');
-    await until('h1 is seen to be down', async () => {
-      return (await weftJson<{ state: string }>('host', 'inspect', 'h1')).state === 'down';
-    });
-    expect(await pings('h2', 'crash-h2', ip.h3)).toBe(true);
-    const began = Date.now();
-    await weftOk('lab', 'start', 'h1');
+    let began = 0;
+    const { lost } = await underPing(
+      'a third host killed and started',
+      async () => {
+        await weftOk('lab', 'kill', 'h1');
+        await until('h1 is seen to be down', async () => {
+          return (await weftJson<{ state: string }>('host', 'inspect', 'h1')).state === 'down';
+        });
+        began = Date.now();
+        await weftOk('lab', 'start', 'h1');
+      },
+      'h3',
+    );
+    expect(lost).toBe(0);
     await settled(HOSTS);
-    const up = await until('its container runs', async () => {
+    ip.h1 = await until('its container runs', async () => {
       const state = await docker('h1', 'inspect', '-f', '{{.State.Running}}', 'crash-h1');
       return state === 'true' ? await addressOf('h1', 'crash-h1', NET) : null;
     });
-    ip.h1 = up;
-    await until('it is reached', () => pings('h2', 'crash-h2', ip.h1));
+    await reaches('h2', 'crash-h2', ip.h1);
     figure('host started again until its container is reached', { ms: Date.now() - began });
     await allReach();
   });
 });
 
+// Nothing is attached while the pings run: a port more in Open vSwitch's userspace datapath costs others a packet at times.
 describe('the control plane', () => {
   it('a coordinator killed: the other one serves, what runs goes on', async () => {
-    const { lost } = await underPing('coordinator kill and start', async () => {
+    const without = await underPing('coordinator kill', async () => {
       await weftOk('lab', 'kill', 'coord1');
       await settled(HOSTS);
-      await weftOk('network', 'create', 'crash-b');
-      await Promise.all([sleeper('h1', 'crash-b1', 'crash-b'), sleeper('h2', 'crash-b2', 'crash-b')]);
-      expect(await pings('h1', 'crash-b1', await addressOf('h2', 'crash-b2', 'crash-b'))).toBe(true);
+    });
+    expect(without.lost).toBe(0);
+    await weftOk('network', 'create', 'crash-b');
+    await Promise.all([sleeper('h1', 'crash-b1', 'crash-b'), sleeper('h2', 'crash-b2', 'crash-b')]);
+    await reaches('h1', 'crash-b1', await addressOf('h2', 'crash-b2', 'crash-b'));
+    const again = await underPing('coordinator start', async () => {
       await weftOk('lab', 'start', 'coord1');
       await settled(HOSTS);
     });
-    expect(lost).toBeLessThanOrEqual(1);
+    expect(again.lost).toBe(0);
     await Promise.all([docker('h1', 'rm', '-f', 'crash-b1'), docker('h2', 'rm', '-f', 'crash-b2')]);
     await weftOk('network', 'rm', 'crash-b');
   });
 
   it('etcd killed: what runs goes on, and what came meanwhile is known after', async () => {
-    const { lost } = await underPing('etcd kill and start', async () => {
+    const without = await underPing('etcd kill', async () => {
       await weftOk('lab', 'kill', 'etcd1');
-      await sleeper('h1', 'crash-alone', NET);
-      expect(await pings('h2', 'crash-h2', await addressOf('h1', 'crash-alone', NET))).toBe(true);
+      await until('the coordinators notice', async () => (await weft('network', 'create', 'crash-c')).code !== 0);
+    });
+    expect(without.lost).toBe(0);
+    await sleeper('h1', 'crash-alone', NET);
+    await reaches('h2', 'crash-h2', await addressOf('h1', 'crash-alone', NET));
+    const again = await underPing('etcd start', async () => {
       await weftOk('lab', 'start', 'etcd1');
       await settled(HOSTS);
     });
-    expect(lost).toBeLessThanOrEqual(1);
+    expect(again.lost).toBe(0);
     await agreed('h1');
     await docker('h1', 'rm', '-f', 'crash-alone');
   });

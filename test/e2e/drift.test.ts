@@ -162,9 +162,9 @@ describe('with heal: false', () => {
       ['dockerNetwork', 'missing', 'drift-b'],
     ];
     await named('h1', want);
-    // Neither a pass nor the next audit touches it.
-    const enough = Date.now() + 11_000;
-    while (Date.now() < enough) await named('h1', want);
+    // Not even an audit that might heal touches it.
+    expect((await audit('--host', 'h1')).code).toBe(1);
+    await named('h1', want);
     const events = await driftEvents(began);
     expect(events.filter((e) => e.healedAt !== null)).toEqual([]);
     for (const [kind, change, object] of want)

@@ -116,6 +116,8 @@ export function watch(host: string, network: string, ip: string, name = 'watcher
   const args = ['run', '--rm', '--name', name, '--network', network, IMAGE, 'ping', '-n', '-D', '-i', '0.01', ip];
   const child = spawn(WEFT, ['lab', 'exec', host, 'docker', ...args], { stdio: ['ignore', 'pipe', 'inherit'] });
   const times: number[] = [];
+  const answered = new Set<number>();
+  let highest = 0;
   let rest = '';
   let sent = 0;
   let received = 0;
@@ -126,8 +128,11 @@ export function watch(host: string, network: string, ip: string, name = 'watcher
     for (const line of lines) {
       const sum = /^(\d+) packets transmitted, (\d+) received/.exec(line);
       if (sum !== null) [sent, received] = [Number(sum[1]), Number(sum[2])];
-      const match = /^\[(\d+\.\d+)\] \d+ bytes from/.exec(line);
-      if (match !== null) times.push(Number(match[1]) * 1000);
+      const match = /^\[(\d+\.\d+)\] \d+ bytes from .*icmp_seq=(\d+)/.exec(line);
+      if (match === null) continue;
+      times.push(Number(match[1]) * 1000);
+      answered.add(Number(match[2]));
+      highest = Math.max(highest, Number(match[2]));
     }
     look();
   });
@@ -148,12 +153,15 @@ export function watch(host: string, network: string, ip: string, name = 'watcher
       }),
     /** The last answer before a moment. */
     before: (moment: number): number => times.findLast((t) => t <= moment) ?? moment,
-    /** Ends it. @returns packets sent and answered (the last one may be on its way), and the longest time without an answer, ms */
-    stop: async (): Promise<{ sent: number; received: number; maxGapMs: number }> => {
+    /**
+     * Ends it. @returns packets sent and answered (the last ones may be on their way), those that were not answered though a later one
+     * was, and the longest time without an answer, ms
+     */
+    stop: async (): Promise<{ sent: number; received: number; lost: number; maxGapMs: number }> => {
       await run(WEFT, ['lab', 'exec', host, 'docker', 'kill', '-s', 'INT', name]);
       await closed;
       const gaps = times.slice(1).map((t, i) => t - (times[i] ?? t));
-      return { sent, received, maxGapMs: Math.max(0, ...gaps) };
+      return { sent, received, lost: highest - answered.size, maxGapMs: Math.max(0, ...gaps) };
     },
   };
 }
