@@ -56,7 +56,13 @@ const shell = async (program: string, ...args: string[]): Promise<string> =>
 const claims = (): string[] => {
   const dir = '/var/lib/weft-lab/.subnets';
   const links = existsSync(dir) ? readdirSync(dir) : [];
-  return links.filter((link) => readlinkSync(`${dir}/${link}`).startsWith(LAB));
+  return links.filter((link) => {
+    try {
+      return readlinkSync(`${dir}/${link}`).startsWith(LAB);
+    } catch {
+      return false; // another lab's, that has just been given back
+    }
+  });
 };
 
 /** What of the machine a lab could leave behind or change. */
