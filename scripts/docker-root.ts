@@ -58,7 +58,7 @@ async function make(): Promise<void> {
     }
     say((await run('chroot', [DIR, 'dockerd', '--version'])).trim());
   } finally {
-    lock.release();
+    await lock.release();
   }
 }
 

@@ -60,7 +60,7 @@ export async function act(action: Action, target: Target): Promise<void> {
     else if (action === 'start') await start(target);
     else await end(action, target);
   } finally {
-    lock.release();
+    await lock.release();
   }
 }
 

@@ -30,7 +30,7 @@ export async function down(name: string): Promise<void> {
     await waitReaped(killed.flat());
   } finally {
     rmSync(lab.lock, { force: true });
-    lock.release();
+    await lock.release();
   }
 }
 

@@ -53,7 +53,7 @@ export async function ensureImage(say: (line: string) => void): Promise<string> 
     }
     return golden;
   } finally {
-    lock.release();
+    await lock.release();
   }
 }
 

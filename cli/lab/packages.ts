@@ -105,7 +105,7 @@ export async function installPackages(say: (line: string) => void, needs: readon
     }
     return missing;
   } finally {
-    lock.release();
+    await lock.release();
   }
 }
 
@@ -174,11 +174,16 @@ function restorePolicy(): void {
  * An exclusive lock on a file, freed by the kernel should we die: `flock FILE cat` holds it as long as our end of its
  * stdin is open, and echoes a line once it has it.
  */
-export function takeLock(file: string): Promise<{ release: () => void }> {
+export function takeLock(file: string): Promise<{ release: () => Promise<void> }> {
   return new Promise((resolve, reject) => {
     const child = spawn('flock', [file, 'cat'], { stdio: ['pipe', 'pipe', 'inherit'] });
+    const gone = new Promise<void>((ended) => child.once('close', () => ended()));
+    const release = (): Promise<void> => {
+      child.stdin.end();
+      return gone;
+    };
     child.on('error', reject);
-    child.stdout.once('data', () => resolve({ release: () => child.stdin.end() }));
+    child.stdout.once('data', () => resolve({ release }));
     child.on('close', (code) => reject(new WeftError('INTERNAL', `flock ${file} ended with status ${code}.`)));
     child.stdin.write('\n');
   });

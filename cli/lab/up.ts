@@ -31,7 +31,7 @@ export async function up(name: string, wanted: Wanted, say: Say): Promise<LabPla
     await bringUp(lab, withContext, say);
     return withContext;
   } finally {
-    lock.release();
+    await lock.release();
   }
 }
 
