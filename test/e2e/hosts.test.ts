@@ -56,7 +56,8 @@ it('a host without its agent is not waited for, and cannot be audited: exit 3', 
 });
 
 it('a host that does not answer is a laggard: named by wait (exit 1), and a warning of what is done', async () => {
-  const pid = (await labStatus()).hosts.find((host) => host.name === 'h3')?.pids['agent'] ?? 0;
+  const pid = (await labStatus()).hosts.find((host) => host.name === 'h3')?.pids['agent'];
+  if (typeof pid !== 'number') throw new Error('h3 has no agent');
   process.kill(pid, 'SIGSTOP');
   try {
     const made = weft('network', 'create', 'cli-slow', '--json');
