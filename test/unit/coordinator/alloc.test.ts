@@ -96,6 +96,22 @@ describe('what a user may ask a network to be', () => {
     expect(error.hint).toBeTruthy();
   });
 
+  test('labels and options are bounded, and an option that nobody knows is refused', () => {
+    const half = 'a'.repeat(32_768 - 1);
+    expect(() => checkSpec(aSpec('n', { labels: { k: half }, options: { o: half } }))).not.toThrow();
+    for (const change of [
+      { labels: { k: half }, options: { o: `${half}a` } },
+      { labels: { '': 'v' } },
+      { options: { k: '\0' } },
+    ])
+      expect(catching(() => checkSpec(aSpec('n', change))).code).toBe('INVALID_ARGUMENT');
+    for (const key of ['weft.speed', 'com.docker.network.driver.mtu'])
+      expect(catching(() => checkSpec(aSpec('n', { options: { [key]: '1' } }))).code).toBe('UNIMPLEMENTED');
+    const { message } = catching(() => checkSpec(aSpec('x'.repeat(1_000_000))));
+    expect(message).toMatch(/^"x+…x+" is not a network name$/);
+    expect(message.length).toBeLessThan(200);
+  });
+
   test('accepted: defaults, everything given, and a reservation without name', () => {
     expect(checkSpec(aSpec('n'))).toEqual({ vni: null, subnet: null, ipRange: null, gateway: null, mtu: 1450 });
     const all = { subnets: ['10.5.0.0/30'], gateways: ['10.5.0.2'], ipRange: '10.5.0.0/31', vni: 7, mtu: 9000 };
