@@ -67,5 +67,8 @@ export async function hostRecord(o: {
     createdAt: '',
     capabilities: ['encap/vxlan'],
     underlayMtu: o.underlayMtu,
+    backend: 'ovs-tunnel',
+    express: false,
+    probes: [],
   };
 }

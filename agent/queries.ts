@@ -49,6 +49,8 @@ async function run(h: QueryHandlers, query: Query): Promise<Body | null> {
     case 'disconnect':
       await h.disconnect(body.value.networkId, body.value.container, body.value.force);
       return null;
+    case 'flush':
+    case 'probeMtu':
     case undefined:
       throw new WeftError('UNIMPLEMENTED', 'this agent does not know the question', { hint: 'upgrade the agent' });
   }

@@ -68,6 +68,9 @@ export function withNetwork(draft: Draft, message: NetworkUpdate): Draft {
     endpoints: new Map(),
     peers: new Map(),
     addresses: new Map(),
+    externals: new Map(),
+    memberships: new Map(),
+    settings: new Map(),
   };
   const c = message.complete;
   const next: NetworkView = {
@@ -76,6 +79,9 @@ export function withNetwork(draft: Draft, message: NetworkUpdate): Draft {
     endpoints: merge(base.endpoints, c, message.endpoints, (e) => e.id, message.removedEndpoints),
     peers: merge(base.peers, c, message.peers, (p: Peer) => p.hostId, message.removedPeers),
     addresses: merge(base.addresses, c, message.addresses, (a) => a.address, message.removedAddresses),
+    externals: merge(base.externals, c, message.externals, (x) => x.id, message.removedExternals),
+    memberships: merge(base.memberships, c, message.memberships, (m) => m.hostId, message.removedMemberships),
+    settings: merge(base.settings, c, message.settings, (s) => s.endpointId, message.removedSettings),
   };
   const revision = message.revision ?? { epoch: 0n, number: 0n };
   return {

@@ -1,7 +1,16 @@
 /** The disk copy of the view: what a host works from when it starts without a coordinator. It may create and repair, never remove. */
 import { readFile, rename, writeFile } from 'node:fs/promises';
 import { Peer } from '../gen/weft/v1/session.ts';
-import { Address, Block, Endpoint, Network, Revision } from '../gen/weft/v1/types.ts';
+import {
+  Address,
+  Block,
+  Endpoint,
+  EndpointSettings,
+  ExternalPeer,
+  Memberships,
+  Network,
+  Revision,
+} from '../gen/weft/v1/types.ts';
 import type { Log } from '../lib/log.ts';
 import type { NetworkView, View } from '../lib/model.ts';
 import { EMPTY_VIEW } from './view.ts';
@@ -25,6 +34,9 @@ export function encodeView(view: View): string {
       endpoints: encode(Endpoint, n.endpoints.values()),
       peers: encode(Peer, n.peers.values()),
       addresses: encode(Address, n.addresses.values()),
+      externals: encode(ExternalPeer, n.externals.values()),
+      memberships: encode(Memberships, n.memberships.values()),
+      settings: encode(EndpointSettings, n.settings.values()),
     })),
   });
 }
@@ -38,6 +50,9 @@ export function decodeView(text: string): View {
       endpoints: decode(Endpoint, n['endpoints'], (e) => e.id),
       peers: decode(Peer, n['peers'], (p) => p.hostId),
       addresses: decode(Address, n['addresses'], (a) => a.address),
+      externals: decode(ExternalPeer, n['externals'], (x) => x.id),
+      memberships: decode(Memberships, n['memberships'], (m) => m.hostId),
+      settings: decode(EndpointSettings, n['settings'], (s) => s.endpointId),
     }),
   );
   return {

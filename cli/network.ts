@@ -101,6 +101,9 @@ function createRequest(name: string, flags: CreateFlags): CreateNetworkRequest {
     space: given('--space', flags.space),
     labels: labels('--label', flags.label ?? []),
     options: {},
+    uplink: '',
+    vlanTag: 0,
+    allowTrust: false,
   };
 }
 

@@ -149,6 +149,15 @@ export function mergeNetwork(a: NetworkUpdate, b: NetworkUpdate): NetworkUpdate 
   const endpoints = mergeRecords(a.endpoints, a.removedEndpoints, b.endpoints, b.removedEndpoints, (x) => x.id);
   const peers = mergeRecords(a.peers, a.removedPeers, b.peers, b.removedPeers, (x) => x.hostId);
   const addresses = mergeRecords(a.addresses, a.removedAddresses, b.addresses, b.removedAddresses, (x) => x.address);
+  const externals = mergeRecords(a.externals, a.removedExternals, b.externals, b.removedExternals, (x) => x.id);
+  const memberships = mergeRecords(
+    a.memberships,
+    a.removedMemberships,
+    b.memberships,
+    b.removedMemberships,
+    (x) => x.hostId,
+  );
+  const settings = mergeRecords(a.settings, a.removedSettings, b.settings, b.removedSettings, (x) => x.endpointId);
   return {
     networkId: a.networkId,
     complete: a.complete,
@@ -162,6 +171,12 @@ export function mergeNetwork(a: NetworkUpdate, b: NetworkUpdate): NetworkUpdate 
     removedPeers: a.complete ? [] : peers.removed,
     addresses: addresses.present,
     removedAddresses: a.complete ? [] : addresses.removed,
+    externals: externals.present,
+    removedExternals: a.complete ? [] : externals.removed,
+    memberships: memberships.present,
+    removedMemberships: a.complete ? [] : memberships.removed,
+    settings: settings.present,
+    removedSettings: a.complete ? [] : settings.removed,
   };
 }
 
@@ -206,7 +221,13 @@ export const weightOf = (u: NetworkUpdate): number =>
   u.peers.length +
   u.removedPeers.length +
   u.addresses.length +
-  u.removedAddresses.length;
+  u.removedAddresses.length +
+  u.externals.length +
+  u.removedExternals.length +
+  u.memberships.length +
+  u.removedMemberships.length +
+  u.settings.length +
+  u.removedSettings.length;
 
 const isEmpty = (u: NetworkUpdate): boolean => weightOf(u) === 0;
 
@@ -236,4 +257,10 @@ const emptyUpdate = (networkId: string, revision: Revision): NetworkUpdate => ({
   removedPeers: [],
   addresses: [],
   removedAddresses: [],
+  externals: [],
+  removedExternals: [],
+  memberships: [],
+  removedMemberships: [],
+  settings: [],
+  removedSettings: [],
 });

@@ -6,9 +6,13 @@ export type {
   Container,
   Drift,
   Endpoint,
+  EndpointSettings,
   Event,
+  ExternalPeer,
   Host,
+  Memberships,
   Network,
+  Probe,
   Revision,
   Vtep,
 } from '../gen/weft/v1/types.ts';
@@ -20,6 +24,12 @@ export interface NetworkView {
   readonly endpoints: ReadonlyMap<string, import('../gen/weft/v1/types.ts').Endpoint>;
   readonly peers: ReadonlyMap<string, import('../gen/weft/v1/session.ts').Peer>;
   readonly addresses: ReadonlyMap<string, import('../gen/weft/v1/types.ts').Address>;
+  /** By id. */
+  readonly externals: ReadonlyMap<string, import('../gen/weft/v1/types.ts').ExternalPeer>;
+  /** By host id; a host that is not there gets every multicast group. */
+  readonly memberships: ReadonlyMap<string, import('../gen/weft/v1/types.ts').Memberships>;
+  /** By endpoint id. */
+  readonly settings: ReadonlyMap<string, import('../gen/weft/v1/types.ts').EndpointSettings>;
 }
 
 /** All that a host has been told, merged: the desired state that everything on the host is rendered from. */

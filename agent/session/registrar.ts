@@ -31,6 +31,10 @@ export function recordOf(e: LocalEndpoint, hostId: string, ofport: number): Endp
     createdAt: e.createdAt,
     ofport,
     aliases: [...e.aliases],
+    allowed: [],
+    trusted: false,
+    express: false,
+    kind: 'container',
     revision: 0n,
   };
 }

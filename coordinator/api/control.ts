@@ -7,7 +7,9 @@ import { endpointMethods } from './endpoints.ts';
 import { eventMethods } from './events.ts';
 import { hostMethods } from './hosts.ts';
 import { lookingTwice, makeMethod } from './method.ts';
+import { mtuMethods } from './mtu.ts';
 import { networkMethods } from './networks.ts';
+import { peerMethods } from './peers.ts';
 import { statusMethods } from './status.ts';
 import { waitMethods } from './wait.ts';
 
@@ -22,6 +24,8 @@ export function controlService(parts: Parts): ControlServer {
     ...statusMethods(parts, method),
     ...waitMethods(parts, method),
     ...auditMethods(parts, method),
+    ...peerMethods(parts, method),
+    ...mtuMethods(parts, method),
     ...eventMethods(parts),
   };
 }

@@ -1,12 +1,20 @@
 /** Control: endpoints. */
 import type { ControlServer } from '../../gen/weft/v1/control.ts';
+import { WeftError } from '../../lib/errors.ts';
 import type { Endpoint } from '../../lib/model.ts';
 import type { Parts } from '../parts.ts';
 import type { Method } from './method.ts';
 import { hostOf, networkOf, projectOf, revisionOf } from './resolve.ts';
 
-export function endpointMethods({ state }: Parts, method: Method): Pick<ControlServer, 'listEndpoints'> {
+export function endpointMethods(
+  { state }: Parts,
+  method: Method,
+): Pick<ControlServer, 'listEndpoints' | 'updateEndpoint'> {
   return {
+    updateEndpoint: method(async () => {
+      throw new WeftError('UNIMPLEMENTED', 'Endpoints cannot be changed yet.');
+    }),
+
     listEndpoints: method(async ({ request }) => {
       const project = projectOf(request.project);
       const only = request.network === '' ? null : networkOf(state, project, request.network).id;

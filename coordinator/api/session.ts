@@ -95,6 +95,10 @@ export function sessionService(parts: Parts): SessionServer {
 
     registerEndpoints: method(async (slot, request) => register(slot, request.upserts, request.removed)),
 
+    registerMemberships: method(async () => {
+      throw new WeftError('UNIMPLEMENTED', 'Memberships are not there yet.');
+    }),
+
     waitPeers: method(async (slot, request, signal) => {
       const { networkId, revision, timeoutMs } = request;
       const target = {

@@ -96,6 +96,9 @@ function composeNetwork(deps: Deps, spec: NetworkSpec, checked: CheckedSpec, id:
     revision: 0n,
     ipv6: false,
     attachable: false,
+    uplink: '',
+    vlanTag: 0,
+    allowTrust: false,
   };
   checkRoom(addressPlan(network));
   return network;

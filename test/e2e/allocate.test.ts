@@ -142,6 +142,9 @@ const request = (name: string) => ({
   space: '',
   labels: {},
   options: {},
+  uplink: '',
+  vlanTag: 0,
+  allowTrust: false,
 });
 
 describe('addresses', () => {

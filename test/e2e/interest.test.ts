@@ -48,6 +48,10 @@ const anEndpoint = (hostId: string, n: number, ip: string): Endpoint => ({
   createdAt: '2025-01-01T00:00:00Z',
   ofport: n,
   aliases: [`made-up-${n}`],
+  allowed: [],
+  trusted: false,
+  express: false,
+  kind: 'container',
   revision: 0n,
 });
 
@@ -108,6 +112,9 @@ describe('one endpoint among a thousand', () => {
         createdAt: '',
         capabilities: [],
         underlayMtu: 1500,
+        backend: 'ovs-tunnel',
+        express: false,
+        probes: [],
       },
       hello: { interest: [networkId] },
     });

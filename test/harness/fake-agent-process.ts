@@ -17,6 +17,9 @@ await FakeAgent.connect({
     createdAt: '',
     capabilities: [],
     underlayMtu: 1500,
+    backend: 'ovs-tunnel',
+    express: false,
+    probes: [],
   },
 });
 process.stdout.write('synced\n');

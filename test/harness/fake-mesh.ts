@@ -36,6 +36,9 @@ export const networkOf = (fields: Partial<Network> & { id: string; subnets: stri
   revision: 1n,
   ipv6: false,
   attachable: false,
+  uplink: '',
+  vlanTag: 0,
+  allowTrust: false,
   ...fields,
 });
 
@@ -232,6 +235,9 @@ export class FakeMesh implements Mesh {
         endpoints: of(world.endpoints),
         peers,
         addresses: of(world.addresses),
+        externals: new Map(),
+        memberships: new Map(),
+        settings: new Map(),
       });
     }
     return { revision: world.revision, networks: new Map(world.networks), interests };

@@ -95,6 +95,8 @@ describe('two coordinators as one', () => {
             const drift = [{ kind: 'flow', object: 'table=0', change: 'missing', want: 'x', have: '' }];
             return { body: { $case: 'audit', value: { drift: body.value.noHeal ? drift : [] } } };
           }
+          case 'flush':
+          case 'probeMtu':
           case 'grant':
           case 'giveBack':
           case 'disconnect':

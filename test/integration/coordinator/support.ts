@@ -144,6 +144,9 @@ export const aNetwork = (name: string, subnet = '') => ({
   space: '',
   labels: {},
   options: {},
+  uplink: '',
+  vlanTag: 0,
+  allowTrust: false,
 });
 
 /** @param n 1… ; the id is made of it */
@@ -157,6 +160,9 @@ export const aHost = (n: number, more: Partial<Host> = {}): Host => ({
   createdAt: '',
   capabilities: [],
   underlayMtu: 1500,
+  backend: 'ovs-tunnel',
+  express: false,
+  probes: [],
   ...more,
 });
 
@@ -179,6 +185,10 @@ export const anEndpoint = (
   createdAt: '2025-01-01T00:00:00Z',
   ofport: n,
   aliases: [`c${n}`],
+  allowed: [],
+  trusted: false,
+  express: false,
+  kind: 'container',
   revision: 0n,
   ...more,
 });

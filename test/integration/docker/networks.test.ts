@@ -142,6 +142,10 @@ test('docker network rm with endpoints elsewhere: Docker does not honour the ref
     createdAt: '',
     ofport: 1,
     aliases: [],
+    allowed: [],
+    trusted: false,
+    express: false,
+    kind: 'container',
     revision: 1n,
   });
   world.publish();

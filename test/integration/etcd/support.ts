@@ -43,6 +43,9 @@ export const aHost = (id: string, more: Partial<Host> = {}): Host => ({
   createdAt: '2025-01-01T00:00:00Z',
   capabilities: [],
   underlayMtu: 1500,
+  backend: 'ovs-tunnel',
+  express: false,
+  probes: [],
   ...more,
 });
 
@@ -59,6 +62,10 @@ export const anEndpoint = (networkId: string, hostId: string, id: string, ip: st
   createdAt: '2025-01-01T00:00:00Z',
   ofport: 1,
   aliases: [],
+  allowed: [],
+  trusted: false,
+  express: false,
+  kind: 'container',
   revision: 0n,
 });
 

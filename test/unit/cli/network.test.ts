@@ -51,6 +51,9 @@ test('create sends what was given, prints the id or the record', async () => {
       space: '',
       labels: { a: 'b=c', d: '' },
       options: {},
+      uplink: '',
+      vlanTag: 0,
+      allowTrust: false,
     },
   });
   const result = await fake.run('network', 'create', 'blue', '--json');

@@ -12,6 +12,9 @@ export const aHost = (id: string, more: Partial<Host> = {}): Host => ({
   createdAt: '',
   capabilities: [],
   underlayMtu: 1500,
+  backend: 'ovs-tunnel',
+  express: false,
+  probes: [],
   ...more,
 });
 
@@ -37,6 +40,9 @@ export const aNetworkRecord = (id: string, more: Partial<Network> = {}): Network
   revision: 1n,
   ipv6: false,
   attachable: false,
+  uplink: '',
+  vlanTag: 0,
+  allowTrust: false,
   ...more,
 });
 
@@ -59,6 +65,10 @@ export const anEndpoint = (
   createdAt: '',
   ofport: 1,
   aliases: [],
+  allowed: [],
+  trusted: false,
+  express: false,
+  kind: 'container',
   revision: 0n,
   ...more,
 });
