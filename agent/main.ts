@@ -161,6 +161,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
       findContainer: (name) => docker.findContainer(name),
       connect: (networkId, container, ip, mac) => docker.connect(networkId, container, { ip, mac }),
       disconnect: (networkId, container, force) => docker.disconnect(networkId, container, force),
+      flush: () => mesh.flushed(),
     }),
     onSaved: (view) => views.save(view),
     random: Math.random,

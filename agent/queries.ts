@@ -13,6 +13,8 @@ export interface QueryHandlers {
   findContainer(container: string): Promise<readonly Container[]>;
   connect(networkId: string, container: string, ip: string, mac: string): Promise<string>;
   disconnect(networkId: string, container: string, force: boolean): Promise<void>;
+  /** Resolves once all that the journal has now is registered. */
+  flush(): Promise<void>;
 }
 
 export const answerQueries =
@@ -50,6 +52,8 @@ async function run(h: QueryHandlers, query: Query): Promise<Body | null> {
       await h.disconnect(body.value.networkId, body.value.container, body.value.force);
       return null;
     case 'flush':
+      await h.flush();
+      return null;
     case 'probeMtu':
     case undefined:
       throw new WeftError('UNIMPLEMENTED', 'this agent does not know the question', { hint: 'upgrade the agent' });

@@ -167,6 +167,11 @@ export class SessionMesh implements Mesh {
     return this.#registrar.registered(endpointId);
   }
 
+  /** Resolves once all that the journal has now is registered. @throws as Registrar.flushed() */
+  flushed(): Promise<void> {
+    return this.#registrar.flushed();
+  }
+
   async waitPeers(networkId: string, revision: Revision, timeoutMs: number): Promise<readonly string[]> {
     const r = await this.#call(SessionService.waitPeers, { networkId, revision, timeoutMs }, timeoutMs + 1_000);
     return r.laggards;

@@ -65,6 +65,11 @@ export class Registrar {
   #retry: NodeJS.Timeout | null = null;
   #retryRefused: NodeJS.Timeout | null = null;
   #waiters: { id: string; resolve: (r: Revision) => void; reject: (e: unknown) => void }[] = [];
+  /** Of the call under way: ids that it puts or removes. */
+  #sent: ReadonlySet<string> = new Set();
+  /** Put by a call whose answer was lost: the coordinator may have them. */
+  readonly #unsure = new Set<string>();
+  #flushes: { ids: Set<string>; resolve: () => void; reject: (e: unknown) => void }[] = [];
 
   constructor(journal: Journal, record: (e: LocalEndpoint) => Endpoint, log: Log) {
     this.#journal = journal;
@@ -76,6 +81,7 @@ export class Registrar {
   session(register: Register | null, told: ReadonlyMap<string, Told>, revision: Revision): void {
     this.#register = register;
     this.#refused.clear();
+    this.#unsure.clear(); // the hello was complete
     this.#known = new Map(
       [...told]
         // A given MAC may have been refused: that is said only when it is registered by itself, else nothing is written.
@@ -83,8 +89,7 @@ export class Registrar {
         .map(([id, known]) => [id, { ...known, revision }]),
     );
     if (register === null) {
-      const error = new WeftError('UNAVAILABLE', 'the session ended');
-      for (const w of this.#waiters.splice(0)) w.reject(error);
+      this.#fail(new WeftError('UNAVAILABLE', 'the session ended'));
     }
     this.kick();
   }
@@ -94,6 +99,21 @@ export class Registrar {
     if (this.#register === null) return Promise.reject(new WeftError('UNAVAILABLE', 'no coordinator is connected'));
     return new Promise((resolve, reject) => {
       this.#waiters.push({ id, resolve, reject });
+      this.kick();
+    });
+  }
+
+  /**
+   * Resolves once the coordinator has confirmed or refused all that was pending when this was called, removals too; at once when
+   * nothing was. @throws UNAVAILABLE without a session, or what a failed call said
+   */
+  flushed(): Promise<void> {
+    if (this.#register === null) return Promise.reject(new WeftError('UNAVAILABLE', 'no coordinator is connected'));
+    const all = [this.#journal.endpoints.keys(), this.#known.keys(), this.#unsure, this.#sent];
+    const ids = new Set(all.flatMap((some) => [...some]).filter((id) => this.#pending(id)));
+    if (ids.size === 0) return Promise.resolve();
+    return new Promise((resolve, reject) => {
+      this.#flushes.push({ ids, resolve, reject });
       this.kick();
     });
   }
@@ -111,10 +131,7 @@ export class Registrar {
         if (batch === null) return;
         const register = this.#register;
         const records = new Map(batch.upserts.map((e) => [e.id, this.#record(e)]));
-        const { revision, refused } = await register({
-          upserts: [...records.values()],
-          removed: batch.removed,
-        });
+        const { revision, refused } = await this.#call(register, [...records.values()], batch.removed);
         // The session may have changed while the call was under way: then what it said no longer counts.
         if (register !== this.#register) continue;
         const at = revision ?? { epoch: 0n, number: 0n };
@@ -124,14 +141,31 @@ export class Registrar {
           this.#known.set(e.id, { endpoint: e, told: records.get(e.id)!, revision: at });
         for (const e of batch.upserts) if (!not.has(e.id)) this.#logged.delete(e.id);
         for (const id of batch.removed) this.#known.delete(id);
+        for (const id of [...records.keys(), ...batch.removed]) this.#unsure.delete(id);
       }
     } catch (error) {
       this.#log.warn({ err: error }, 'endpoints not registered');
-      for (const w of this.#waiters.splice(0)) w.reject(error);
+      this.#fail(error);
       if (this.#register !== null) this.#retry ??= setTimeout(() => this.#again(), RETRY_MS);
     } finally {
       this.#busy = false;
     }
+  }
+
+  async #call(register: Register, upserts: Endpoint[], removed: string[]): Promise<RegisterEndpointsResponse> {
+    this.#sent = new Set([...upserts.map((e) => e.id), ...removed]);
+    try {
+      return await register({ upserts, removed });
+    } catch (error) {
+      if (register === this.#register) for (const { id } of upserts) this.#unsure.add(id);
+      throw error;
+    } finally {
+      this.#sent = new Set();
+    }
+  }
+
+  #fail(error: unknown): void {
+    for (const waiter of [...this.#waiters.splice(0), ...this.#flushes.splice(0)]) waiter.reject(error);
   }
 
   #again(): void {
@@ -149,7 +183,7 @@ export class Registrar {
       for (const id of known.keys()) if (!this.#journal.endpoints.has(id)) known.delete(id);
     const upserts: LocalEndpoint[] = [];
     for (const e of this.#journal.endpoints.values()) {
-      const known = this.#known.get(e.id);
+      const known = this.#unsure.has(e.id) ? undefined : this.#known.get(e.id);
       if (this.#refused.get(e.id)?.endpoint === e) continue;
       const record = this.#record(e);
       if (known?.endpoint === e && known.told.ofport === record.ofport) continue;
@@ -158,7 +192,7 @@ export class Registrar {
       else upserts.push(e);
       if (upserts.length === BATCH) break;
     }
-    const removed = [...this.#known.keys()]
+    const removed = [...new Set([...this.#known.keys(), ...this.#unsure])]
       .filter((id) => !this.#journal.endpoints.has(id))
       .slice(0, BATCH - upserts.length);
     return upserts.length + removed.length === 0 ? null : { upserts, removed };
@@ -177,7 +211,20 @@ export class Registrar {
     }, REFUSED_RETRY_MS);
   }
 
+  /** The coordinator may have something else of it than the journal. */
+  #pending(id: string): boolean {
+    if (this.#sent.has(id) || this.#unsure.has(id)) return true;
+    const endpoint = this.#journal.endpoints.get(id);
+    if (this.#known.get(id)?.endpoint === endpoint) return false;
+    return endpoint === undefined || this.#refused.get(id)?.endpoint !== endpoint;
+  }
+
   #settle(): void {
+    this.#flushes = this.#flushes.filter((flush) => {
+      for (const id of flush.ids) if (!this.#pending(id)) flush.ids.delete(id);
+      if (flush.ids.size === 0) flush.resolve();
+      return flush.ids.size > 0;
+    });
     this.#waiters = this.#waiters.filter((w) => {
       if (!this.#journal.endpoints.has(w.id)) {
         w.reject(new WeftError('NOT_FOUND', `endpoint ${w.id} is gone`));

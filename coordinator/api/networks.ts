@@ -3,11 +3,13 @@ import type { ControlServer } from '../../gen/weft/v1/control.ts';
 import { WeftError } from '../../lib/errors.ts';
 import type { Parts } from '../parts.ts';
 import type { Method } from './method.ts';
+import { removeNetwork } from './remove-network.ts';
 import { networkOf, projectOf, revisionOf } from './resolve.ts';
 
 type Methods = Pick<ControlServer, 'createNetwork' | 'getNetwork' | 'listNetworks' | 'updateNetwork' | 'deleteNetwork'>;
 
-export function networkMethods({ state, store, log }: Parts, method: Method): Methods {
+export function networkMethods(parts: Parts, method: Method): Methods {
+  const { state, store, log } = parts;
   return {
     createNetwork: method(async ({ request }) => {
       const project = projectOf(request.project);
@@ -38,9 +40,9 @@ export function networkMethods({ state, store, log }: Parts, method: Method): Me
       });
     }),
 
-    deleteNetwork: method(async ({ request }) => {
+    deleteNetwork: method(async ({ request, signal }) => {
       const network = networkOf(state, request.project, request.network);
-      const revision = await store.deleteNetwork(network.id);
+      const revision = await removeNetwork(parts, network.id, signal);
       log.info({ network: network.name, id: network.id }, 'network removed');
       return { revision };
     }),

@@ -9,6 +9,7 @@ import type { Parts } from '../parts.ts';
 import type { Slot } from '../sessions.ts';
 import { waitPeers } from '../waits.ts';
 import { makeMethod } from './method.ts';
+import { removeNetwork } from './remove-network.ts';
 import { DEFAULT_PROJECT, revisionOf } from './resolve.ts';
 
 const WAIT_PEERS_MS = 2000;
@@ -87,10 +88,10 @@ export function sessionService(parts: Parts): SessionServer {
       return { network, won, winnerHost, revision: revisionOf(state, network.revision || state.revision) };
     }),
 
-    removeNetwork: method(async (_slot, request) => {
+    removeNetwork: method(async (_slot, request, signal) => {
       // Docker repeats what it was not answered.
       if (!state.networks.has(request.networkId)) return { revision: revisionOf(state) };
-      return { revision: await store.deleteNetwork(request.networkId) };
+      return { revision: await removeNetwork(parts, request.networkId, signal) };
     }),
 
     registerEndpoints: method(async (slot, request) => register(slot, request.upserts, request.removed)),

@@ -105,4 +105,92 @@ describe('the registrar', () => {
     registrar.session(flaky, new Map(), NONE);
     await expect.poll(() => calls.length, { timeout: 10_000 }).toBe(1);
   });
+
+  describe('flushed', () => {
+    /** Resolves true when the promise is still waiting after everything else has had its turn. */
+    const waits = (promise: Promise<void>) =>
+      Promise.race([promise.then(() => false), new Promise<boolean>((r) => setImmediate(() => r(true)))]);
+
+    it('is done at once when the coordinator has all', async () => {
+      const { registrar, calls, register, endpoints } = setup('a');
+      registrar.session(register(), hello(endpoints), NONE);
+      await registrar.flushed();
+      expect(calls).toEqual([]);
+    });
+
+    it('waits for what is pending, in however many batches', async () => {
+      const ids = Array.from({ length: 250 }, (_, i) => `e${i}`);
+      const { registrar, calls, register, endpoints } = setup(...ids);
+      registrar.session(register(), hello(endpoints), NONE);
+      endpoints.clear();
+      await registrar.flushed();
+      expect(calls.flatMap((call) => call.removed)).toEqual(ids);
+    });
+
+    it('waits for the call under way: an endpoint that has left meanwhile is taken back first', async () => {
+      const { registrar, calls, register, endpoints } = setup('a');
+      const answer = Promise.withResolvers<void>();
+      registrar.session(
+        async (r) => {
+          await answer.promise;
+          return register()(r);
+        },
+        new Map(),
+        NONE,
+      );
+      endpoints.delete('a');
+      const flushed = registrar.flushed();
+      expect(await waits(flushed)).toBe(true);
+      answer.resolve();
+      await flushed;
+      expect(calls).toEqual([
+        { upserts: ['a'], removed: [] },
+        { upserts: [], removed: ['a'] },
+      ]);
+    });
+
+    it('does not wait for what comes later, nor for what is refused', async () => {
+      const { registrar, register, endpoints } = setup('a');
+      const second = Promise.withResolvers<never>();
+      let calls = 0;
+      registrar.session((r) => (calls++ === 0 ? register(['a'])(r) : second.promise), new Map(), NONE);
+      const flushed = registrar.flushed();
+      endpoints.set('b', endpoint('b'));
+      await flushed;
+      await expect.poll(() => calls).toBe(2);
+      await expect(waits(registrar.flushed())).resolves.toBe(true);
+    });
+
+    it('fails without a session, when it ends, and with the call that fails', async () => {
+      const { registrar } = setup('a');
+      await expect(registrar.flushed()).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+      const answer = Promise.withResolvers<never>();
+      registrar.session(() => answer.promise, new Map(), NONE);
+      const [first, second] = [registrar.flushed(), registrar.flushed()];
+      answer.reject(new WeftError('DEADLINE_EXCEEDED', 'etcd is away'));
+      await expect(first).rejects.toMatchObject({ code: 'DEADLINE_EXCEEDED' });
+      await expect(second).rejects.toMatchObject({ code: 'DEADLINE_EXCEEDED' });
+      const third = registrar.flushed();
+      registrar.session(null, new Map(), NONE);
+      await expect(third).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+    });
+
+    it('takes back what a call may have put whose answer was lost', async () => {
+      const { registrar, calls, register, endpoints } = setup('a');
+      let first = true;
+      registrar.session(
+        (r) => {
+          if (!first) return register()(r);
+          first = false;
+          return Promise.reject(new WeftError('DEADLINE_EXCEEDED', 'no answer'));
+        },
+        new Map(),
+        NONE,
+      );
+      await expect(registrar.registered('a')).rejects.toMatchObject({ code: 'DEADLINE_EXCEEDED' });
+      endpoints.delete('a');
+      await registrar.flushed();
+      expect(calls).toEqual([{ upserts: [], removed: ['a'] }]);
+    });
+  });
 });
