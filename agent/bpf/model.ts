@@ -1,0 +1,185 @@
+/**
+ * What the kernel side of the datapath is to know: plain data, rendered from the same view as the flows. Addresses are numbers
+ * (IPv4 as in lib/ip, IPv6 and MACs as bigint), links are ifindexes of the host's namespace. encode.ts says how it lies in the maps.
+ */
+
+/** An address of either family. */
+export type BpfAddress =
+  | { readonly family: 4; readonly address: number }
+  | { readonly family: 6; readonly address: bigint };
+
+/** Where a frame goes to reach another machine. */
+export interface BpfVtep {
+  readonly vtep: BpfAddress;
+  /** An external peer may speak otherwise than its network: ifindex of the tunnel device, and key. Null = as the network does. */
+  readonly device: number | null;
+  readonly key: number | null;
+}
+
+/** A local endpoint that is joined to the kernel side. */
+export interface BpfPort {
+  /** wft…: the host's side of the container's veth. */
+  readonly ifindex: number;
+  /** wfk…: the kernel's side of the pair whose other end is the endpoint's OVS port. */
+  readonly slow: number;
+  /** Local network index, 1..4094. */
+  readonly index: number;
+  readonly mac: bigint;
+  /** Source addresses that take the express path; what is sent from others goes to OVS, which judges. Null = none. */
+  readonly ip4: number | null;
+  readonly ip6: bigint | null;
+  /** Link-local address. */
+  readonly linkLocal: bigint | null;
+  readonly express: boolean;
+}
+
+/** A network of this host. */
+export interface BpfNet {
+  readonly index: number;
+  /** weft-vxlan, weft-geneve or weft-gre. */
+  readonly device: number;
+  readonly vni: number;
+}
+
+/** Where a MAC address (or, in a block, a range of them) is. */
+export type BpfPlace =
+  | {
+      readonly kind: 'local';
+      /** wft… of the endpoint. */
+      readonly ifindex: number;
+      /** Deliver with this destination MAC: for alias MACs. Null = as it is. */
+      readonly rewrite: bigint | null;
+    }
+  | ({ readonly kind: 'remote' } & BpfVtep);
+
+export interface BpfFdb {
+  readonly index: number;
+  readonly mac: bigint;
+  readonly place: BpfPlace;
+  readonly express: boolean;
+}
+
+/** Default MACs of a block share a prefix: the longest one counts, and an exact entry before any. */
+export interface BpfBlock {
+  readonly index: number;
+  readonly mac: bigint;
+  /** Bits of the MAC that are fixed, 1..48. */
+  readonly bits: number;
+  /** Null: nobody is there (the rest of a local block): such frames go to OVS. */
+  readonly place: (BpfPlace & { kind: 'remote' }) | null;
+  readonly express: boolean;
+}
+
+/** A VTEP from which frames of a network are let in, by the device and the key with which they come. */
+export interface BpfSource {
+  readonly index: number;
+  readonly vtep: BpfAddress;
+  readonly device: number;
+  readonly key: number;
+  /** Not a Weft host: source MACs that nobody is known to have go to OVS. */
+  readonly external: boolean;
+  /** Its MACs are learned from what it sends. */
+  readonly learn: boolean;
+}
+
+/** Receivers of copies. Id = the network's index (1..4094): everybody; above: a multicast group's. */
+export interface BpfList {
+  readonly id: number;
+  /** At most MAX_COPIES. */
+  readonly vteps: readonly BpfVtep[];
+}
+
+/** A multicast MAC whose copies go to a list of its own. */
+export interface BpfGroup {
+  readonly index: number;
+  readonly mac: bigint;
+  readonly list: number;
+}
+
+export interface BpfConfig {
+  /** weft-tk: the kernel's side of the pair whose other end is OVS's tunnel port. */
+  readonly tunnelPort: number;
+  /** Outer TTL; null: as the frame's. */
+  readonly ttl: number | null;
+  /** Outer DSCP, 0..63; null: as the frame's. */
+  readonly dscp: number | null;
+  /** Checksums of the outer UDP (or GRE) header over IPv4; over IPv6 there always is one. */
+  readonly checksum: boolean;
+  /** Outer packets are not to be fragmented. */
+  readonly dontFragment: boolean;
+  /** Outer source addresses (the host's own VTEP); null: the kernel's choice. */
+  readonly source4: number | null;
+  readonly source6: bigint | null;
+}
+
+export interface BpfModel {
+  readonly config: BpfConfig;
+  readonly ports: readonly BpfPort[];
+  readonly nets: readonly BpfNet[];
+  readonly fdb: readonly BpfFdb[];
+  readonly blocks: readonly BpfBlock[];
+  readonly sources: readonly BpfSource[];
+  readonly lists: readonly BpfList[];
+  readonly groups: readonly BpfGroup[];
+}
+
+/** Programs, by where they belong (all: clsact ingress). */
+export type BpfProgram =
+  /** wft… */
+  | 'from_container'
+  /** wfk… */
+  | 'from_ovs'
+  /** weft-vxlan, weft-geneve, weft-gre */
+  | 'from_tunnel'
+  /** weft-tk */
+  | 'to_tunnel'
+  /** wfo… and weft-to: OVS has read the frame before; the host's own network stack must not. */
+  | 'sink';
+
+/** A program that is to be attached to a link. */
+export interface BpfAttachment {
+  readonly ifindex: number;
+  /** For people. */
+  readonly link: string;
+  readonly program: BpfProgram;
+}
+
+/** Copies of one frame that the kernel side makes. */
+export const MAX_COPIES = 1024;
+
+/** What the kernel side counts, in the order of its counters. */
+export const REASONS = [
+  'unknown_port',
+  'security',
+  'slow',
+  'express_local',
+  'express_remote',
+  'express_rx',
+  'unknown_vni',
+  'foreign_vtep',
+  'foreign_source',
+  'tunnel_to_ovs',
+  'tunnel_short',
+  'unknown_unicast',
+  'ovs_to_tunnel',
+  'copies',
+  'unknown_network',
+  'ovs_to_container',
+  'failed',
+] as const;
+
+export type BpfReason = (typeof REASONS)[number];
+
+/** Frames and bytes of one endpoint that took the express path. */
+export interface BpfTraffic {
+  readonly txPackets: bigint;
+  readonly txBytes: bigint;
+  readonly rxPackets: bigint;
+  readonly rxBytes: bigint;
+}
+
+export interface BpfCounters {
+  readonly reasons: Readonly<Record<BpfReason, bigint>>;
+  /** By ifindex of wft…. */
+  readonly traffic: ReadonlyMap<number, BpfTraffic>;
+}
