@@ -1,4 +1,4 @@
-/** What this host is: versions, datapath, VTEP. Read once at start. */
+/** What this host is: datapath, VTEP, kernel: read once at start; and the version of Open vSwitch. */
 import { access, readFile } from 'node:fs/promises';
 import { release } from 'node:os';
 import { exec } from '../lib/exec.ts';
@@ -35,23 +35,19 @@ export async function vswitchdControl(rundir: string): Promise<string> {
   );
 }
 
-/** Version of the running ovs-vswitchd; empty when it does not answer. `ovs_version` in the database is often not written. */
+/** Version of the running ovs-vswitchd. `ovs_version` in the database is often not written. @throws when it does not answer */
 export async function ovsVersion(rundir: string): Promise<string> {
-  try {
-    const text = await appctl(await vswitchdControl(rundir), 'version', []);
-    return /\d+(\.\d+)+/.exec(text)?.[0] ?? '';
-  } catch {
-    return ''; // shown as unknown
-  }
+  const text = await appctl(await vswitchdControl(rundir), 'version', []);
+  return /\d+(\.\d+)+/.exec(text)?.[0] ?? '';
 }
 
+/** The host's record, without the versions of Docker and Open vSwitch. */
 export async function hostRecord(o: {
   id: string;
   name: string;
   vtep: string;
   datapath: string;
   underlayMtu: number;
-  versions: Readonly<Record<string, string>>;
 }): Promise<Host> {
   const kernel = await readFile('/proc/sys/kernel/osrelease', 'utf8').then(
     (text) => text.trim(),
@@ -62,7 +58,7 @@ export async function hostRecord(o: {
     name: o.name,
     vteps: [{ address: o.vtep, encaps: ['vxlan'], encrypted: false }],
     datapath: o.datapath,
-    versions: { weft: VERSION, kernel, ...o.versions },
+    versions: { weft: VERSION, kernel },
     draining: false,
     createdAt: '',
     capabilities: ['encap/vxlan'],

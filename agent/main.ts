@@ -30,6 +30,7 @@ import { answerQueries } from './queries.ts';
 import { Reconciler } from './reconcile.ts';
 import { agentService, serveAgent } from './service.ts';
 import { SessionMesh } from './session/mesh.ts';
+import { Versions } from './versions.ts';
 import { ViewStore } from './viewstore.ts';
 
 /** Between audits that read everything anew. */
@@ -84,13 +85,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
   scope.defer('neighbours', () => neighbours.close());
   openflow.onUp(() => neighbours.relearn());
 
-  let versions: Record<string, string> = {};
-  let record = await hostRecord({ id, name: config.name, vtep, datapath, underlayMtu: mtu, versions });
-  const refresh = async (more: Record<string, string>): Promise<void> => {
-    versions = { ...versions, ...more };
-    record = await hostRecord({ id, name: config.name, vtep, datapath, underlayMtu: mtu, versions });
-    mesh.hostChanged();
-  };
+  let record = await hostRecord({ id, name: config.name, vtep, datapath, underlayMtu: mtu });
 
   const drifted = (drift: Drift, detectedAt: number, healedAt: number | null): void => {
     metrics.drift(drift.kind);
@@ -182,9 +177,25 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
       heal: config.heal,
       onCall: (method, ms) => metrics.pluginCall(method, ms),
       onDrift: drifted,
+      onConnected: () => versions.look('docker'),
     },
     log,
   });
+  const versions = new Versions({
+    read: {
+      ovs: () => ovsVersion(config.ovs.rundir),
+      docker: async () => (await docker.api.version()).version,
+    },
+    changed: (known) => {
+      record = { ...record, versions: { ...record.versions, ...known } };
+      mesh.hostChanged();
+    },
+    log,
+  });
+  scope.defer('versions', () => versions.close());
+  // The database server and ovs-vswitchd are started apart.
+  db.onUp(() => versions.look('ovs'));
+  openflow.onUp(() => versions.look('ovs'));
 
   // Docker may be waiting: what is on disk is enough to answer it.
   await docker.start();
@@ -213,14 +224,6 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
     'audits',
     (signal) => every(AUDIT_MS, signal, () => audit(config.heal)),
     (error) => log.error({ err: error }, 'audits ended'),
-  );
-  db.ready().then(
-    async () => refresh({ ovs: await ovsVersion(config.ovs.rundir) }),
-    (error: unknown) => log.warn({ err: error }, 'Open vSwitch does not answer'),
-  );
-  docker.api.version().then(
-    ({ version }) => refresh({ docker: version }),
-    (error: unknown) => log.warn({ err: error }, 'dockerd does not answer'),
   );
   log.info({ host: config.name, id, vtep, datapath, mtu }, 'agent started');
 }

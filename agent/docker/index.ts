@@ -33,6 +33,8 @@ export interface DockerConfig {
   readonly onCall?: (method: string, ms: number) => void;
   /** A drift of Docker networks or endpoints, found and (mostly) healed. */
   readonly onDrift?: OnDrift;
+  /** dockerd answers (again): it may be another one now. */
+  readonly onConnected?: () => void;
 }
 
 export interface DockerSideOptions {
@@ -97,6 +99,7 @@ export class DockerSide {
 
   /** The plugin answers first: dockerd may be waiting for it before it answers anybody. */
   async start(): Promise<void> {
+    const { config } = this.#o;
     await this.#plugin.start();
     this.#networks.start();
     this.#audit.start();
@@ -106,6 +109,7 @@ export class DockerSide {
         connected: () => {
           this.#networks.kick();
           this.#identity.sweep();
+          config.onConnected?.();
         },
       },
       this.#abort.signal,
