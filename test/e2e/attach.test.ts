@@ -195,6 +195,26 @@ describe('many at once', () => {
   });
 });
 
+describe('a network whose last container has just left', () => {
+  const remove = {
+    'weft network rm': async (network: string) => void (await weftOk('network', 'rm', network)),
+    'docker network rm, on another host': async (network: string) =>
+      void (await docker('h3', 'network', 'rm', network)),
+  };
+  it.each(Object.entries(remove))('is removed at once, ten times: %s', async (_, rm) => {
+    for (let round = 0; round < 10; round++) {
+      const host = HOSTS[round % 2] ?? '';
+      const network = `brief-${round}`;
+      await weftOk('network', 'create', network);
+      const id = await docker(host, 'run', '-d', '--network', network, IMAGE, 'sleep', '100000');
+      await docker(host, 'rm', '-f', id);
+      await rm(network);
+      expect((await weft('network', 'inspect', network)).stderr).toContain('There is no network');
+    }
+    expect((await weftJson<{ conflicts: unknown[] }>('status')).conflicts).toEqual([]);
+  });
+});
+
 describe('an address that moves', () => {
   const MOVES = 20;
   const IP = '10.61.0.40';

@@ -69,8 +69,12 @@ describe('JSON', () => {
   });
 
   it('of hosts and status', async () => {
-    const hosts = await weftJson<Record<string, unknown>[]>('host', 'ls');
-    expect(hosts.map((host) => host['name'])).toEqual(['h1', 'h2', 'h3']);
+    // A host reports a moment after it has connected what Docker and Open vSwitch say of themselves.
+    const hosts = await until('the versions of all', async () => {
+      const seen = await weftJson<{ id: string; name: string; versions: Record<string, string> }[]>('host', 'ls');
+      return seen.every(({ versions }) => versions['docker'] && versions['ovs']) && seen;
+    });
+    expect(hosts.map((host) => host.name)).toEqual(['h1', 'h2', 'h3']);
     const lab = JSON.parse(await weftOk('lab', 'status', '--json')) as {
       hosts: { name: string; underlay: { ip: string } }[];
     };
@@ -78,12 +82,12 @@ describe('JSON', () => {
       expect(host).toMatchObject({
         id: text(ID),
         state: 'connected',
-        vteps: [{ address: lab.hosts.find((h) => h.name === host['name'])?.underlay.ip, encaps: ['vxlan'] }],
+        vteps: [{ address: lab.hosts.find((h) => h.name === host.name)?.underlay.ip, encaps: ['vxlan'] }],
         datapath: text(/^(system|netdev)$/),
         appliedRevision: text(DECIMAL),
         versions: { weft: text(/./), docker: text(/^\d+\./), ovs: text(/^\d+\./), kernel: text(/./) },
       });
-      expect(await weftJson('host', 'inspect', String(host['name']))).toMatchObject({ id: host['id'] });
+      expect(await weftJson('host', 'inspect', host.name)).toMatchObject({ id: host.id });
     }
     const status = await weftJson<Record<string, unknown>>('status');
     expect(Object.keys(status)).toEqual(['revision', 'coordinators', 'hosts', 'conflicts']);
