@@ -5,7 +5,6 @@
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
-import { onOk } from '../test/harness/lab.ts';
 import { type AttachFigures, attachRuns } from './attach-runs.ts';
 import { type CrowdFigures, crowdRuns } from './crowds.ts';
 import { swarmFabric, weftFabric } from './fabrics.ts';
@@ -32,7 +31,7 @@ async function main(): Promise<void> {
   }
   const machine = await describeMachine();
   const weft = await weftFabric();
-  const swarm = flags.smoke ? null : await swarmFabric(onOk);
+  const swarm = flags.smoke ? null : await swarmFabric();
   const fabrics = swarm === null ? [weft] : [weft, swarm];
   const runs = Number(flags.runs ?? (flags.smoke ? 5 : 30));
 

@@ -1,8 +1,8 @@
 /** What is compared: the same three steps on Weft and on Docker Swarm. */
-import { readFile, writeFile } from 'node:fs/promises';
 import { until, weftOk } from '../test/harness/lab.ts';
 import { labStatus } from '../test/harness/lab-direct.ts';
 import { type BenchHost, dockerOn } from './docker.ts';
+import { formSwarm } from './swarm.ts';
 
 export interface Fabric {
   readonly name: 'weft' | 'swarm';
@@ -43,14 +43,19 @@ export async function weftFabric(): Promise<Fabric> {
   };
 }
 
-const ADDRESS = /inet (\d+\.\d+\.\d+\.\d+)\/20 /;
-
 /** A swarm of the lab's bare hosts: one manager, two workers; and attachable overlay networks on it. */
-export async function swarmFabric(onHost: (host: string, ...command: string[]) => Promise<string>): Promise<Fabric> {
+export async function swarmFabric(): Promise<Fabric> {
   const bare = (await labStatus()).hosts.filter((h) => typeof h.pids['agent'] !== 'number');
   const hosts = three(bare.map(hostOf));
   const [manager] = hosts;
-  await formSwarm(bare, hosts, onHost);
+  await formSwarm(
+    bare.map((h) => ({
+      host: hostOf(h),
+      stateDir: h.stateDir,
+      dockerd: h.pids['dockerd'] ?? null,
+      address: h.underlay.ip,
+    })),
+  );
   return {
     name: 'swarm',
     hosts,
@@ -65,33 +70,4 @@ export async function swarmFabric(onHost: (host: string, ...command: string[]) =
       });
     },
   };
-}
-
-/** Swarm mode refuses live-restore, which the lab sets; dockerd reads it again on SIGHUP. */
-async function withoutLiveRestore(host: LabHost): Promise<void> {
-  const file = `${host.stateDir}/dockerd.json`;
-  const config = JSON.parse(await readFile(file, 'utf8')) as Record<string, unknown>;
-  await writeFile(file, JSON.stringify({ ...config, 'live-restore': false }));
-  process.kill(host.pids['dockerd'] ?? Number.NaN, 'SIGHUP');
-  await until(
-    `dockerd of ${host.name} gives up live-restore`,
-    async () => (await dockerOn(hostOf(host), 'info', '-f', '{{.LiveRestoreEnabled}}')) === 'false',
-  );
-}
-
-/** A swarm that is there already is taken as it is. */
-async function formSwarm(
-  bare: readonly LabHost[],
-  [manager, ...workers]: readonly [BenchHost, ...BenchHost[]],
-  onHost: (host: string, ...command: string[]) => Promise<string>,
-): Promise<void> {
-  if ((await dockerOn(manager, 'info', '-f', '{{.Swarm.LocalNodeState}}')) === 'active') return;
-  for (const host of bare) await withoutLiveRestore(host);
-  const address = async (host: BenchHost): Promise<string> =>
-    ADDRESS.exec(await onHost(host.name, 'ip', '-4', 'addr', 'show', 'br-phy'))?.[1] ?? '';
-  await dockerOn(manager, 'swarm', 'init', '--advertise-addr', await address(manager));
-  const token = await dockerOn(manager, 'swarm', 'join-token', '-q', 'worker');
-  const to = `${await address(manager)}:2377`;
-  for (const worker of workers)
-    await dockerOn(worker, 'swarm', 'join', '--advertise-addr', await address(worker), '--token', token, to);
 }

@@ -1,0 +1,109 @@
+/**
+ * `npm run bench:datapath`: Weft's datapath beside Docker Swarm, a kernel bridge with VXLAN and bare veth, all on the underlay of one lab, in
+ * one run and in turns. Prints tables; writes bench/results/datapath.json and datapath.svg. Less than 20 minutes.
+ *
+ *   -- [--rounds N] [--seconds N] [--paths raw,swarm,…] [--no-guest] [--lab NAME] [--where guest]
+ *
+ * --lab takes a lab that is up (two hosts for each of Weft's paths), and removes nothing. With --where guest it is the part that runs in a
+ * guest, whose kernel has openvswitch: it prints its samples as JSON, and writes no file.
+ */
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { parseArgs } from 'node:util';
+import { installPackages } from '../cli/lab/packages.ts';
+import { chart } from './datapath/chart.ts';
+import { aimsOf, quiet, ratiosOf, reportText, rowsOf } from './datapath/report.ts';
+import { type Outcome, runPaths } from './datapath/run.ts';
+import { NOTE, PATHS, type PathName, type Where } from './datapath/shape.ts';
+import { describeMachine, type Machine, ownLab, prepare } from './machine.ts';
+
+const RESULTS = new URL('./results/', import.meta.url);
+/** Marks the guest's answer among whatever else is printed there. */
+const MARK = 'datapath-samples: ';
+const DEFAULT: Readonly<Record<Where, readonly PathName[]>> = {
+  native: ['raw', 'bridge-vxlan', 'swarm', 'weft-express', 'weft-netdev'],
+  guest: ['raw', 'bridge-vxlan', 'swarm', 'weft-system'],
+};
+
+const { values: flags } = parseArgs({
+  allowNegative: true,
+  options: {
+    rounds: { type: 'string', default: '3' },
+    seconds: { type: 'string', default: '3' },
+    paths: { type: 'string' },
+    guest: { type: 'boolean', default: true },
+    lab: { type: 'string' },
+    where: { type: 'string', default: 'native' },
+  },
+});
+await main();
+
+async function main(): Promise<void> {
+  const where: Where = flags.where === 'guest' ? 'guest' : 'native';
+  const { outcome, machine } = await here(where);
+  if (where === 'guest') {
+    say(`${MARK}${JSON.stringify({ ...outcome, machine })}`);
+    return;
+  }
+  report(outcome, machine);
+}
+
+/** The paths of this machine, or of the guest that this is. */
+async function here(where: Where): Promise<{ outcome: Outcome; machine: Machine }> {
+  await using stack = new AsyncDisposableStack();
+  const paths = pathsAsked() ?? DEFAULT[where];
+  await installPackages(say, [{ name: 'sockperf', files: ['sockperf'] }]);
+  if (flags.lab !== undefined) process.env['WEFT_LAB'] = flags.lab;
+  else {
+    if (where === 'native') await prepare();
+    const hosts = 2 * paths.filter((p) => p.startsWith('weft-')).length;
+    stack.use(await ownLab(`dp${process.pid}`, ['--hosts', String(Math.max(1, hosts)), '--coordinators', '1']));
+  }
+  const machine = await describeMachine();
+  const lab = process.env['WEFT_LAB'] ?? '';
+  const [rounds, seconds] = [Number(flags.rounds), Number(flags.seconds)];
+  return { outcome: await runPaths({ lab, where, paths, rounds, seconds, say }), machine };
+}
+
+function pathsAsked(): PathName[] | null {
+  if (flags.paths === undefined) return null;
+  return flags.paths.split(',').map((word) => {
+    const path = PATHS.find((p) => p === word);
+    if (path === undefined) throw new Error(`“${word}” is none of ${PATHS.join(', ')}`);
+    return path;
+  });
+}
+
+function report({ samples, missing }: Outcome, machine: Machine): void {
+  if (samples.length === 0) throw new Error('nothing could be measured');
+  const rows = rowsOf(samples);
+  const rounds = Number(flags.rounds);
+  say(`\n${reportText(rows, missing, rounds)}`);
+  const load = quiet(samples);
+  if (!load.quiet)
+    say(
+      `\nThe machine was not quiet: ${load.idle_cpus} CPUs were busy before each measurement; compare nothing with other runs.`,
+    );
+  const aims = aimsOf(rows);
+  say(`\n${aims.map((a) => `aim: ${a.what}: ≥ ${a.aim}, is ${a.is ?? 'not measured'}`).join('\n')}`);
+  const date = new Date().toISOString();
+  const result = {
+    date,
+    note: NOTE,
+    machine: { ...machine, ...load },
+    rounds,
+    seconds: Number(flags.seconds),
+    rows,
+    ratios: ratiosOf(rows),
+    aims,
+    missing,
+    samples,
+  };
+  mkdirSync(RESULTS, { recursive: true });
+  writeFileSync(new URL('datapath.json', RESULTS), `${JSON.stringify(result, null, 2)}\n`);
+  const title = `${date.slice(0, 10)}, ${machine.cpus} CPUs, kernel ${machine.kernel}, medians of ${rounds} rounds taken in turns`;
+  writeFileSync(new URL('datapath.svg', RESULTS), chart(rows, title));
+}
+
+function say(text: string): void {
+  process.stdout.write(`${text}\n`);
+}

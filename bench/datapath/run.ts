@@ -1,0 +1,110 @@
+/** Brings up the paths that were asked for on one underlay, and measures them in turns. */
+import { WeftError } from '../../lib/errors.ts';
+import { auditClean } from '../../test/harness/lab.ts';
+import { measure } from './measure.ts';
+import { bridgePath, type DataPath, rawPath } from './plain.ts';
+import { rounded } from './report.ts';
+import type { Missing, PathName, Sample, Where } from './shape.ts';
+import { swarmPath } from './swarm.ts';
+import { underlayOf } from './underlay.ts';
+import { hostFacts, pathOf, weftPath, withoutExpress } from './weft.ts';
+
+export interface Plan {
+  /** Name of a lab that is up, with two hosts for each of Weft's paths. */
+  readonly lab: string;
+  readonly where: Where;
+  readonly paths: readonly PathName[];
+  readonly rounds: number;
+  /** Of each measurement. */
+  readonly seconds: number;
+  readonly say: (line: string) => void;
+}
+
+export interface Outcome {
+  readonly samples: readonly Sample[];
+  readonly missing: readonly Missing[];
+}
+
+/** @throws when something is left that the audit does not like; a path that fails is left out, with the reason. */
+export async function runPaths(plan: Plan): Promise<Outcome> {
+  const missing: Missing[] = [];
+  const leaveOut = (path: PathName, reason: string): void => {
+    missing.push({ path, where: plan.where, reason });
+    plan.say(`${path} (${plan.where}) is left out: ${reason}`);
+  };
+  const paths = await bringUp(plan, leaveOut);
+  const samples: Sample[] = [];
+  for (let round = 1; round <= plan.rounds; round++) {
+    for (const path of paths.filter((p) => !missing.some((m) => m.path === p.path))) {
+      try {
+        const sample = await sampleOf(path, plan, round);
+        samples.push(sample);
+        plan.say(line(sample));
+      } catch (error) {
+        leaveOut(path.path, WeftError.from(error).message);
+      }
+    }
+  }
+  await auditClean();
+  return { samples: samples.filter((s) => !missing.some((m) => m.path === s.path)), missing };
+}
+
+const line = (s: Sample): string =>
+  `round ${s.round}  ${s.path.padEnd(12)}  TCP ${rounded(s.tcp1_gbps)} and ${rounded(s.tcp4_gbps)} Gb/s, ` +
+  `round trip ${rounded(s.rr_p50_us)}/${rounded(s.rr_p99_us)} µs, UDP ${rounded(s.udp64_kpps)} kpps, ` +
+  `${rounded(s.cpu_s_per_gbit)} s CPU a gigabit (idle: ${rounded(s.idle_cpus)} CPUs)`;
+
+/** The kernel's own paths first: they need nobody. */
+async function bringUp(plan: Plan, leaveOut: (path: PathName, reason: string) => void): Promise<DataPath[]> {
+  const underlay = underlayOf(plan.lab);
+  const paths: DataPath[] = [];
+  const add = async (path: PathName, up: () => Promise<DataPath>): Promise<void> => {
+    if (!plan.paths.includes(path)) return;
+    try {
+      paths.push(await up());
+    } catch (error) {
+      leaveOut(path, WeftError.from(error).message);
+    }
+  };
+  await add('raw', () => rawPath(underlay));
+  await add('bridge-vxlan', () => bridgePath(underlay));
+  await add('swarm', () => swarmPath(underlay, plan.say));
+  let free = (await hostFacts()).map((h) => h.name);
+  for (const path of ['weft-express', 'weft-netdev', 'weft-system'] as const) {
+    await add(path, async () => {
+      const [from, to, ...rest] = free;
+      if (from === undefined || to === undefined) throw new Error('the lab has too few hosts for it');
+      await prepare(path, [from, to]);
+      free = rest;
+      return weftPath(path, [from, to]);
+    });
+  }
+  return paths;
+}
+
+/** @throws when two hosts cannot take that path, with the reason. */
+async function prepare(path: PathName, names: readonly string[]): Promise<void> {
+  const look = async () => (await hostFacts()).filter((h) => names.includes(h.name));
+  if (path === 'weft-netdev' && (await look()).some((h) => h.express)) await withoutExpress(names);
+  for (const host of await look()) {
+    if (pathOf(host) === path) continue;
+    const is = `${host.backend ?? 'one backend'}, datapath ${host.datapath}, express path ${host.express ? 'on' : 'off'}`;
+    throw new Error(`${host.name} takes another path (${is})`);
+  }
+}
+
+/** What Open vSwitch may have seen at most of an express path, and must have seen at least of the others. */
+const EXPRESS_MOST = 0.05;
+const OVS_LEAST = 0.9;
+
+/** @throws when the counters say that another path was measured. */
+async function sampleOf({ path, ends, ovsBytes }: DataPath, plan: Plan, round: number): Promise<Sample> {
+  const before = await ovsBytes?.();
+  const { carried, ...measured } = await measure(ends, plan.seconds);
+  const after = await ovsBytes?.();
+  const share = before === undefined || after === undefined ? null : (after - before) / carried;
+  if (share !== null && (path === 'weft-express' ? share > EXPRESS_MOST : share < OVS_LEAST)) {
+    throw new Error(`Open vSwitch received ${Math.round(100 * share)} % of what was carried`);
+  }
+  return { path, where: plan.where, round, ...measured, ovs_share: share };
+}
