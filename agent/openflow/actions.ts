@@ -1,7 +1,9 @@
 /** Actions and instructions on the wire (OpenFlow 1.4 sections 7.2.4, 7.2.5; Nicira extensions: ovs-actions(7)), both ways. Pure. */
 import { WeftError } from '../../lib/errors.ts';
+import { isPlain, readController, writeController } from './controller.ts';
 import { FIELDS, NICIRA } from './fields.ts';
 import { type Action, type CtAction, canonicalAction, type FieldName, OFPP } from './flow.ts';
+import { readLearn, writeLearn } from './learn.ts';
 import { readFieldHeader, readOxm, writeFieldHeader, writeOxm } from './oxm.ts';
 import { Reader, type Writer } from './wire.ts';
 
@@ -21,10 +23,13 @@ const NX = {
   load: 7,
   resubmitTable: 14,
   outputReg: 15,
+  learn: 16,
   load2: 33,
   conjunction: 34,
   ct: 35,
+  controller2: 37,
   ctClear: 43,
+  learn2: 45,
 };
 const INSTRUCTION = { goto: 1, apply: 4, meter: 6 };
 const NX_IN_PORT = 0xfff8;
@@ -72,6 +77,7 @@ export function writeAction(writer: Writer, action: Action): void {
     case 'in_port':
       return standard(writer, ACTION.output, () => writer.u32(OFPP.IN_PORT).u16(0xffff).zeros(6));
     case 'controller':
+      if (!isPlain(action)) return nicira(writer, NX.controller2, () => writeController(writer, action));
       return standard(writer, ACTION.output, () => writer.u32(OFPP.CONTROLLER).u16(action.maxLen).zeros(6));
     case 'group':
       return standard(writer, ACTION.group, () => writer.u32(action.group));
@@ -105,13 +111,17 @@ export function writeAction(writer: Writer, action: Action): void {
     case 'conjunction':
     case 'ct':
     case 'ct_clear':
+    case 'learn':
       return writeNicira(writer, action);
   }
 }
 
 function writeNicira(
   writer: Writer,
-  action: Extract<Action, { type: 'move' | 'load' | 'output_reg' | 'resubmit' | 'conjunction' | 'ct' | 'ct_clear' }>,
+  action: Extract<
+    Action,
+    { type: 'move' | 'load' | 'output_reg' | 'resubmit' | 'conjunction' | 'ct' | 'ct_clear' | 'learn' }
+  >,
 ): void {
   switch (action.type) {
     case 'move': {
@@ -156,6 +166,10 @@ function writeNicira(
       return nicira(writer, NX.ct, () => writeCt(writer, action));
     case 'ct_clear':
       return nicira(writer, NX.ctClear, () => writer.zeros(6));
+    case 'learn': {
+      const extended = (action.limit ?? 0) !== 0;
+      return nicira(writer, extended ? NX.learn2 : NX.learn, () => writeLearn(writer, action, extended));
+    }
   }
 }
 
@@ -171,7 +185,11 @@ function writeCt(writer: Writer, ct: CtAction): void {
     .u8(ct.table ?? CT.noTable)
     .zeros(3)
     .u16(ct.alg ?? 0);
-  for (const action of exec) writeAction(writer, action);
+  writeActions(writer, exec);
+}
+
+export function writeActions(writer: Writer, actions: readonly Action[]): void {
+  for (const action of actions) writeAction(writer, action);
 }
 
 /** A flow's actions as instructions: meter, apply-actions, goto. */
@@ -185,7 +203,7 @@ export function writeInstructions(writer: Writer, actions: readonly Action[]): v
   if (applied.length > 0) {
     const start = writer.length;
     writer.u16(INSTRUCTION.apply).u16(0).u32(0);
-    for (const action of applied) writeAction(writer, action);
+    writeActions(writer, applied);
     writer.patchU16(start + 2, writer.length - start);
   }
   if (goto !== undefined) writer.u16(INSTRUCTION.goto).u16(8).u8(goto.table).zeros(3);
@@ -282,6 +300,12 @@ function readNicira(body: Reader, depth: number): Action | undefined {
       return depth < MAX_DEPTH ? readCt(body, depth) : undefined;
     case NX.ctClear:
       return { type: 'ct_clear' };
+    case NX.controller2:
+      return readController(body);
+    case NX.learn:
+      return readLearn(body, false);
+    case NX.learn2:
+      return readLearn(body, true);
     default:
       return undefined;
   }

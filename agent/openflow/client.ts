@@ -18,6 +18,7 @@ import {
   writeHello,
   writeMessage,
 } from './messages.ts';
+import { writePacketInSetup } from './punted.ts';
 import { Writer } from './wire.ts';
 
 export interface OpenFlowOptions {
@@ -27,6 +28,8 @@ export interface OpenFlowOptions {
   readonly idleMs?: number;
   /** Bounds of the pause between attempts to connect, milliseconds. */
   readonly backoffMs?: readonly [number, number];
+  /** Packets for the controller come to this connection (`onMessage`). Default false. */
+  readonly packetIns?: boolean;
   /** 0 … 1, for jitter. */
   readonly random?: () => number;
 }
@@ -211,8 +214,9 @@ export class OpenFlowClient implements AsyncDisposable {
       if (this.#socket === socket) this.#lost(reason);
     };
     socket.on('connect', () => {
-      const writer = new Writer(64);
+      const writer = new Writer(128);
       writeHello(writer, this.allocate());
+      if (this.#options.packetIns === true) writePacketInSetup(writer, () => this.allocate());
       writeMessage(writer, TYPE.featuresRequest, this.allocate());
       socket.write(writer.bytes());
     });

@@ -15,6 +15,17 @@ import {
   writeFlowStatsRequest,
   writeMessage,
 } from './messages.ts';
+import {
+  formatMeter,
+  METER_CONFIG,
+  METER_STATS,
+  type Meter,
+  type MeterStats,
+  readMeterConfig,
+  readMeterStats,
+  writeMeterMod,
+  writeMeterRequest,
+} from './meter.ts';
 import { FLOW_MONITOR, type FlowUpdate, readFlowUpdates, writeMonitorRequest } from './monitor.ts';
 import { Writer } from './wire.ts';
 
@@ -27,6 +38,13 @@ export interface FlowChanges {
   /** Removed by key; cookie and actions do not matter. */
   readonly remove: readonly Flow[];
 }
+
+export type MeterStep =
+  | { readonly kind: 'addMeter'; readonly meter: Meter }
+  | { readonly kind: 'setMeter'; readonly meter: Meter }
+  | { readonly kind: 'removeMeter'; readonly meter: Meter };
+
+const COMMANDS = { addMeter: 'add', setMeter: 'modify', removeMeter: 'delete' } as const;
 
 interface FlowMod {
   readonly command: 'add' | 'remove';
@@ -102,6 +120,49 @@ export class FlowDriver {
     if (refusal === null) return;
     await this.#control(bundle, BUNDLE.discard, left());
     throw refusal as WeftError;
+  }
+
+  /** All meters by id, asked of the switch now. */
+  async observeMeters(timeoutMs = 10_000): Promise<Map<number, Meter>> {
+    const parts = await this.#multipart(METER_CONFIG, timeoutMs);
+    return new Map(parts.flatMap(readMeterConfig).map((meter) => [meter.id, meter]));
+  }
+
+  /** What meters let pass and dropped, by id. */
+  async meterStats(timeoutMs = 10_000): Promise<Map<number, MeterStats>> {
+    const parts = await this.#multipart(METER_STATS, timeoutMs);
+    return new Map(parts.flatMap(readMeterStats).map((stats) => [stats.id, stats]));
+  }
+
+  /**
+   * One after the other, done when the barrier after them is answered. A flow may name a meter only once it is there, and one that is
+   * removed takes the flows that name it along. Throws what the switch refuses first, naming the meter.
+   */
+  async applyMeters(steps: readonly MeterStep[], timeoutMs = 10_000): Promise<void> {
+    if (steps.length === 0) return;
+    const client = this.#client;
+    const first = client.allocate(steps.length + 1);
+    const writer = new Writer(steps.length * 32 + 16);
+    for (const [index, { kind, meter }] of steps.entries()) writeMeterMod(writer, first + index, COMMANDS[kind], meter);
+    const barrier = first + steps.length;
+    writeMessage(writer, TYPE.barrierRequest, barrier);
+    let refusal: WeftError | null = null;
+    const unsubscribe = client.onRefusal(({ xid, error }) => {
+      const step = steps[xid - first];
+      if (step !== undefined)
+        refusal ??= new WeftError(error.code, `${error.message} The meter: ${formatMeter(step.meter)}`);
+    });
+    try {
+      await Promise.all([client.reply(barrier, timeoutMs), client.send(writer.bytes())]);
+    } finally {
+      unsubscribe();
+    }
+    if (refusal !== null) throw refusal as WeftError;
+  }
+
+  async #multipart(kind: number, timeoutMs: number): Promise<Buffer[]> {
+    const parts = await this.#client.request((writer, xid) => writeMeterRequest(writer, xid, kind), timeoutMs);
+    return parts.map((part) => readMultipart(part.body).body);
   }
 
   /**

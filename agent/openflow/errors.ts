@@ -91,6 +91,23 @@ const ERRORS: Readonly<Record<number, readonly [type: string, codes: readonly st
       'priority',
     ],
   ],
+  12: [
+    'meter refused',
+    [
+      'unknown',
+      'exists',
+      'invalid',
+      'unknown meter',
+      'command',
+      'flags',
+      'rate',
+      'burst',
+      'band',
+      'band value',
+      'out of meters',
+      'out of bands',
+    ],
+  ],
   17: [
     'bundle failed',
     [
@@ -116,7 +133,7 @@ const ERRORS: Readonly<Record<number, readonly [type: string, codes: readonly st
 };
 
 const codeOf = (type: number, code: number): Code => {
-  if (type === 5 && code === 1) return 'RESOURCE_EXHAUSTED';
+  if ((type === 5 && code === 1) || (type === 12 && code >= 10)) return 'RESOURCE_EXHAUSTED';
   return type === 0 ? 'UNIMPLEMENTED' : 'INTERNAL';
 };
 

@@ -1,5 +1,8 @@
 /** A flow as data: what renderers make, what the driver installs and observes. Pure. */
+import { canonicalController } from './controller.ts';
 import { ENCODE_ORDER, FIELDS, type FieldName, fullMask } from './fields.ts';
+
+import { canonicalLearn } from './learn-data.ts';
 
 export type { FieldName } from './fields.ts';
 
@@ -69,7 +72,7 @@ export type Action =
   /** The first action. */
   | { readonly type: 'meter'; readonly meter: number }
   | { readonly type: 'group'; readonly group: number }
-  | { readonly type: 'controller'; readonly maxLen: number }
+  | ControllerAction
   | { readonly type: 'push_vlan'; readonly etherType: number }
   | { readonly type: 'pop_vlan' }
   | { readonly type: 'dec_ttl' }
@@ -77,6 +80,7 @@ export type Action =
   | { readonly type: 'conjunction'; readonly id: number; readonly clause: number; readonly nClauses: number }
   | CtAction
   | { readonly type: 'ct_clear' }
+  | LearnAction
   /** An action, or an instruction, that this program does not know, as its bytes in hexadecimal. Only ever observed. */
   | { readonly type: 'raw'; readonly raw: string }
   | { readonly type: 'raw_instruction'; readonly raw: string };
@@ -94,6 +98,44 @@ export interface CtAction {
   readonly alg?: number;
   /** Only with commit: set ct_mark, ct_label; or `raw` (nat). */
   readonly exec?: readonly Action[];
+}
+
+/** To whoever listens for packet-ins. */
+export interface ControllerAction {
+  readonly type: 'controller';
+  /** Bytes of the frame; 0xffff = all. */
+  readonly maxLen: number;
+  /** Comes with the packet, hexadecimal. */
+  readonly userdata?: string;
+  /** This action alone is metered. */
+  readonly meter?: number;
+  /** Controller id, default 0. */
+  readonly id?: number;
+  /** OFPR_*, default OFPR_ACTION. */
+  readonly reason?: number;
+}
+
+/** A constant or a part of the packet becomes a match, is loaded, or names the port to send to. */
+export type LearnSpec =
+  | { readonly to: 'match' | 'load'; readonly dst: Subfield; readonly from: bigint | Subfield }
+  | { readonly to: 'output'; readonly from: Subfield };
+
+/** Adds a flow (ovs-actions(7), learn). Timeouts in seconds; absent or 0 = never, no limit. */
+export interface LearnAction {
+  readonly type: 'learn';
+  readonly table: number;
+  readonly priority: number;
+  readonly idleTimeout?: number;
+  readonly hardTimeout?: number;
+  /** Timeouts once a TCP FIN or RST was seen. */
+  readonly finIdleTimeout?: number;
+  readonly finHardTimeout?: number;
+  readonly cookie?: bigint;
+  /** Flows that this action may have in the table under its cookie. */
+  readonly limit?: number;
+  /** Bits of LEARN (learn.ts). */
+  readonly flags?: number;
+  readonly specs: readonly LearnSpec[];
 }
 
 /** Reserved ports, OpenFlow 1.1+ numbers. Open vSwitch's database writes LOCAL as 65534. */
@@ -176,6 +218,8 @@ export function canonicalAction(action: Action): Action {
     const { type, field, value, mask } = action;
     return mask === fullMask(field) ? { type, field, value } : { type, field, value: value & mask, mask };
   }
+  if (action.type === 'controller') return canonicalController(action);
+  if (action.type === 'learn') return canonicalLearn(action);
   if (action.type === 'ct' && action.exec !== undefined) return { ...action, exec: action.exec.map(canonicalAction) };
   return action;
 }

@@ -2,6 +2,7 @@
  * Flows as `ovs-ofctl -O OpenFlow14 dump-flows --no-stats` prints them (match_format and ofpacts_format in Open vSwitch's
  * lib/match.c and lib/ofp-actions.c). Pure.
  */
+import { formatController } from './controller.ts';
 import { FIELD_NAMES, FIELDS, type FieldName } from './fields.ts';
 import {
   type Action,
@@ -12,6 +13,7 @@ import {
   type KnownMatch,
   type MatchField,
 } from './flow.ts';
+import { formatLearn } from './learn.ts';
 import { formatMatchValue, formatPort, formatSetValue, formatSubfield, hashHex } from './values.ts';
 
 const DEFAULT_PRIORITY = 32768;
@@ -128,7 +130,9 @@ function formatAction(action: Action): string {
     case 'group':
       return `group:${action.group}`;
     case 'controller':
-      return `CONTROLLER:${action.maxLen}`;
+      return formatController(action);
+    case 'learn':
+      return formatLearn(action);
     case 'push_vlan':
       return `push_vlan:0x${action.etherType.toString(16).padStart(4, '0')}`;
     case 'set_queue':

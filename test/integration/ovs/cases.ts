@@ -1,5 +1,5 @@
 /** One case for each match field and each action, with the prerequisites that Open vSwitch demands. */
-import type { Action, FieldName, KnownMatch, MatchField } from '../../../agent/openflow/flow.ts';
+import type { Action, FieldName, KnownMatch, MatchField, Subfield } from '../../../agent/openflow/flow.ts';
 import { OFPP } from '../../../agent/openflow/flow.ts';
 
 const is = (field: FieldName, value: bigint | number, mask?: bigint | number): KnownMatch =>
@@ -116,6 +116,7 @@ const move = (src: FieldName, dst: FieldName, nBits: number, srcOfs = 0, dstOfs 
   dstOfs,
   nBits,
 });
+const part = (field: FieldName, nBits: number, ofs = 0): Subfield => ({ field, ofs, nBits });
 
 export const ACTION_CASES: readonly (readonly [string, readonly MatchField[], readonly Action[]])[] = [
   ['drop', [], []],
@@ -240,6 +241,48 @@ export const ACTION_CASES: readonly (readonly [string, readonly MatchField[], re
   ['goto', [], [set('reg0', 1), { type: 'goto', table: 30 }]],
   ['goto alone', [], [{ type: 'goto', table: 254 }]],
   ['controller', [], [{ type: 'controller', maxLen: 128 }]],
+  ['controller with userdata', [], [{ type: 'controller', maxLen: 0xffff, userdata: '01aabbccddeeff0011' }, out]],
+  ['controller with all of it', [], [{ type: 'controller', maxLen: 256, userdata: '02', meter: 9, id: 3, reason: 0 }]],
+  ['controller with a meter', [], [{ type: 'controller', maxLen: 0xffff, meter: 9 }]],
+  [
+    'learn',
+    [],
+    [
+      {
+        type: 'learn',
+        table: 48,
+        priority: 300,
+        idleTimeout: 60,
+        hardTimeout: 600,
+        finIdleTimeout: 1,
+        finHardTimeout: 2,
+        cookie: 0x5765667430000001n,
+        limit: 16,
+        flags: 3,
+        specs: [
+          { to: 'match', dst: part('reg0', 32), from: part('reg0', 32) },
+          { to: 'match', dst: part('eth_dst', 48), from: part('eth_src', 48) },
+          { to: 'match', dst: part('eth_type', 16), from: 0x0800n },
+          { to: 'match', dst: part('ipv4_dst', 32), from: 0x0a000001n },
+          { to: 'match', dst: part('reg5', 8, 8), from: 0xabn },
+          { to: 'load', dst: part('reg2', 16), from: part('in_port', 16) },
+          { to: 'load', dst: part('reg3', 20, 4), from: 5n },
+          { to: 'load', dst: part('reg4', 32), from: 0n },
+          { to: 'output', from: part('in_port', 16) },
+        ],
+      },
+    ],
+  ],
+  [
+    'learn with little, in a list',
+    [],
+    [
+      out,
+      { type: 'learn', table: 1, priority: 32768, specs: [{ to: 'match', dst: part('tun_id', 64), from: 7n }] },
+      { type: 'learn', table: 2, priority: 1, hardTimeout: 5, specs: [] },
+      { type: 'goto', table: 9 },
+    ],
+  ],
   ['set_queue', [], [{ type: 'set_queue', queue: 3 }, out]],
   ['conjunction', [is('reg0', 1)], [{ type: 'conjunction', id: 7, clause: 0, nClauses: 2 }]],
   ['ct', [IP], [{ type: 'ct', table: 40, zone: 5 }]],

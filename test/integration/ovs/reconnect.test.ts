@@ -180,11 +180,7 @@ describe('connections', () => {
   });
 
   it('foreign flows with what we do not know are seen, and can be removed', async () => {
-    await ovs.ofctl(
-      'add-flow',
-      'br0',
-      'table=1,actions=learn(table=2,hard_timeout=9,NXM_OF_ETH_DST[]=NXM_OF_ETH_SRC[],output:NXM_OF_IN_PORT[])',
-    );
+    await ovs.ofctl('add-flow', 'br0', 'table=1,actions=sample(probability=12345,collector_set_id=1)');
     await ovs.ofctl('add-flow', 'br0', 'table=2,tun_gbp_id=5,actions=note:01.02.03');
     await ovs.ofctl('add-flow', 'br0', 'table=3,actions=write_actions(output:1)');
     const seen = await flows.observe();

@@ -1,7 +1,7 @@
 /** Random flows: any field with any value and mask, any action, prerequisites or not. */
 import fc from 'fast-check';
 import { FIELD_NAMES, FIELDS, type FieldName, fullMask } from '../../../agent/openflow/fields.ts';
-import { type Action, type Flow, type MatchField, OFPP } from '../../../agent/openflow/flow.ts';
+import { type Action, type Flow, type LearnSpec, type MatchField, OFPP } from '../../../agent/openflow/flow.ts';
 
 const field = fc.constantFrom(...FIELD_NAMES);
 const anyValue = (name: FieldName): fc.Arbitrary<bigint> => fc.bigInt(0n, fullMask(name));
@@ -57,6 +57,12 @@ const simple: fc.Arbitrary<Action> = fc.oneof(
   fc.tuple(u8, port).map(([table, p]): Action => ({ type: 'resubmit', table, port: p })),
   u32.map((group): Action => ({ type: 'group', group })),
   fc.nat(0xffff).map((maxLen): Action => ({ type: 'controller', maxLen })),
+  fc
+    .tuple(fc.nat(0xffff), fc.uint8Array({ minLength: 1, maxLength: 20 }), u32, fc.nat(5), fc.nat(0xffff))
+    .map(([maxLen, bytes, meter, reason, id]): Action => {
+      const userdata = Buffer.from(bytes).toString('hex');
+      return { type: 'controller', maxLen, userdata, meter, reason, id };
+    }),
   fc.constantFrom(0x8100, 0x88a8).map((etherType): Action => ({ type: 'push_vlan', etherType })),
   fc.constantFrom<Action>({ type: 'pop_vlan' }, { type: 'dec_ttl' }, { type: 'ct_clear' }),
   u32.map((queue): Action => ({ type: 'set_queue', queue })),
@@ -74,10 +80,36 @@ const ct: fc.Arbitrary<Action> = fc.record(
   },
   { requiredKeys: ['type'] },
 );
+const spec: fc.Arbitrary<LearnSpec> = fc.oneof(
+  subfield.map((from): LearnSpec => ({ to: 'output', from })),
+  fc
+    .tuple(subfield, fc.constantFrom('match' as const, 'load' as const))
+    .chain(([dst, to]) => fc.bigInt(0n, (1n << BigInt(dst.nBits)) - 1n).map((from): LearnSpec => ({ to, dst, from }))),
+  fc.tuple(subfield, subfield).map(([a, b]): LearnSpec => {
+    const nBits = Math.min(a.nBits, b.nBits);
+    return { to: 'match', dst: { ...a, nBits }, from: { ...b, nBits } };
+  }),
+);
+const learn: fc.Arbitrary<Action> = fc.record(
+  {
+    type: fc.constant('learn' as const),
+    table: u8,
+    priority: fc.nat(0xffff),
+    idleTimeout: fc.nat(0xffff),
+    hardTimeout: fc.nat(0xffff),
+    finIdleTimeout: fc.nat(0xffff),
+    finHardTimeout: fc.nat(0xffff),
+    cookie: fc.bigInt(0n, (1n << 64n) - 1n),
+    limit: u32,
+    flags: fc.nat(3),
+    specs: fc.array(spec, { maxLength: 4 }),
+  },
+  { requiredKeys: ['type', 'table', 'priority', 'specs'] },
+);
 const actions = fc
   .tuple(
     fc.option(u32, { nil: undefined }),
-    fc.array(fc.oneof(simple, ct), { maxLength: 6 }),
+    fc.array(fc.oneof(simple, ct, learn), { maxLength: 6 }),
     fc.option(u8, { nil: undefined }),
   )
   .map(([meter, list, table]): Action[] => [

@@ -24,10 +24,15 @@ import {
   writeHello,
   writeMessage,
 } from '../../../agent/openflow/messages.ts';
+import { readMeterConfig, readMeterStats } from '../../../agent/openflow/meter.ts';
 import { readFlowUpdates } from '../../../agent/openflow/monitor.ts';
 import { writeMatch } from '../../../agent/openflow/oxm.ts';
+import { readPacketIn } from '../../../agent/openflow/punted.ts';
 import { Writer } from '../../../agent/openflow/wire.ts';
 import { flows } from './arbitrary.ts';
+
+/** What an NXT_PACKET_IN2 begins with. */
+const PACKET_IN2 = Buffer.from('000023200000001e', 'hex');
 
 /** A flow as the switch would report it. */
 function stats(list: readonly Flow[]): Buffer {
@@ -117,6 +122,9 @@ describe('flows on the wire', () => {
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 200 }), (bytes) => {
         const body = Buffer.from(bytes);
+        for (const type of [TYPE.packetIn, TYPE.experimenter]) hostile((b) => readPacketIn(type, b), body);
+        hostile((b) => readPacketIn(TYPE.experimenter, b), Buffer.concat([PACKET_IN2, body]));
+        for (const read of [readMeterConfig, readMeterStats]) hostile(read, body);
         for (const read of [readFlowStats, readFlowUpdates, readMultipart, readFeatures, readError, readBundleControl])
           hostile(read, body);
       }),
