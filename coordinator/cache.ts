@@ -4,7 +4,16 @@
  */
 import { WeftError } from '../lib/errors.ts';
 import type { Log } from '../lib/log.ts';
-import type { Address, Block, Endpoint, Host, Network } from '../lib/model.ts';
+import type {
+  Address,
+  Block,
+  Endpoint,
+  EndpointSettings,
+  ExternalPeer,
+  Host,
+  Memberships,
+  Network,
+} from '../lib/model.ts';
 import type { Change, ChangeSet, CoordinatorRecord, Presence, State } from './contract.ts';
 import { type Decoded, decode, type RawKey } from './store/codec.ts';
 import { type Key, parseKey } from './store/keys.ts';
@@ -47,6 +56,9 @@ export class Cache implements State {
   readonly blocks: Nested<Block> = new Map();
   readonly addresses: Nested<Address> = new Map();
   readonly endpoints: Nested<Endpoint> = new Map();
+  readonly externals: Nested<ExternalPeer> = new Map();
+  readonly settings: Nested<EndpointSettings> = new Map();
+  readonly memberships: Nested<Memberships> = new Map();
   readonly presences = new Map<string, Presence>();
   readonly coordinators = new Map<string, CoordinatorRecord>();
   readonly #names = new Map<string, string>();
@@ -244,6 +256,24 @@ export class Cache implements State {
         const before = replaceIn(this.endpoints, networkId, id, after);
         return differs(before, after) ? { kind: 'endpoint', networkId, id, before, after } : null;
       }
+      case 'external': {
+        const after = decoded?.kind === 'external' ? decoded.value : null;
+        const { networkId, id } = key;
+        const before = replaceIn(this.externals, networkId, id, after);
+        return differs(before, after) ? { kind: 'external', networkId, id, before, after } : null;
+      }
+      case 'settings': {
+        const after = decoded?.kind === 'settings' ? decoded.value : null;
+        const { networkId, endpointId } = key;
+        const before = replaceIn(this.settings, networkId, endpointId, after);
+        return differs(before, after) ? { kind: 'settings', networkId, endpointId, before, after } : null;
+      }
+      case 'memberships': {
+        const after = decoded?.kind === 'memberships' ? decoded.value : null;
+        const { networkId, hostId } = key;
+        const before = replaceIn(this.memberships, networkId, hostId, after);
+        return differs(before, after) ? { kind: 'memberships', networkId, hostId, before, after } : null;
+      }
       case 'presence': {
         const after = decoded?.kind === 'presence' ? decoded.value : null;
         const before = replace(this.presences, key.hostId, after);
@@ -262,6 +292,7 @@ export class Cache implements State {
         return null;
       case 'name':
       case 'vni':
+      case 'vlan':
       case 'subnet':
       case 'hostname':
       case 'leader':

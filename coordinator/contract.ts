@@ -2,7 +2,18 @@
  * The seam inside the coordinator: `State` is what etcd says (list-then-watch cache, read-only), `Store` changes it (transactions).
  * Sessions and the API are written against these two and know nothing of etcd.
  */
-import type { Address, Block, Endpoint, Host, Network, Revision } from '../lib/model.ts';
+import type {
+  Address,
+  AllowedAddress,
+  Block,
+  Endpoint,
+  EndpointSettings,
+  ExternalPeer,
+  Host,
+  Memberships,
+  Network,
+  Revision,
+} from '../lib/model.ts';
 
 /** Which coordinator has a host's session; a key under that coordinator's lease. */
 export interface Presence {
@@ -46,6 +57,27 @@ export type Change =
       readonly after: Endpoint | null;
     }
   | {
+      readonly kind: 'external';
+      readonly networkId: string;
+      readonly id: string;
+      readonly before: ExternalPeer | null;
+      readonly after: ExternalPeer | null;
+    }
+  | {
+      readonly kind: 'settings';
+      readonly networkId: string;
+      readonly endpointId: string;
+      readonly before: EndpointSettings | null;
+      readonly after: EndpointSettings | null;
+    }
+  | {
+      readonly kind: 'memberships';
+      readonly networkId: string;
+      readonly hostId: string;
+      readonly before: Memberships | null;
+      readonly after: Memberships | null;
+    }
+  | {
       readonly kind: 'presence';
       readonly hostId: string;
       readonly before: Presence | null;
@@ -79,6 +111,12 @@ export interface State {
   readonly addresses: ReadonlyMap<string, ReadonlyMap<string, Address>>;
   /** network id → endpoint id → endpoint */
   readonly endpoints: ReadonlyMap<string, ReadonlyMap<string, Endpoint>>;
+  /** network id → id → peer that is not a Weft host */
+  readonly externals: ReadonlyMap<string, ReadonlyMap<string, ExternalPeer>>;
+  /** network id → endpoint id → what the mesh's side says of it */
+  readonly settings: ReadonlyMap<string, ReadonlyMap<string, EndpointSettings>>;
+  /** network id → host id → multicast groups */
+  readonly memberships: ReadonlyMap<string, ReadonlyMap<string, Memberships>>;
   readonly presences: ReadonlyMap<string, Presence>;
   readonly coordinators: ReadonlyMap<string, CoordinatorRecord>;
   networkByName(project: string, name: string): Network | undefined;
@@ -106,6 +144,9 @@ export interface NetworkSpec {
   readonly labels: Readonly<Record<string, string>>;
   readonly options: Readonly<Record<string, string>>;
   readonly originHost: string;
+  readonly uplink: string;
+  readonly vlanTag: number;
+  readonly allowTrust: boolean;
 }
 
 /** Every method is one etcd transaction (retried on conflict with fresh state), and resolves when State includes its effect. */
@@ -114,7 +155,7 @@ export interface Store {
   caughtUp(): Promise<void>;
   createNetwork(spec: NetworkSpec): Promise<Network>;
   /**
-   * Gives a reservation its name. `won` false: the name belongs to `network` already, and the reservation has been released.
+   * Gives a reservation its name; without one, only its options (they decide how it travels). `won` false: the name belongs to `network` already, and the reservation has been released.
    */
   bindNetwork(id: string, bind: NetworkBind): Promise<{ network: Network; won: boolean }>;
   /** FAILED_PRECONDITION names the endpoints (`CONTAINER on HOST`). Quarantines VNI and subnet. */
@@ -141,6 +182,33 @@ export interface Store {
    * refused (NOT_FOUND).
    */
   registerEndpoints(hostId: string, upserts: readonly Endpoint[], removed: readonly string[]): Promise<Revision>;
+  /**
+   * @throws ALREADY_EXISTS a peer of that name or VTEP; FAILED_PRECONDITION a MAC or address that an endpoint or block has, or a
+   * VTEP of a host
+   */
+  addPeer(peer: Omit<ExternalPeer, 'id' | 'revision' | 'createdAt'>): Promise<ExternalPeer>;
+  /** @throws NOT_FOUND */
+  removePeer(networkId: string, id: string): Promise<Revision>;
+  /**
+   * Adds and removes allowed addresses of an endpoint.
+   * @throws NOT_FOUND; FAILED_PRECONDITION an address or MAC that is another's own
+   */
+  updateAllowed(
+    networkId: string,
+    endpointId: string,
+    allow: readonly AllowedAddress[],
+    disallow: readonly AllowedAddress[],
+  ): Promise<Revision>;
+  /**
+   * Multicast groups on the host, under its presence's lease; null = not known.
+   * @throws ABORTED unless that session has the host's presence; NOT_FOUND the network
+   */
+  putMemberships(
+    hostId: string,
+    sessionId: string,
+    networkId: string,
+    groups: readonly string[] | null,
+  ): Promise<Revision>;
   /** Makes etcd hold exactly this for the host (hello of a session). Returns sentences about what could not be (conflicts). */
   replaceHoldings(
     hostId: string,

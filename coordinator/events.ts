@@ -129,6 +129,13 @@ export class Events {
         const name = this.#hostName(change.hostId);
         return { type: 'host', action: change.after === null ? 'disconnect' : 'connect', host: name, object: name };
       }
+      case 'external': {
+        const peer = change.after ?? change.before;
+        const network = this.#state.networks.get(change.networkId)?.name ?? change.networkId;
+        return { type: 'peer', action, object: peer?.name ?? change.id, message: `${peer?.vtep ?? ''} on ${network}` };
+      }
+      case 'settings':
+      case 'memberships':
       case 'block':
       case 'address':
       case 'coordinator':

@@ -7,7 +7,10 @@ import type { Host, Network, Revision } from '../lib/model.ts';
 import type { Change, State } from './contract.ts';
 
 /** The part of State that views are made of. */
-export type ViewSource = Pick<State, 'networks' | 'hosts' | 'blocks' | 'addresses' | 'endpoints'>;
+export type ViewSource = Pick<
+  State,
+  'networks' | 'hosts' | 'blocks' | 'addresses' | 'endpoints' | 'externals' | 'settings' | 'memberships'
+>;
 
 /** Claims that nobody has granted yet stay between the coordinators: only a held address may be sent to. */
 const visible = (address: { readonly state: string }): boolean => address.state === 'held';
@@ -52,6 +55,9 @@ export function completeNetwork(source: ViewSource, networkId: string, revision:
     endpoints: [...(source.endpoints.get(networkId)?.values() ?? [])],
     peers: [...peersOf(source, networkId).values()],
     addresses: [...(source.addresses.get(networkId)?.values() ?? [])].filter(visible),
+    externals: [...(source.externals.get(networkId)?.values() ?? [])],
+    memberships: [...(source.memberships.get(networkId)?.values() ?? [])],
+    settings: [...(source.settings.get(networkId)?.values() ?? [])],
   };
 }
 
@@ -87,7 +93,7 @@ export function groupChanges(changes: readonly Change[]): ChangeGroups {
     if (change.kind === 'host') {
       if (change.before === null || change.after === null || !samePeer(peer(change.before), peer(change.after)))
         hosts.push(change);
-    } else if (change.kind === 'block' || change.kind === 'address' || change.kind === 'endpoint') {
+    } else if ('networkId' in change) {
       const list = networks.get(change.networkId);
       if (list === undefined) networks.set(change.networkId, [change]);
       else list.push(change);
@@ -113,7 +119,7 @@ export function networkIncrement(
   const touched = new Set<string>();
   for (const change of changes) {
     addRecord(update, change);
-    if ('before' in change && change.kind !== 'network' && change.kind !== 'host' && change.kind !== 'coordinator') {
+    if (change.kind === 'block' || change.kind === 'address' || change.kind === 'endpoint') {
       if (change.before !== null) touched.add(change.before.hostId);
       if (change.after !== null) touched.add(change.after.hostId);
     }
@@ -140,6 +146,15 @@ function addRecord(update: NetworkUpdate, change: Change): void {
   } else if (change.kind === 'address') {
     if (change.after !== null && visible(change.after)) update.addresses.push(change.after);
     else if (change.before !== null && visible(change.before)) update.removedAddresses.push(change.address);
+  } else if (change.kind === 'external') {
+    if (change.after === null) update.removedExternals.push(change.id);
+    else update.externals.push(change.after);
+  } else if (change.kind === 'memberships') {
+    if (change.after === null) update.removedMemberships.push(change.hostId);
+    else update.memberships.push(change.after);
+  } else if (change.kind === 'settings') {
+    if (change.after === null) update.removedSettings.push(change.endpointId);
+    else update.settings.push(change.after);
   }
 }
 

@@ -1,6 +1,7 @@
 /** The mesh's objects: the protocol's messages are the model (proto/weft/v1/types.proto specifies them). */
 export type {
   Address,
+  AllowedAddress,
   Block,
   Conflict,
   Container,

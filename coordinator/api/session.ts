@@ -73,6 +73,9 @@ export function sessionService(parts: Parts): SessionServer {
         labels: {},
         options: request.options,
         originHost: slot.hostId,
+        uplink: '',
+        vlanTag: 0,
+        allowTrust: false,
       }),
     ),
 

@@ -7,7 +7,7 @@ import type { Block, Drift, Network } from '../../lib/model.ts';
 import type { RawChange, RawChangeSet } from '../cache.ts';
 import { decode, type RawKey } from './codec.ts';
 import { type Key, keys, parseKey } from './keys.ts';
-import { indexKeys } from './taken.ts';
+import { identityKey, indexKeys } from './taken.ts';
 import type { Compare, Op, Txn } from './txn.ts';
 
 export interface Finding {
@@ -93,7 +93,7 @@ function recordIndex(key: Key, value: RawKey, read: Read): { id: string; keys: r
   return null;
 }
 
-const INDEX: readonly Key['kind'][] = ['name', 'vni', 'subnet', 'hostname'];
+const INDEX: readonly Key['kind'][] = ['name', 'vni', 'vlan', 'subnet', 'hostname'];
 
 /** Keys that only repeat what a record says. */
 export const isIndexKey = (text: string): boolean => INDEX.includes(parseKey(text)?.kind ?? 'stamp');
@@ -147,7 +147,7 @@ function recordOf(key: Key, value: RawKey): string | null {
   if ('networkId' in key) return keys.network(key.project, key.networkId);
   if (key.kind === 'hostname') return keys.host(value.value);
   if (key.kind === 'name' || key.kind === 'subnet') return keys.network(key.project, value.value);
-  return key.kind === 'vni' ? keys.network('default', value.value) : null;
+  return key.kind === 'vni' || key.kind === 'vlan' ? keys.network('default', value.value) : null;
 }
 
 /**
@@ -203,10 +203,10 @@ function lostNetwork({ key: text, before, after }: RawChange, raw: RawKeys): Fin
 
 function rests(network: Network, raw: RawKeys): boolean {
   const all = [
-    keys.restingVni(network.vni),
+    ...(network.vni === 0 ? [] : [keys.restingVni(network.vni)]),
     ...network.subnets.map((c) => keys.restingSubnet(network.project, network.space, c)),
   ];
   // Taken into use again is as good a sign that it was deleted in order.
-  const again = raw.get(keys.vni(network.vni))?.value;
+  const again = raw.get(identityKey(network))?.value;
   return (again !== undefined && again !== network.id) || all.some((key) => raw.get(key)?.value.includes(network.id));
 }

@@ -86,17 +86,19 @@ export class KeyAuditor {
     if (set.reset) findings.push(...this.#audited());
     void this.#enqueue(findings, this.#heal);
     const ours = set.changes.some((change) => change.key === keys.stamp());
-    for (const change of set.changes) this.#keptKey(change, ours);
+    for (const change of set.changes) this.#keptKey(change, ours, set.reset);
   }
 
   /** A key of this coordinator's living lease: deleted by hand, or another coordinator's now. */
-  #keptKey({ key, before, after }: RawChange, ours: boolean): void {
+  #keptKey({ key, before, after }: RawChange, ours: boolean, reset: boolean): void {
     const { lease, clock } = this.#deps;
     if (lease.kept(key) === undefined || !lease.held) return;
     if (after !== null) {
       if (ours && after.value !== lease.kept(key)) lease.forget(key);
       return;
     }
+    // A coordinator deleted it in order: memberships go with their network.
+    if (ours && !reset) return lease.forget(key);
     const detectedAt = rfc3339(clock);
     void this.#enqueueWork(async () => {
       if (lease.kept(key) === undefined || !lease.held || !(await lease.restore(key))) return;

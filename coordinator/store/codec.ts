@@ -1,6 +1,16 @@
 /** Values in etcd: the protobuf JSON form of the model's messages; small JSON objects or plain ids for the rest. */
-import { Address, Block, Endpoint, Host, Network } from '../../gen/weft/v1/types.ts';
+import {
+  Address,
+  Block,
+  Endpoint,
+  EndpointSettings,
+  ExternalPeer,
+  Host,
+  Memberships,
+  Network,
+} from '../../gen/weft/v1/types.ts';
 import { parseCidr, tryParseIp } from '../../lib/ip.ts';
+import { isUplink, isVlanTag } from '../alloc/encap.ts';
 import type { CoordinatorRecord, Presence } from '../contract.ts';
 import type { Key } from './keys.ts';
 
@@ -30,6 +40,9 @@ export type Decoded =
   | { readonly kind: 'block'; readonly value: Block }
   | { readonly kind: 'address'; readonly value: Address }
   | { readonly kind: 'endpoint'; readonly value: Endpoint }
+  | { readonly kind: 'external'; readonly value: ExternalPeer }
+  | { readonly kind: 'settings'; readonly value: EndpointSettings }
+  | { readonly kind: 'memberships'; readonly value: Memberships }
   | { readonly kind: 'presence'; readonly value: Presence }
   | { readonly kind: 'coordinator'; readonly value: CoordinatorRecord }
   | { readonly kind: 'cluster'; readonly value: Cluster }
@@ -46,6 +59,11 @@ export const encode = {
   block: (block: Block): string => stored(Block.toJSON({ ...block, revision: 0n }) as object),
   address: (address: Address): string => stored(Address.toJSON({ ...address, revision: 0n }) as object),
   endpoint: (endpoint: Endpoint): string => stored(Endpoint.toJSON({ ...endpoint, revision: 0n }) as object),
+  external: (peer: ExternalPeer): string => stored(ExternalPeer.toJSON({ ...peer, revision: 0n }) as object),
+  settings: (settings: EndpointSettings): string =>
+    stored(EndpointSettings.toJSON({ ...settings, revision: 0n }) as object),
+  memberships: (memberships: Memberships): string =>
+    stored(Memberships.toJSON({ ...memberships, revision: 0n }) as object),
   presence: (presence: Presence): string => stored(presence),
   coordinator: (record: CoordinatorRecord): string => stored(record),
   cluster: (cluster: Cluster): string => stored({ id: cluster.id, epoch: String(cluster.epoch) }),
@@ -55,6 +73,7 @@ export const encode = {
 const TEXT_KINDS: readonly Key['kind'][] = [
   'name',
   'vni',
+  'vlan',
   'subnet',
   'hostname',
   'leader',
@@ -103,6 +122,21 @@ function decodeObject(key: Key, json: Record<string, unknown>, revision: bigint)
       const ok = value.networkId === key.networkId && value.id === key.id && value.hostId !== '';
       return ok ? { kind: 'endpoint', value } : null;
     }
+    case 'external': {
+      const value: ExternalPeer = { ...ExternalPeer.fromJSON(json), revision };
+      const ok = value.networkId === key.networkId && value.id === key.id && value.name !== '' && value.vtep !== '';
+      return ok ? { kind: 'external', value } : null;
+    }
+    case 'settings': {
+      const value: EndpointSettings = { ...EndpointSettings.fromJSON(json), revision };
+      const ok = value.networkId === key.networkId && value.endpointId === key.endpointId;
+      return ok ? { kind: 'settings', value } : null;
+    }
+    case 'memberships': {
+      const value: Memberships = { ...Memberships.fromJSON(json), revision };
+      const ok = value.networkId === key.networkId && value.hostId === key.hostId;
+      return ok ? { kind: 'memberships', value } : null;
+    }
     case 'presence': {
       const { hostId, coordinatorId, sessionId } = json;
       if (hostId !== key.hostId || typeof coordinatorId !== 'string' || typeof sessionId !== 'string') return null;
@@ -125,6 +159,7 @@ function decodeObject(key: Key, json: Record<string, unknown>, revision: bigint)
     }
     case 'name':
     case 'vni':
+    case 'vlan':
     case 'subnet':
     case 'hostname':
     case 'leader':
@@ -146,7 +181,9 @@ function parseObject(text: string): Record<string, unknown> | null {
 
 /** Numbers and prefixes that the pickers compute with must be what they seem; the rest is carried as it is. */
 function saneNetwork(network: Network): boolean {
-  if (!Number.isInteger(network.vni) || network.vni < 1 || network.vni >= 2 ** 24) return false;
+  const vlan = network.encap === 'vlan';
+  if (!Number.isInteger(network.vni) || network.vni < (vlan ? 0 : 1) || network.vni >= 2 ** 24) return false;
+  if (vlan && (network.vni !== 0 || !isUplink(network.uplink) || !isVlanTag(network.vlanTag))) return false;
   if (network.state !== 'bound' && network.state !== 'reserved') return false;
   if ((network.state === 'bound') === (network.name === '')) return false;
   if (network.subnets.length === 0 || network.space === '') return false;

@@ -79,6 +79,8 @@ function planRegister(deps: Deps, hostId: string, part: readonly Work[], gone: S
   for (const work of part) {
     if ('del' in work) {
       if (cache.raw.has(work.del)) ops.set(work.del, { del: work.del });
+      const settings = settingsOf(work.del);
+      if (settings !== null && cache.raw.has(settings)) ops.set(settings, { del: settings });
       continue;
     }
     const network = cache.networks.get(work.put.networkId);
@@ -108,6 +110,12 @@ function planRegister(deps: Deps, hostId: string, part: readonly Work[], gone: S
   for (const key of ops.keys()) compares.push({ key, mod: modOf(cache, key) });
   if (ops.size === 0) return { done: revisionOf(deps, cache.revision) };
   return { txn: { compares, ops: [...ops.values()] }, result: (revision) => revisionOf(deps, revision) };
+}
+
+/** What the mesh's side said of an endpoint goes with it. */
+function settingsOf(endpointKey: string): string | null {
+  const key = parseKey(endpointKey);
+  return key?.kind === 'endpoint' ? keys.settings(key.project, key.networkId, key.id) : null;
 }
 
 /** @throws ALREADY_EXISTS: a MAC is held once in a network (default MACs are unique as their addresses are). */

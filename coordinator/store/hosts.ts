@@ -4,6 +4,7 @@ import type { Host, Revision } from '../../lib/model.ts';
 import { encode } from './codec.ts';
 import { type Deps, fresh, modOf, revisionOf } from './deps.ts';
 import { keys } from './keys.ts';
+import { dropMemberships, membershipKeys } from './memberships.ts';
 import { type Compare, chunks, MAX_OPS, type Op, type Planned } from './txn.ts';
 
 /** Writes the record; a name belongs to one host. @throws INVALID_ARGUMENT, ALREADY_EXISTS */
@@ -59,6 +60,17 @@ export function heldKeys(deps: Deps, hostId: string): string[] {
   return found;
 }
 
+/** Settings of the host's endpoints. */
+function settingsKeys(deps: Deps, hostId: string): string[] {
+  const { cache } = deps;
+  const found: string[] = [];
+  for (const [id, byEndpoint] of cache.settings)
+    for (const endpointId of byEndpoint.keys())
+      if (cache.endpoints.get(id)?.get(endpointId)?.hostId === hostId)
+        found.push(keys.settings(cache.networks.get(id)?.project ?? 'default', id, endpointId));
+  return found;
+}
+
 /** @throws NOT_FOUND; FAILED_PRECONDITION while a coordinator has its session */
 export async function deleteHost(deps: Deps, id: string): Promise<Revision> {
   if ((await fresh(deps, () => deps.cache.hosts.get(id))) === undefined)
@@ -78,7 +90,7 @@ function planDeleteHost(deps: Deps, id: string): Planned<Revision | null> {
     throw new WeftError('FAILED_PRECONDITION', `host ${host.name} is connected`, {
       hint: 'stop its agent first (systemctl stop weft-agent)',
     });
-  const held = heldKeys(deps, id);
+  const held = [...heldKeys(deps, id), ...settingsKeys(deps, id), ...membershipKeys(deps, id)];
   const absent: Compare = { key: keys.presence(id), mod: 0n };
   const unchanged = (key: string): Compare => ({ key, mod: modOf(cache, key) });
   const [part] = chunks(held, MAX_OPS - 10);
@@ -104,6 +116,7 @@ export async function putPresence(deps: Deps, hostId: string, sessionId: string)
     const txn = { compares: [{ key, mod: raw?.mod ?? 0n }], ops: [{ put: key, value, lease }] };
     return { txn, result: () => undefined };
   });
+  await dropMemberships(deps, hostId);
 }
 
 /** Only when it is still this session's. */
@@ -111,6 +124,8 @@ export async function deletePresence(deps: Deps, hostId: string, sessionId: stri
   const key = keys.presence(hostId);
   const value = encode.presence({ hostId, coordinatorId: deps.coordinatorId, sessionId });
   if (deps.lease.kept(key) === value) deps.lease.forget(key);
+  // Before the presence: afterwards another coordinator may have the host.
+  if (deps.cache.raw.get(key)?.value === value) await dropMemberships(deps, hostId);
   await deps.committer.run(`presence ${hostId}`, () => {
     const raw = deps.cache.raw.get(key);
     if (raw === undefined || raw.value !== value) return { done: undefined };

@@ -15,7 +15,10 @@ import * as endpoints from './endpoints.ts';
 import * as hosts from './hosts.ts';
 import { keys, ROOT } from './keys.ts';
 import { CoordinatorLease } from './lease.ts';
+import { putMemberships } from './memberships.ts';
 import * as networks from './networks.ts';
+import { addPeer, removePeer } from './peers.ts';
+import { updateAllowed } from './settings.ts';
 import { Committer } from './txn.ts';
 import { PrefixWatch } from './watch.ts';
 
@@ -146,6 +149,12 @@ function makeStore(deps: Deps): Store {
     releaseAddresses: (networkId, hostId, addresses) => blocks.releaseAddresses(deps, networkId, hostId, addresses),
     caughtUp: async () => deps.cache.reached(await deps.committer.barrier()),
     registerEndpoints: (hostId, upserts, removed) => endpoints.registerEndpoints(deps, hostId, upserts, removed),
+    addPeer: (peer) => addPeer(deps, peer),
+    removePeer: (networkId, id) => removePeer(deps, networkId, id),
+    updateAllowed: (networkId, endpointId, allow, disallow) =>
+      updateAllowed(deps, networkId, endpointId, allow, disallow),
+    putMemberships: (hostId, sessionId, networkId, groups) =>
+      putMemberships(deps, hostId, sessionId, networkId, groups),
     replaceHoldings: (hostId, holdings) => endpoints.replaceHoldings(deps, hostId, holdings),
   };
 }

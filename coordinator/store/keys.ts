@@ -13,6 +13,7 @@ export const GLOBAL_SEGMENTS = [
   'stamp',
   'leaders',
   'vnis',
+  'vlans',
   'quarantine',
   'hosts',
   'hostnames',
@@ -28,6 +29,7 @@ export type Key =
   | { readonly kind: 'network'; readonly project: string; readonly id: string }
   | { readonly kind: 'name'; readonly project: string; readonly name: string }
   | { readonly kind: 'vni'; readonly vni: number }
+  | { readonly kind: 'vlan'; readonly uplink: string; readonly tag: number }
   | { readonly kind: 'subnet'; readonly project: string; readonly space: string; readonly cidr: string }
   | { readonly kind: 'pool'; readonly project: string; readonly space: string }
   | { readonly kind: 'restingVni'; readonly vni: number }
@@ -36,6 +38,9 @@ export type Key =
   | { readonly kind: 'blockguard'; readonly project: string; readonly networkId: string }
   | { readonly kind: 'address'; readonly project: string; readonly networkId: string; readonly address: string }
   | { readonly kind: 'endpoint'; readonly project: string; readonly networkId: string; readonly id: string }
+  | { readonly kind: 'external'; readonly project: string; readonly networkId: string; readonly id: string }
+  | { readonly kind: 'settings'; readonly project: string; readonly networkId: string; readonly endpointId: string }
+  | { readonly kind: 'memberships'; readonly project: string; readonly networkId: string; readonly hostId: string }
   | { readonly kind: 'host'; readonly id: string }
   | { readonly kind: 'hostname'; readonly name: string }
   | { readonly kind: 'presence'; readonly hostId: string }
@@ -52,6 +57,7 @@ export const keys = {
   network: (project: string, id: string): string => `${ROOT}${project}/networks/${id}`,
   name: (project: string, name: string): string => `${ROOT}${project}/names/${name}`,
   vni: (vni: number): string => `${ROOT}vnis/${vni}`,
+  vlan: (uplink: string, tag: number): string => `${ROOT}vlans/${uplink}/${tag}`,
   subnet: (project: string, space: string, cidr: string): string =>
     `${ROOT}${project}/subnets/${space}/${cidrSegment(cidr)}`,
   /** Compared and rewritten by whatever adds a subnet to the space. */
@@ -70,6 +76,17 @@ export const keys = {
   endpoints: (project: string, networkId: string): string => `${ROOT}${project}/endpoints/${networkId}/`,
   endpoint: (project: string, networkId: string, id: string): string =>
     `${ROOT}${project}/endpoints/${networkId}/${id}`,
+  externals: (project: string, networkId: string): string => `${ROOT}${project}/externals/${networkId}/`,
+  external: (project: string, networkId: string, id: string): string =>
+    `${ROOT}${project}/externals/${networkId}/${id}`,
+  /** What the mesh's side says of an endpoint; goes with it. */
+  allSettings: (project: string, networkId: string): string => `${ROOT}${project}/settings/${networkId}/`,
+  settings: (project: string, networkId: string, endpointId: string): string =>
+    `${ROOT}${project}/settings/${networkId}/${endpointId}`,
+  /** Under the lease of the coordinator that has the host's session: they go with its presence. */
+  allMemberships: (project: string, networkId: string): string => `${ROOT}${project}/memberships/${networkId}/`,
+  memberships: (project: string, networkId: string, hostId: string): string =>
+    `${ROOT}${project}/memberships/${networkId}/${hostId}`,
   host: (id: string): string => `${ROOT}hosts/${id}`,
   hostname: (name: string): string => `${ROOT}hostnames/${name}`,
   presence: (hostId: string): string => `${ROOT}presence/${hostId}`,
@@ -95,6 +112,9 @@ export function parseKey(text: string): Key | null {
   if (parts.length !== 4 || fourth === undefined) return null;
   if (second === 'addresses') return { kind: 'address', project, networkId: third, address: fourth };
   if (second === 'endpoints') return { kind: 'endpoint', project, networkId: third, id: fourth };
+  if (second === 'externals') return { kind: 'external', project, networkId: third, id: fourth };
+  if (second === 'settings') return { kind: 'settings', project, networkId: third, endpointId: fourth };
+  if (second === 'memberships') return { kind: 'memberships', project, networkId: third, hostId: fourth };
   const cidr = cidrOfSegment(fourth);
   if (cidr === null) return null;
   if (second === 'subnets') return { kind: 'subnet', project, space: third, cidr };
@@ -116,6 +136,10 @@ function parseGlobal(parts: readonly string[]): Key | null {
     if (head === 'coordinators') return { kind: 'coordinator', id: second };
     const vni = head === 'vnis' ? vniOf(second) : null;
     return vni === null ? null : { kind: 'vni', vni };
+  }
+  if (head === 'vlans' && parts.length === 3 && second !== undefined && third !== undefined) {
+    const tag = vniOf(third);
+    return tag === null || tag > 4094 ? null : { kind: 'vlan', uplink: second, tag };
   }
   if (head !== 'quarantine') return null;
   if (parts.length === 3 && second === 'vnis' && third !== undefined) {

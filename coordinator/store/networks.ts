@@ -1,17 +1,29 @@
 /** Networks: create or reserve, bind, delete. */
 import { rfc3339 } from '../../lib/clock.ts';
 import { WeftError } from '../../lib/errors.ts';
-import { formatCidr, formatIp, overlaps, parseCidr } from '../../lib/ip.ts';
+import { type Cidr, formatCidr, formatIp, overlaps, parseCidr } from '../../lib/ip.ts';
 import type { Endpoint, Network, Revision } from '../../lib/model.ts';
+import { networkOptions } from '../../lib/network-options.ts';
 import { addressPlan } from '../alloc/blocks.ts';
-import { type CheckedSpec, checkBind, checkRoom, checkSpec } from '../alloc/spec.ts';
+import { checkCarried, chooseMtu } from '../alloc/encap.ts';
+import { type CheckedSpec, checkBind, checkMtu, checkRoom, checkSpec, checkWire } from '../alloc/spec.ts';
 import { pickSubnet } from '../alloc/subnets.ts';
 import { pickVni } from '../alloc/vnis.ts';
 import type { NetworkBind, NetworkSpec } from '../contract.ts';
 import { encode } from './codec.ts';
 import { type Deps, fresh, grantLease, modOf, revisionOf, revokeLease } from './deps.ts';
 import { keys } from './keys.ts';
-import { indexKeys, ownerName, restingSubnets, restingVnis, takenSubnets, takenVnis } from './taken.ts';
+import {
+  connectedHosts,
+  identityKey,
+  indexKeys,
+  ownerName,
+  refuseTakenTag,
+  restingSubnets,
+  restingVnis,
+  takenSubnets,
+  takenVnis,
+} from './taken.ts';
 import type { Compare, Op, Planned } from './txn.ts';
 
 /** The guards of an address space: whatever changes a network's record compares and rewrites it. */
@@ -37,12 +49,12 @@ function planCreate(deps: Deps, spec: NetworkSpec, checked: CheckedSpec, id: str
   if (spec.name !== '') refuseTakenName(deps, spec.project, spec.name);
   const network = composeNetwork(deps, spec, checked, id);
   const guard = guardOf(network);
-  const vni = keys.vni(network.vni);
+  const wire = identityKey(network);
   const name = keys.name(network.project, network.name);
   const compares: Compare[] = [
     { key: guard, mod: modOf(cache, guard) },
     { key: keys.network(network.project, id), mod: 0n },
-    { key: vni, mod: 0n },
+    { key: wire, mod: 0n },
     ...(spec.name === '' ? [] : [{ key: name, mod: 0n }]),
   ];
   const put = (key: string, value: string): Op => ({ put: key, value, lease });
@@ -58,7 +70,10 @@ function planCreate(deps: Deps, spec: NetworkSpec, checked: CheckedSpec, id: str
 /** A VNI or subnet that is taken into use again rests no more. */
 function endRest(deps: Deps, network: Network): Op[] {
   const { project, space, vni, subnets } = network;
-  const all = [keys.restingVni(vni), ...subnets.map((cidr) => keys.restingSubnet(project, space, cidr))];
+  const all = [
+    ...(vni === 0 ? [] : [keys.restingVni(vni)]),
+    ...subnets.map((cidr) => keys.restingSubnet(project, space, cidr)),
+  ];
   return all.filter((key) => deps.cache.raw.has(key)).map((key) => ({ del: key }));
 }
 
@@ -73,22 +88,28 @@ function refuseTakenName(deps: Deps, project: string, name: string): void {
 function composeNetwork(deps: Deps, spec: NetworkSpec, checked: CheckedSpec, id: string): Network {
   const { project } = spec;
   const space = 'default';
+  const { wire } = checked;
+  const hosts = connectedHosts(deps);
+  checkCarried(hosts, wire);
+  const vni = wire.encap === 'vlan' ? 0 : chooseVni(deps, checked);
+  if (wire.encap === 'vlan') refuseTakenTag(deps, wire, id);
   const subnet = chooseSubnet(deps, project, space, checked);
   const network: Network = {
     id,
     project,
     name: spec.name,
     space,
-    vni: chooseVni(deps, checked),
+    vni,
     subnets: [formatCidr(subnet)],
     ipRange: checked.ipRange === null ? '' : formatCidr(checked.ipRange),
-    gateways: [formatIp(checked.gateway ?? subnet.base + 1)],
-    encap: 'vxlan',
-    mtu: checked.mtu,
+    gateways: gatewaysOf(checked, subnet),
+    encap: wire.encap,
+    mtu: chooseMtu(hosts, wire, checked.mtu, false),
     internal: spec.internal,
     encrypted: false,
     labels: { ...spec.labels },
-    options: { ...spec.options },
+    // What came with the pool (--ipam-opt) is no driver option of the copies.
+    options: spec.name === '' ? {} : { ...spec.options },
     auxAddresses: {},
     state: spec.name === '' ? 'reserved' : 'bound',
     originHost: spec.originHost,
@@ -96,12 +117,18 @@ function composeNetwork(deps: Deps, spec: NetworkSpec, checked: CheckedSpec, id:
     revision: 0n,
     ipv6: false,
     attachable: false,
-    uplink: '',
-    vlanTag: 0,
-    allowTrust: false,
+    uplink: wire.uplink,
+    vlanTag: wire.vlanTag,
+    allowTrust: wire.allowTrust,
   };
   checkRoom(addressPlan(network));
   return network;
+}
+
+/** On a vlan the gateway is somebody else's machine: there is none unless it is named. */
+function gatewaysOf({ gateway, wire }: CheckedSpec, subnet: Cidr): string[] {
+  if (gateway === null && wire.encap === 'vlan') return [];
+  return [formatIp(gateway ?? subnet.base + 1)];
 }
 
 function chooseSubnet(deps: Deps, project: string, space: string, checked: CheckedSpec) {
@@ -125,7 +152,7 @@ function chooseSubnet(deps: Deps, project: string, space: string, checked: Check
   });
 }
 
-function chooseVni(deps: Deps, checked: CheckedSpec): number {
+function chooseVni(deps: Deps, checked: Pick<CheckedSpec, 'vni'>): number {
   const taken = takenVnis(deps.cache);
   const resting = restingVnis(deps.cache);
   if (checked.vni === null) {
@@ -165,7 +192,7 @@ export async function bindNetwork(
     return planBind(deps, id, bind);
   });
   // Its keys are deleted, or no longer hang on it.
-  await revokeLease(deps, lease);
+  if (bind.name !== '') await revokeLease(deps, lease);
   return outcome;
 }
 
@@ -177,17 +204,18 @@ const reservationGone = (id: string): WeftError =>
 function planBind(deps: Deps, id: string, bind: NetworkBind): Planned<{ network: Network; won: boolean }> {
   const { cache } = deps;
   const reserved = cache.networks.get(id);
-  const winner = cache.networkByName('default', bind.name);
+  const winner = bind.name === '' ? undefined : cache.networkByName('default', bind.name);
   if (reserved === undefined) {
     if (winner !== undefined && winner.id !== id) return { done: { network: winner, won: false } };
     throw reservationGone(id);
   }
   if (reserved.state === 'bound') {
-    if (reserved.name === bind.name) return { done: { network: reserved, won: true } };
+    if (reserved.name === bind.name || bind.name === '') return { done: { network: reserved, won: true } };
     throw new WeftError('FAILED_PRECONDITION', `the network is already bound, as "${reserved.name}"`);
   }
   const { project } = reserved;
   const record = keys.network(project, id);
+  if (bind.name === '') return planPrepare(deps, reserved, bind);
   const compares: Compare[] = [{ key: record, mod: modOf(cache, record) }];
   if (winner !== undefined) {
     const release = [record, ...indexKeys(reserved)].map((key): Op => ({ del: key }));
@@ -196,14 +224,15 @@ function planBind(deps: Deps, id: string, bind: NetworkBind): Planned<{ network:
       result: () => ({ network: cache.networks.get(winner.id) ?? winner, won: false }),
     };
   }
+  const prepared = withOptions(deps, reserved, bind);
   const network: Network = {
-    ...reserved,
+    ...prepared,
     name: bind.name,
     labels: { ...bind.labels },
     options: { ...reserved.options, ...bind.options },
     internal: bind.internal,
     attachable: bind.attachable,
-    gateways: bind.gateway === '' ? reserved.gateways : [bind.gateway],
+    gateways: bind.gateway === '' ? prepared.gateways : [bind.gateway],
     auxAddresses: { ...bind.auxAddresses },
     state: 'bound',
   };
@@ -214,10 +243,55 @@ function planBind(deps: Deps, id: string, bind: NetworkBind): Planned<{ network:
     ...indexKeys(network).map((key): Op => ({ put: key, value: id })),
     { put: guardOf(network), value: id },
   ];
+  const swap = otherIdentity(deps, reserved, network);
   return {
-    txn: { compares: [...compares, { key: name, mod: 0n }], ops },
+    txn: { compares: [...compares, { key: name, mod: 0n }, ...swap.compares], ops: [...ops, ...swap.ops] },
     result: (revision) => ({ network: cache.networks.get(id) ?? { ...network, revision }, won: true }),
   };
+}
+
+/** docker network create -o comes after the pool: until the name is bound, nothing travels yet, and how it will can be chosen. */
+function planPrepare(deps: Deps, reserved: Network, bind: NetworkBind): Planned<{ network: Network; won: boolean }> {
+  const { cache } = deps;
+  const { project, id } = reserved;
+  const network = withOptions(deps, reserved, bind);
+  const record = keys.network(project, id);
+  const lease = cache.raw.get(record)?.lease ?? '0';
+  const value = encode.network(network);
+  if (cache.raw.get(record)?.value === value) return { done: { network: reserved, won: true } };
+  const swap = otherIdentity(deps, reserved, network);
+  const put = (key: string, text: string): Op => ({ put: key, value: text, lease });
+  const ops = [put(record, value), put(identityKey(network), id), ...swap.ops, { put: guardOf(network), value: id }];
+  return {
+    txn: { compares: [{ key: record, mod: modOf(cache, record) }, ...swap.compares], ops },
+    result: (revision) => ({ network: cache.networks.get(id) ?? { ...network, revision }, won: true }),
+  };
+}
+
+/** The reservation as the options want it. @throws as createNetwork */
+function withOptions(deps: Deps, reserved: Network, bind: NetworkBind): Network {
+  const said = networkOptions(bind.options);
+  if (Object.keys(said).length === 0) return reserved;
+  const kept = said.encap === undefined || said.encap === reserved.encap;
+  const { uplink, vlanTag, allowTrust } = reserved;
+  const before = kept ? { uplink, vlanTag } : { uplink: '', vlanTag: 0 };
+  const encap = said.encap ?? reserved.encap;
+  const wire = checkWire({ ...before, ...said, encap, allowTrust: allowTrust || said.allowTrust === true }, {});
+  const hosts = connectedHosts(deps);
+  checkCarried(hosts, wire);
+  if (wire.encap === 'vlan') refuseTakenTag(deps, wire, reserved.id);
+  const wanted = checkMtu(said.mtu ?? 0) ?? (kept ? reserved.mtu : null);
+  // A gateway that nobody gave is the mesh's, and a vlan has none of the mesh.
+  const gateways = wire.encap === 'vlan' && reserved.encap !== 'vlan' ? [] : reserved.gateways;
+  const vni = wire.encap === 'vlan' ? 0 : reserved.vni || chooseVni(deps, { vni: null });
+  return { ...reserved, ...wire, vni, gateways, mtu: chooseMtu(hosts, wire, wanted, reserved.ipv6) };
+}
+
+/** What goes and must be free when a reservation gets another VNI or tag. */
+function otherIdentity(deps: Deps, before: Network, after: Network): { compares: Compare[]; ops: Op[] } {
+  const [old, fresh] = [identityKey(before), identityKey(after)];
+  if (old === fresh) return { compares: [], ops: [] };
+  return { compares: [{ key: fresh, mod: modOf(deps.cache, fresh) }], ops: [{ del: old }] };
 }
 
 export async function deleteNetwork(deps: Deps, id: string): Promise<Revision> {
@@ -249,13 +323,16 @@ function planDelete(deps: Deps, present: Network, lease: string): Planned<Revisi
   ];
   const value = encode.resting({ networkId: id, since: rfc3339(deps.clock) });
   const rest = [
-    keys.restingVni(network.vni),
+    ...(network.vni === 0 ? [] : [keys.restingVni(network.vni)]),
     ...network.subnets.map((cidr) => keys.restingSubnet(project, space, cidr)),
   ];
   const ops: Op[] = [
     ...[record, ...indexKeys(network), keys.blockguard(project, id)].map((key): Op => ({ del: key })),
     { delPrefix: keys.blocks(project, id) },
     { delPrefix: keys.addresses(project, id) },
+    { delPrefix: keys.externals(project, id) },
+    { delPrefix: keys.allSettings(project, id) },
+    { delPrefix: keys.allMemberships(project, id) },
     ...rest.map((key): Op => ({ put: key, value, lease })),
   ];
   return { txn: { compares, ops }, result: (revision) => revisionOf(deps, revision) };

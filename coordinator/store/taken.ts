@@ -1,6 +1,8 @@
 /** What of the mesh's number spaces is in use: by the records and by the index keys, whichever has it (one may be damaged). Pure. */
+import { WeftError } from '../../lib/errors.ts';
 import { type Cidr, overlaps, parseCidr, parseIp, tryParseIp } from '../../lib/ip.ts';
-import type { Network } from '../../lib/model.ts';
+import type { Host, Network } from '../../lib/model.ts';
+import { spokenFor } from '../alloc/externals.ts';
 import type { RestingSubnet } from '../alloc/subnets.ts';
 import type { Cache } from '../cache.ts';
 import { decode, type RawKey } from './codec.ts';
@@ -66,6 +68,7 @@ export function takenBlocks(cache: Cache, networkId: string, hostId: string): Ci
   };
   for (const claim of cache.addresses.get(networkId)?.values() ?? [])
     if (claim.hostId !== hostId && claim.state !== 'refused') single(claim.address);
+  for (const address of spokenFor(cache, networkId)) single(address);
   for (const endpoint of cache.endpoints.get(networkId)?.values() ?? [])
     if (endpoint.hostId !== hostId) for (const ip of endpoint.ips) single(ip);
   return taken;
@@ -75,8 +78,35 @@ export function takenBlocks(cache: Cache, networkId: string, hostId: string): Ci
 export function indexKeys(network: Network): string[] {
   const { project, space } = network;
   const subnets = network.subnets.map((cidr) => keys.subnet(project, space, cidr));
-  return [...(network.state === 'bound' ? [keys.name(project, network.name)] : []), keys.vni(network.vni), ...subnets];
+  const name = network.state === 'bound' ? [keys.name(project, network.name)] : [];
+  return [...name, identityKey(network), ...subnets];
 }
+
+/** What tells the network's frames from others': its VNI, or for a vlan uplink and tag. */
+export const identityKey = (network: Network): string =>
+  network.encap === 'vlan' ? keys.vlan(network.uplink, network.vlanTag) : keys.vni(network.vni);
+
+/** @throws ALREADY_EXISTS */
+export function refuseTakenTag(
+  { cache }: { readonly cache: Cache },
+  wire: { readonly uplink: string; readonly vlanTag: number },
+  id: string,
+): void {
+  const { uplink, vlanTag } = wire;
+  const other = [...cache.networks.values()].find(
+    (n) => n.id !== id && n.encap === 'vlan' && n.uplink === uplink && n.vlanTag === vlanTag,
+  );
+  const key = cache.raw.get(keys.vlan(uplink, vlanTag))?.value ?? id;
+  if (other === undefined && key === id) return;
+  const owner = other === undefined ? 'another network' : ownerName(other);
+  throw new WeftError('ALREADY_EXISTS', `the tag ${vlanTag} of ${uplink} belongs to ${owner}`, {
+    hint: 'choose another --tag or --uplink',
+  });
+}
+
+/** Hosts that a coordinator has a session of, by name. */
+export const connectedHosts = ({ cache }: { readonly cache: Cache }): Host[] =>
+  [...cache.hosts.values()].filter((host) => cache.presences.has(host.id)).sort((a, b) => (a.name < b.name ? -1 : 1));
 
 /** The block that contains the address. */
 export function blockOf(cache: Cache, networkId: string, address: string) {

@@ -1,6 +1,15 @@
 /** State of the coordinator's contract in memory: `commit` is one etcd revision. */
 import type { Change, ChangeSet, CoordinatorRecord, Presence, State } from '../../coordinator/contract.ts';
-import type { Address, Block, Endpoint, Host, Network } from '../../lib/model.ts';
+import type {
+  Address,
+  Block,
+  Endpoint,
+  EndpointSettings,
+  ExternalPeer,
+  Host,
+  Memberships,
+  Network,
+} from '../../lib/model.ts';
 
 type Nested<T> = Map<string, Map<string, T>>;
 
@@ -11,6 +20,9 @@ export type Write =
   | { readonly block: string; readonly of: string; readonly after: Block | null }
   | { readonly address: string; readonly of: string; readonly after: Address | null }
   | { readonly endpoint: string; readonly of: string; readonly after: Endpoint | null }
+  | { readonly external: string; readonly of: string; readonly after: ExternalPeer | null }
+  | { readonly settings: string; readonly of: string; readonly after: EndpointSettings | null }
+  | { readonly memberships: string; readonly of: string; readonly after: Memberships | null }
   | { readonly presence: string; readonly after: Presence | null };
 
 export class FakeState implements State {
@@ -22,6 +34,9 @@ export class FakeState implements State {
   readonly blocks: Nested<Block> = new Map();
   readonly addresses: Nested<Address> = new Map();
   readonly endpoints: Nested<Endpoint> = new Map();
+  readonly externals: Nested<ExternalPeer> = new Map();
+  readonly settings: Nested<EndpointSettings> = new Map();
+  readonly memberships: Nested<Memberships> = new Map();
   readonly presences = new Map<string, Presence>();
   readonly coordinators = new Map<string, CoordinatorRecord>();
   readonly #listeners = new Set<(set: ChangeSet) => void>();
@@ -86,6 +101,18 @@ export class FakeState implements State {
     if ('address' in write) {
       const change = put(inner(this.addresses, write.of), write.address, write.after);
       return { kind: 'address', networkId: write.of, address: write.address, ...change };
+    }
+    if ('external' in write) {
+      const change = put(inner(this.externals, write.of), write.external, write.after);
+      return { kind: 'external', networkId: write.of, id: write.external, ...change };
+    }
+    if ('settings' in write) {
+      const change = put(inner(this.settings, write.of), write.settings, write.after);
+      return { kind: 'settings', networkId: write.of, endpointId: write.settings, ...change };
+    }
+    if ('memberships' in write) {
+      const change = put(inner(this.memberships, write.of), write.memberships, write.after);
+      return { kind: 'memberships', networkId: write.of, hostId: write.memberships, ...change };
     }
     const change = put(inner(this.endpoints, write.of), write.endpoint, write.after);
     return { kind: 'endpoint', networkId: write.of, id: write.endpoint, ...change };

@@ -30,6 +30,9 @@ export const aSpec = (name: string, more: Partial<NetworkSpec> = {}): NetworkSpe
   labels: {},
   options: {},
   originHost: '',
+  uplink: '',
+  vlanTag: 0,
+  allowTrust: false,
   ...more,
 });
 

@@ -71,7 +71,13 @@ describe('what a user may ask a network to be', () => {
     ['two', { subnets: ['10.0.0.0/24', '10.0.1.0/24'] }, 'UNIMPLEMENTED', /one IPv4 subnet/],
     ['IPv6 subnet', { subnets: ['fd00::/64'] }, 'UNIMPLEMENTED', /IPv6/],
     ['--ipv6', { ipv6: true }, 'UNIMPLEMENTED', /IPv6/],
-    ['--encap', { encap: 'geneve' }, 'UNIMPLEMENTED', /geneve/],
+    ['vlan without uplink', { encap: 'vlan', vlanTag: 5 }, 'INVALID_ARGUMENT', /needs an uplink and a tag/],
+    ['vlan without tag', { encap: 'vlan', uplink: 'eth1' }, 'INVALID_ARGUMENT', /needs an uplink and a tag/],
+    ['vlan tag', { encap: 'vlan', uplink: 'eth1', vlanTag: 4095 }, 'INVALID_ARGUMENT', /not a VLAN tag/],
+    ['vlan uplink', { encap: 'vlan', uplink: 'a/b', vlanTag: 5 }, 'INVALID_ARGUMENT', /not the name of an interface/],
+    ['vlan with VNI', { encap: 'vlan', uplink: 'eth1', vlanTag: 5, vni: 7 }, 'INVALID_ARGUMENT', /no VNI/],
+    ['tag without vlan', { vlanTag: 5 }, 'INVALID_ARGUMENT', /for vlan networks/],
+    ['encap as option', { options: { 'weft.encap': 'nvgre' } }, 'INVALID_ARGUMENT', /nvgre/],
     ['unknown encap', { encap: 'nvgre' }, 'INVALID_ARGUMENT', /nvgre/],
     ['--encrypt', { encrypted: true }, 'UNIMPLEMENTED', /encryption/],
     ['--space', { space: 'other' }, 'UNIMPLEMENTED', /address spaces/],
@@ -86,8 +92,8 @@ describe('what a user may ask a network to be', () => {
     ['gateway alone', { gateways: ['10.0.0.1'] }, 'INVALID_ARGUMENT', /needs its subnet/],
     ['two gateways', { subnets: ['10.0.0.0/24'], gateways: ['10.0.0.1', '10.0.0.2'] }, 'INVALID_ARGUMENT', /more gat/],
     ['VNI too large', { vni: 2 ** 24 }, 'INVALID_ARGUMENT', /not a VNI/],
-    ['small MTU', { mtu: 500 }, 'INVALID_ARGUMENT', /MTU of 500/],
-    ['large MTU', { mtu: 65_535 }, 'INVALID_ARGUMENT', /MTU of 65535/],
+    ['small MTU', { mtu: 67 }, 'INVALID_ARGUMENT', /MTU of 67/],
+    ['large MTU', { mtu: 65_536 }, 'INVALID_ARGUMENT', /MTU of 65536/],
   ];
   test.each(cases)('refused: %s', (_, change, code, message) => {
     const error = catching(() => checkSpec(aSpec('n', change)));
@@ -105,7 +111,7 @@ describe('what a user may ask a network to be', () => {
       { options: { k: '\0' } },
     ])
       expect(catching(() => checkSpec(aSpec('n', change))).code).toBe('INVALID_ARGUMENT');
-    for (const key of ['weft.speed', 'com.docker.network.driver.mtu'])
+    for (const key of ['weft.speed', 'com.docker.network.bridge.name'])
       expect(catching(() => checkSpec(aSpec('n', { options: { [key]: '1' } }))).code).toBe('UNIMPLEMENTED');
     const { message } = catching(() => checkSpec(aSpec('x'.repeat(1_000_000))));
     expect(message).toMatch(/^"x+…x+" is not a network name$/);
@@ -113,7 +119,14 @@ describe('what a user may ask a network to be', () => {
   });
 
   test('accepted: defaults, everything given, and a reservation without name', () => {
-    expect(checkSpec(aSpec('n'))).toEqual({ vni: null, subnet: null, ipRange: null, gateway: null, mtu: 1450 });
+    const wire = { encap: 'vxlan', uplink: '', vlanTag: 0, allowTrust: false };
+    const picked = { vni: null, subnet: null, ipRange: null, gateway: null, mtu: null };
+    expect(checkSpec(aSpec('n'))).toEqual({ ...picked, wire });
+    const options = { 'weft.encap': 'vlan', 'weft.uplink': 'eth1', 'weft.tag': '100', 'weft.allow-trust': 'true' };
+    const vlan = { encap: 'vlan', uplink: 'eth1', vlanTag: 100, allowTrust: true };
+    expect(checkSpec(aSpec('', { options }))).toMatchObject({ wire: vlan });
+    for (const key of ['weft.mtu', 'com.docker.network.driver.mtu'])
+      expect(checkSpec(aSpec('', { options: { [key]: '1400' } }))).toMatchObject({ mtu: 1400 });
     const all = { subnets: ['10.5.0.0/30'], gateways: ['10.5.0.2'], ipRange: '10.5.0.0/31', vni: 7, mtu: 9000 };
     expect(checkSpec(aSpec('n', { ...all, encap: 'vxlan', space: '' }))).toMatchObject({ vni: 7, mtu: 9000 });
     expect(checkSpec(aSpec(''))).toMatchObject({ vni: null });
@@ -131,7 +144,9 @@ describe('what a user may ask a network to be', () => {
     };
     const subnet = parseCidr('10.0.0.0/24');
     expect(() => checkBind(bind, subnet)).not.toThrow();
-    expect(catching(() => checkBind({ ...bind, name: '' }, subnet)).code).toBe('INVALID_ARGUMENT');
+    expect(() => checkBind({ ...bind, name: '' }, subnet)).not.toThrow();
+    expect(catching(() => checkBind({ ...bind, name: '-' }, subnet)).code).toBe('INVALID_ARGUMENT');
+    expect(catching(() => checkBind({ ...bind, options: { 'weft.x': '' } }, subnet)).code).toBe('UNIMPLEMENTED');
     expect(catching(() => checkBind({ ...bind, gateway: '10.0.1.1' }, subnet)).code).toBe('INVALID_ARGUMENT');
     expect(catching(() => checkBind({ ...bind, auxAddresses: { a: '10.0.0.255' } }, subnet)).message).toMatch(/aux/);
   });
