@@ -4,7 +4,7 @@
  *
  *   -- [--rounds N] [--seconds N] [--paths raw,swarm,…] [--no-guest] [--lab NAME] [--where guest]
  *
- * --lab takes a lab that is up (two hosts for each of Weft's paths), and removes nothing. With --where guest it is the part that runs in a
+ * --lab takes a lab that is up (two hosts for each of Weft's paths); containers and networks stay there. With --where guest it is the part that runs in a
  * guest, whose kernel has openvswitch: it prints its samples as JSON, and writes no file.
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
@@ -14,6 +14,7 @@ import { chart } from './datapath/chart.ts';
 import { aimsOf, quiet, ratiosOf, reportText, rowsOf } from './datapath/report.ts';
 import { type Outcome, runPaths } from './datapath/run.ts';
 import { NOTE, PATHS, type PathName, type Where } from './datapath/shape.ts';
+import { removeNodes, underlayOf } from './datapath/underlay.ts';
 import { describeMachine, type Machine, ownLab, prepare } from './machine.ts';
 
 const RESULTS = new URL('./results/', import.meta.url);
@@ -61,6 +62,7 @@ async function here(where: Where): Promise<{ outcome: Outcome; machine: Machine 
   const machine = await describeMachine();
   const lab = process.env['WEFT_LAB'] ?? '';
   const [rounds, seconds] = [Number(flags.rounds), Number(flags.seconds)];
+  if (flags.lab !== undefined) stack.defer(() => removeNodes(underlayOf(lab)));
   return { outcome: await runPaths({ lab, where, paths, rounds, seconds, say }), machine };
 }
 

@@ -53,6 +53,13 @@ export async function measure(ends: Ends, seconds: number): Promise<Measured> {
   };
 }
 
+/** One TCP stream only, of payload received. @returns Gb/s, and the bytes carried */
+export async function throughput(ends: Ends, seconds: number): Promise<{ gbps: number; carried: number }> {
+  await warm(ends);
+  const { gbps, bytes } = await tcp(ends, seconds, 1);
+  return { gbps, carried: bytes };
+}
+
 /** Neighbours and caches: the first packets are not what is measured. */
 async function warm({ client, address }: Ends): Promise<void> {
   await until(`${address} answers`, async () => {

@@ -94,8 +94,8 @@ async function prepare(path: PathName, names: readonly string[]): Promise<void> 
 }
 
 /** What Open vSwitch may have seen at most of an express path, and must have seen at least of the others. */
-const EXPRESS_MOST = 0.05;
-const OVS_LEAST = 0.9;
+export const EXPRESS_MOST = 0.05;
+export const OVS_LEAST = 0.9;
 
 /** @throws when the counters say that another path was measured. */
 async function sampleOf({ path, ends, ovsBytes }: DataPath, plan: Plan, round: number): Promise<Sample> {

@@ -1,9 +1,12 @@
 /** Namespaces of the bench on the underlay of a lab, beside its hosts; `weft lab down` finds and removes them by their names. */
 
+import { machines } from '../../cli/lab/down.ts';
 import { type LabPaths, labPaths, type NodePaths, nodePaths } from '../../cli/lab/paths.ts';
 import { hostAddress, type LabPlan, MAX_HOSTS, PREFIX } from '../../cli/lab/plan.ts';
+import { powerOff } from '../../cli/lab/power.ts';
 import { run } from '../../cli/lab/run.ts';
 import { requirePlan } from '../../cli/lab/state.ts';
+import { removeTree } from '../../cli/lab/trees.ts';
 
 export interface Underlay {
   readonly lab: LabPaths;
@@ -25,7 +28,7 @@ export function underlayOf(name: string): Underlay {
 export const ip = (netns: string | null, lines: readonly string[]): Promise<string> =>
   run('ip', [...(netns === null ? [] : ['-n', netns]), '-batch', '-'], { input: `${lines.join('\n')}\n` });
 
-/** A namespace alone. @param n from 1, below the numbers that hosts of a lab can have */
+/** A namespace alone. @param n from 1, above the numbers that hosts of a lab can have */
 export async function addNamespace({ lab, plan }: Underlay, n: number): Promise<Node> {
   const index = MAX_HOSTS + n;
   const paths = nodePaths(lab.name, `h${index}`);
@@ -34,6 +37,15 @@ export async function addNamespace({ lab, plan }: Underlay, n: number): Promise<
   await run('nsenter', [`--net=${paths.netnsFile}`, 'sysctl', '-qw', ...off]).catch(() => '');
   await ip(paths.netns, ['link set lo up']);
   return { paths, address: hostAddress(plan, { name: paths.name, index, bare: true, id: '' }) };
+}
+
+/** Removes what the bench added to a lab that stays. */
+export async function removeNodes({ lab }: Underlay): Promise<void> {
+  const mine = machines(lab.name, null).filter((name) => Number(/^h(\d+)$/.exec(name)?.[1] ?? 0) > MAX_HOSTS);
+  for (const name of mine) {
+    await powerOff(lab, name);
+    await removeTree(nodePaths(lab.name, name).state);
+  }
 }
 
 /** A namespace with eth0 on the underlay's bridge: a veth as the kernel makes it, with all its offloads. */

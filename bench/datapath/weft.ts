@@ -67,7 +67,7 @@ export async function weftPath(path: PathName, [from, to]: readonly [string, str
 }
 
 /** Bytes that br-weft has received on all its ports, by their own counters. */
-async function ovsBytes(host: string): Promise<number> {
+export async function ovsBytes(host: string): Promise<number> {
   const text = await onOk(host, 'ovs-ofctl', '-O', 'OpenFlow14', 'dump-ports', 'br-weft');
   return [...text.matchAll(/rx pkts=\d+, bytes=(\d+)/g)].reduce((sum, [, bytes]) => sum + Number(bytes), 0);
 }
