@@ -2,28 +2,42 @@
 import type { View } from '../lib/model.ts';
 import type { Journal, LocalEndpoint } from './contract.ts';
 import type { NetworkModel } from './flows/model.ts';
+import {
+  containerLink,
+  hostLink,
+  slowLink,
+  switchLink,
+  TUNNEL_DEVICE,
+  TUNNEL_KERNEL,
+  TUNNEL_SWITCH,
+} from './link/names.ts';
 import type { OvsState } from './ovs/steps.ts';
-import { networkModels } from './plan/bridge.ts';
+import { networkModels, type PortNumbers, type Self } from './plan/bridge.ts';
 import { type DesiredLink, planLinks } from './plan/links.ts';
-import { type DesiredBridge, endpointPort, planPorts, TUNNEL_PORT, tunnelPort } from './plan/ports.ts';
+import {
+  type DesiredBridge,
+  type DesiredPort,
+  endpointPort,
+  kernelTunnelPort,
+  planPorts,
+  tunnelPort,
+  uplinkPort,
+} from './plan/ports.ts';
 import { Settled } from './plan/settled.ts';
+import type { Wiring } from './wiring.ts';
 
 export interface DesireOptions {
   readonly bridge: string;
-  readonly tunnelPort: string;
-  readonly datapathType: string;
-  readonly vtep: string;
-  readonly udpPort: number;
   readonly hostId: string;
+  readonly wiring: Wiring;
 }
 
 export const BRIDGE = 'br-weft';
-export { TUNNEL_PORT };
 
 export interface Desired {
   readonly links: readonly DesiredLink[];
   readonly bridge: DesiredBridge;
-  readonly models: (ofport: (endpointId: string) => number | null) => NetworkModel[];
+  readonly models: (ports: PortNumbers) => NetworkModel[];
   /** Links, bridge and ports wanted, as kind and id → text: what Settled remembers. */
   readonly wanted: () => Map<string, string>;
 }
@@ -38,20 +52,23 @@ const NOTHING: OvsState = {
 };
 
 export function desire(view: View, journal: Pick<Journal, 'endpoints' | 'networks'>, o: DesireOptions): Desired {
+  const { wiring } = o;
   const endpoints = [...journal.endpoints.values()];
-  const links = endpoints.map(linkOf);
-  // The userspace datapath sends from a given address only while the kernel's routes are in its table, which it empties and
-  // reads anew with every change to any link; from what a route of its own says (ovs/route/add) it always sends.
-  const local = o.datapathType === 'netdev' ? null : o.vtep;
+  const links = [...tunnelLinks(wiring), ...endpoints.flatMap((e) => endpointLinks(e, wiring.express))];
   const bridge: DesiredBridge = {
     name: o.bridge,
-    datapathType: o.datapathType,
-    ports: [tunnelPort(local, o.udpPort), ...endpoints.map(endpointPort)],
+    datapathType: wiring.datapathType,
+    ports: [
+      ...tunnelPorts(wiring),
+      ...uplinksOf(journal).map(uplinkPort),
+      ...endpoints.map((e) => endpointPort(e, wiring.express)),
+    ],
   };
+  const self: Self = { hostId: o.hostId, ipv6: wiring.vtep.includes(':') };
   return {
     links,
     bridge,
-    models: (ofport) => networkModels(view, o.hostId, journal.networks, endpoints, ofport),
+    models: (ports) => networkModels(view, self, journal.networks, endpoints, ports),
     wanted: () => {
       const out = new Map<string, string>();
       for (const p of [...planLinks(links, new Map()), ...planPorts(bridge, NOTHING)])
@@ -61,10 +78,48 @@ export function desire(view: View, journal: Pick<Journal, 'endpoints' | 'network
   };
 }
 
-function linkOf(e: LocalEndpoint): DesiredLink {
+const udpPortOf = (w: Wiring, encap: Wiring['encaps'][number]): number => (encap === 'gre' ? 0 : w.udpPorts[encap]);
+
+/** Physical interfaces that vlan networks with endpoints here need. */
+function uplinksOf(journal: Pick<Journal, 'endpoints' | 'networks'>): string[] {
+  const names = new Set<string>();
+  for (const e of journal.endpoints.values()) {
+    const network = journal.networks.get(e.networkId)?.network;
+    if (network?.encap === 'vlan' && network.uplink !== '') names.add(network.uplink);
+  }
+  return [...names].sort();
+}
+
+function tunnelPorts(w: Wiring): DesiredPort[] {
+  if (w.backend === 'kernel-tunnel') return [kernelTunnelPort];
+  return w.encaps.map((encap) => tunnelPort(encap, { vtep: w.vtep, udpPort: udpPortOf(w, encap), outer: w.outer }));
+}
+
+/** Bytes that an encapsulation adds to the inner Ethernet frame's payload, over IPv4; over IPv6 20 more. */
+const OVERHEAD = { vxlan: 50, geneve: 50, gre: 42 } as const;
+
+function tunnelLinks(w: Wiring): DesiredLink[] {
+  if (w.backend !== 'kernel-tunnel') return [];
+  const underlay = w.underlayMtu === 0 ? 1500 : w.underlayMtu;
+  const ipv6 = w.vtep.includes(':');
+  return [
+    // What is inside a tunnel is smaller than what is around it: room enough for the tag.
+    { kind: 'pair', name: TUNNEL_KERNEL, peer: TUNNEL_SWITCH, mtu: underlay },
+    ...w.encaps.map((encap): DesiredLink => {
+      const mtu = underlay - OVERHEAD[encap] - (ipv6 ? 20 : 0);
+      return { kind: 'tunnel', name: TUNNEL_DEVICE[encap], encap, ipv6, udpPort: udpPortOf(w, encap), mtu };
+    }),
+  ];
+}
+
+function endpointLinks(e: LocalEndpoint, express: boolean): DesiredLink[] {
   const joined =
     e.sandbox === null || e.interfaceName === null
       ? null
-      : { sandbox: e.sandbox, interfaceName: e.interfaceName, address: `${e.ip}/${e.prefix}` };
-  return { endpointId: e.id, mtu: e.mtu, mac: e.mac, joined };
+      : { sandbox: e.sandbox, interfaceName: e.interfaceName, addresses: [`${e.ip}/${e.prefix}`] };
+  const links: DesiredLink[] = [
+    { kind: 'endpoint', name: hostLink(e.id), container: containerLink(e.id), mtu: e.mtu, mac: e.mac, joined },
+  ];
+  if (express) links.push({ kind: 'pair', name: slowLink(e.id), peer: switchLink(e.id), mtu: e.mtu });
+  return links;
 }

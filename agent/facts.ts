@@ -1,28 +1,10 @@
 /** What this host is: datapath, VTEP, kernel: read once at start; and the version of Open vSwitch. */
 import { access, readFile } from 'node:fs/promises';
 import { release } from 'node:os';
-import { exec } from '../lib/exec.ts';
-import type { Host } from '../lib/model.ts';
+import type { Host, Probe } from '../lib/model.ts';
 import { VERSION } from '../lib/version.ts';
 import { appctl } from './ovs/appctl.ts';
-
-/** "auto": the kernel's own datapath where the kernel has one, else the userspace one. */
-export async function datapathType(configured: 'auto' | 'system' | 'netdev'): Promise<'system' | 'netdev'> {
-  if (configured !== 'auto') return configured;
-  const module = await access('/sys/module/openvswitch').then(
-    () => true,
-    () => false,
-  );
-  return module ? 'system' : 'netdev';
-}
-
-/** MTU of the interface that has the address; 0 = unknown. */
-export async function underlayMtu(vtep: string): Promise<number> {
-  const r = await exec('ip', ['-j', 'addr', 'show', 'to', `${vtep}/32`]);
-  if (r.code !== 0 || r.stdout.trim() === '') return 0;
-  const items = JSON.parse(r.stdout) as { mtu?: number; addr_info?: unknown[] }[];
-  return items.find((i) => (i.addr_info?.length ?? 0) > 0)?.mtu ?? 0;
-}
+import type { Wiring } from './wiring.ts';
 
 /** Control socket of the running ovs-vswitchd: with its pid in the name, or as `--unixctl` says where that is not there. */
 export async function vswitchdControl(rundir: string): Promise<string> {
@@ -45,26 +27,33 @@ export async function ovsVersion(rundir: string): Promise<string> {
 export async function hostRecord(o: {
   id: string;
   name: string;
-  vtep: string;
-  datapath: string;
-  underlayMtu: number;
+  wiring: Wiring;
+  probes: readonly Probe[];
+  versions: Readonly<Record<string, string>>;
+  /** Physical interfaces that a vlan network can have. */
+  uplinks?: readonly string[];
 }): Promise<Host> {
   const kernel = await readFile('/proc/sys/kernel/osrelease', 'utf8').then(
     (text) => text.trim(),
     () => release(),
   );
+  const { wiring } = o;
   return {
     id: o.id,
     name: o.name,
-    vteps: [{ address: o.vtep, encaps: ['vxlan'], encrypted: false }],
-    datapath: o.datapath,
-    versions: { weft: VERSION, kernel },
+    vteps: [{ address: wiring.vtep, encaps: [...wiring.encaps], encrypted: false }],
+    datapath: wiring.datapathType,
+    versions: { weft: VERSION, kernel, ...o.versions },
     draining: false,
     createdAt: '',
-    capabilities: ['encap/vxlan'],
-    underlayMtu: o.underlayMtu,
-    backend: 'ovs-tunnel',
-    express: false,
-    probes: [],
+    capabilities: [
+      ...wiring.encaps.map((encap) => `encap/${encap}`),
+      'encap/vlan',
+      ...(o.uplinks ?? []).map((name) => `uplink/${name}`),
+    ],
+    underlayMtu: wiring.underlayMtu,
+    backend: wiring.backend,
+    express: wiring.express,
+    probes: [...o.probes],
   };
 }

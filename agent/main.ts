@@ -13,9 +13,9 @@ import { Scope } from '../lib/scope.ts';
 import { readTls } from '../lib/tls.ts';
 import { AddressBook } from './addresses.ts';
 import { systemClock } from './clock.ts';
-import { BRIDGE, TUNNEL_PORT } from './desired.ts';
+import { BRIDGE } from './desired.ts';
 import { DockerSide } from './docker/index.ts';
-import { datapathType, hostRecord, ovsVersion, underlayMtu, vswitchdControl } from './facts.ts';
+import { hostRecord, ovsVersion, vswitchdControl } from './facts.ts';
 import { FileJournal } from './journal.ts';
 import { LinkDriver } from './link/driver.ts';
 import { Neighbours } from './link/neighbours.ts';
@@ -26,6 +26,7 @@ import { formatFlow } from './openflow/format.ts';
 import { appctl } from './ovs/appctl.ts';
 import { OvsDriver } from './ovs/driver.ts';
 import { Ovsdb } from './ovs/ovsdb.ts';
+import { probeHost } from './probe/index.ts';
 import { answerQueries } from './queries.ts';
 import { Reconciler } from './reconcile.ts';
 import { agentService, serveAgent } from './service.ts';
@@ -51,10 +52,6 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
   for (const dir of [config.stateDir, config.runDir]) await mkdir(dir, { recursive: true, mode: 0o700 });
   const tls = await readTls(config.tls);
   const id = hostIdOf(tls.cert, config.tls.cert);
-  const { vtep } = config.underlay;
-  const datapath = await datapathType(config.datapath);
-  const mtu = config.underlay.mtu ?? (await underlayMtu(vtep));
-
   const journal = new FileJournal({ path: `${config.stateDir}/journal`, log });
   await journal.start();
   scope.defer('journal', () => journal.close());
@@ -70,22 +67,27 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
   scope.defer('openflow', () => openflow.close());
   const ovs = new OvsDriver(db);
   const flows = new FlowDriver(openflow);
-  const links = new LinkDriver({ txChecksum: datapath === 'system', log });
+  const { wiring, probes } = await probeHost(config, {
+    bpf: async () => 'it is not there yet',
+    tso: async () => null,
+    checksum: async () => null,
+  });
+  const links = new LinkDriver({ complete: wiring.complete, log });
   const neighbours = new Neighbours({
-    own: vtep,
+    own: wiring.vtep,
     teach:
-      datapath === 'system'
-        ? null
-        : async (hop, mac) => {
+      wiring.datapathType === 'netdev' && wiring.backend === 'ovs-tunnel'
+        ? async (hop, mac) => {
             await appctl(await vswitchdControl(config.ovs.rundir), 'tnl/neigh/set', [hop.device, hop.ip, mac]);
-          },
+          }
+        : null,
     log,
   });
   await neighbours.start();
   scope.defer('neighbours', () => neighbours.close());
   openflow.onUp(() => neighbours.relearn());
 
-  let record = await hostRecord({ id, name: config.name, vtep, datapath, underlayMtu: mtu });
+  let record = await hostRecord({ id, name: config.name, wiring, probes, versions: {} });
 
   const drifted = (drift: Drift, detectedAt: number, healedAt: number | null): void => {
     metrics.drift(drift.kind);
@@ -112,14 +114,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
     ovs,
     flows,
     switch: openflow,
-    desire: {
-      bridge: BRIDGE,
-      tunnelPort: TUNNEL_PORT,
-      datapathType: datapath,
-      vtep,
-      udpPort: config.vxlanPort,
-      hostId: id,
-    },
+    desire: { bridge: BRIDGE, hostId: id, wiring },
     heal: config.heal,
     onDrift: drifted,
     onPorts: () => mesh.portsChanged(),
@@ -225,7 +220,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
     (signal) => every(AUDIT_MS, signal, () => audit(config.heal)),
     (error) => log.error({ err: error }, 'audits ended'),
   );
-  log.info({ host: config.name, id, vtep, datapath, mtu }, 'agent started');
+  log.info({ host: config.name, id, ...wiring }, 'agent started');
 }
 
 function hostIdOf(cert: string, file: string): string {

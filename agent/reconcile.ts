@@ -8,9 +8,11 @@ import type { Drift, View } from '../lib/model.ts';
 import type { Datapath, Journal } from './contract.ts';
 import { type Desired, type DesireOptions, desire } from './desired.ts';
 import { type Entry, render } from './flows/memo.ts';
+import type { Tunnels } from './flows/model.ts';
 import type { LinkDriver } from './link/driver.ts';
+import { containerLink, TUNNEL_DEVICE, TUNNEL_SWITCH } from './link/names.ts';
 import { LinkPicture } from './link/picture.ts';
-import { containerLink, hostLink, type LinkChange, type LinkStep } from './link/steps.ts';
+import type { LinkChange, LinkStep } from './link/steps.ts';
 import type { OpenFlowClient } from './openflow/client.ts';
 import type { FlowDriver } from './openflow/driver.ts';
 import type { Flow } from './openflow/flow.ts';
@@ -18,7 +20,7 @@ import type { OvsDriver, OvsStep } from './ovs/driver.ts';
 import { type FlowStep, type FlowTable, keyed, planFlows } from './plan/flows.ts';
 import { planLinks } from './plan/links.ts';
 import { driftOf, type Planned } from './plan/planned.ts';
-import { planPorts, stalePorts } from './plan/ports.ts';
+import { planPorts, portNameOf, stalePorts } from './plan/ports.ts';
 import { Settled } from './plan/settled.ts';
 
 const RETRY_MS = 500;
@@ -149,8 +151,11 @@ export class Reconciler implements Datapath {
 
   /** OpenFlow port of an endpoint; null while it has none. */
   ofport(endpointId: string): number | null {
-    const port =
-      this.#o.ovs.observe().bridges.get(this.#o.desire.bridge)?.ports.get(hostLink(endpointId))?.ofport ?? null;
+    return this.#portNumber(portNameOf(endpointId, this.#o.desire.wiring.express));
+  }
+
+  #portNumber(name: string): number | null {
+    const port = this.#o.ovs.observe().bridges.get(this.#o.desire.bridge)?.ports.get(name)?.ofport ?? null;
     return port !== null && port > 0 ? port : null;
   }
 
@@ -192,7 +197,13 @@ export class Reconciler implements Datapath {
     const lost =
       w.endpointId !== null && this.#o.journal.endpoints.has(w.endpointId) && this.ofport(w.endpointId) === null;
     if (this.#failure !== '') w.reject(new WeftError('UNAVAILABLE', this.#failure));
-    else if (lost) w.reject(new WeftError('UNAVAILABLE', `Open vSwitch did not take ${hostLink(w.endpointId ?? '')}`));
+    else if (lost)
+      w.reject(
+        new WeftError(
+          'UNAVAILABLE',
+          `Open vSwitch did not take ${portNameOf(w.endpointId ?? '', this.#o.desire.wiring.express)}`,
+        ),
+      );
     else w.resolve();
   }
 
@@ -215,14 +226,17 @@ export class Reconciler implements Datapath {
   }
 
   #render(desired: Desired): FlowTable {
-    const models = desired.models((id) => this.ofport(id));
-    return render({ tunnel: this.#tunnel(), networks: models }, this.#memo);
+    const models = desired.models({
+      endpoint: (id) => this.ofport(id),
+      uplink: (name) => this.#portNumber(name),
+    });
+    return render({ tunnels: this.#tunnels(), networks: models }, this.#memo);
   }
 
-  #tunnel(): number | null {
-    const name = this.#o.desire.tunnelPort;
-    const port = this.#o.ovs.observe().bridges.get(this.#o.desire.bridge)?.ports.get(name)?.ofport ?? null;
-    return port !== null && port > 0 ? port : null;
+  #tunnels(): Tunnels {
+    const { backend, encaps } = this.#o.desire.wiring;
+    if (backend === 'kernel-tunnel') return { kind: 'kernel', port: this.#portNumber(TUNNEL_SWITCH) };
+    return { kind: 'ovs', ports: Object.fromEntries(encaps.map((e) => [e, this.#portNumber(TUNNEL_DEVICE[e])])) };
   }
 
   async #apply(

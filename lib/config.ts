@@ -1,12 +1,13 @@
 /** agent.yaml and coordinator.yaml: read, checked, defaults filled in. Errors name the file, the key and what it should be. */
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
+import { isIP } from 'node:net';
 import { hostname } from 'node:os';
 import * as v from 'valibot';
 import { LineCounter, parseDocument } from 'yaml';
 import { WeftError } from './errors.ts';
 import { formatHostPort, tryParseHostPort } from './hostport.ts';
-import { tryParseIp } from './ip.ts';
+import { formatIp6, tryParseIp6 } from './ip6.ts';
 
 export const AGENT_CONFIG = '/etc/weft/agent.yaml';
 export const COORDINATOR_CONFIG = '/etc/weft/coordinator.yaml';
@@ -18,9 +19,13 @@ const name = v.pipe(
   v.regex(/^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}$/, 'a name of letters, digits, "_", "." and "-", at most 63 characters'),
 );
 const path = v.pipe(v.string('a path'), v.regex(/^\/./, 'an absolute path'));
-const ipv4 = v.pipe(
-  v.string('an IPv4 address'),
-  v.check((text) => tryParseIp(text) !== null, 'an IPv4 address'),
+const ipAddress = v.pipe(
+  v.string('an IP address'),
+  v.check((text) => isIP(text) !== 0, 'an IPv4 or IPv6 address'),
+  v.transform((text) => {
+    const ip6 = tryParseIp6(text);
+    return ip6 === null ? text : formatIp6(ip6);
+  }),
 );
 const port = v.pipe(
   v.number('a port number'),
@@ -78,6 +83,42 @@ const log = v.optional(
 /** null switches the HTTP server off. */
 const metrics = (defaultPort: number) => v.optional(v.nullable(address(defaultPort)), `127.0.0.1:${defaultPort}`);
 
+const inheritOr = (min: number, max: number) =>
+  v.union(
+    [v.literal('inherit'), v.pipe(v.number(), v.integer(), v.minValue(min), v.maxValue(max))],
+    `"inherit" or a number from ${min} to ${max}`,
+  );
+
+/** Bytes; the interface's own unless given. */
+const underlayMtu = v.optional(
+  v.nullable(
+    v.pipe(
+      v.number('a number of bytes'),
+      v.check((n) => Number.isInteger(n) && n >= 576 && n <= 65535, 'a number of bytes from 576 to 65535'),
+    ),
+  ),
+  null,
+);
+
+/** This host's VTEP: an address of it; or `on`, the CIDR that contains it or its interface. Text alone means either. */
+const underlay = v.pipe(
+  v.unknown(),
+  v.transform((value) => (typeof value === 'string' ? underlayOf(value) : value)),
+  v.strictObject(
+    {
+      vtep: v.optional(ipAddress),
+      on: v.optional(v.pipe(v.string(), v.regex(/^[^\s]{1,64}$/, 'a CIDR or the name of an interface'))),
+      mtu: underlayMtu,
+    },
+    'a map with vtep (an address of this host) or on (a CIDR or an interface), and mtu',
+  ),
+  v.check((u) => (u.vtep === undefined) !== (u.on === undefined), 'a map with either vtep or on'),
+);
+
+/** @param text address, CIDR or interface, as --underlay takes it. */
+export const underlayOf = (text: string): { vtep: string } | { on: string } =>
+  isIP(text) ? { vtep: text } : { on: text };
+
 const agentSchema = v.strictObject({
   /** Host name in the mesh. */
   name: v.optional(name, () => hostname().split('.')[0] ?? ''),
@@ -102,28 +143,30 @@ const agentSchema = v.strictObject({
     {},
   ),
   datapath: v.optional(v.picklist(['auto', 'system', 'netdev'], 'auto, system or netdev'), 'auto'),
-  underlay: v.strictObject(
-    {
-      /** Address of this host that tunnels end at. */
-      vtep: ipv4,
-      /** Bytes; the interface's own unless given. */
-      mtu: v.optional(
-        v.nullable(
-          v.pipe(
-            v.number('a number of bytes'),
-            v.check((n) => Number.isInteger(n) && n >= 576 && n <= 65535, 'a number of bytes from 576 to 65535'),
-          ),
-        ),
-        null,
-      ),
-    },
-    'a map with vtep and mtu',
+  /** How frames reach other hosts; "auto": as the kernel allows. */
+  backend: v.optional(v.picklist(['auto', 'ovs-tunnel', 'kernel-tunnel'], 'auto, ovs-tunnel or kernel-tunnel'), 'auto'),
+  /** With kernel-tunnel: frames that only need forwarding go past Open vSwitch. */
+  express: v.optional(v.boolean('true or false'), true),
+  underlay,
+  /** The outer headers of what this host sends. */
+  tunnel: v.optional(
+    v.strictObject(
+      {
+        ttl: v.optional(inheritOr(1, 255), 64),
+        dscp: v.optional(inheritOr(0, 63), 'inherit'),
+        /** UDP checksum over the whole packet. */
+        checksum: v.optional(v.boolean('true or false'), false),
+      },
+      'a map with ttl, dscp and checksum',
+    ),
+    {},
   ),
   metrics: metrics(7472),
   log,
   /** False: drift is reported and left (tests). */
   heal: v.optional(v.boolean('true or false'), true),
   vxlanPort: v.optional(port, 4789),
+  genevePort: v.optional(port, 6081),
 });
 
 const coordinatorSchema = v.strictObject({

@@ -1,36 +1,91 @@
-/** How frames reach other hosts. `ovs-tunnel`: an OVS tunnel port with remote_ip=flow, key=flow (ovs-fields(7), TUNNEL FIELDS). */
-import type { Action, Flow } from '../openflow/flow.ts';
+/**
+ * How frames reach other hosts. `ovs-tunnel`: OVS tunnel ports with remote_ip=flow, key=flow (ovs-fields(7), TUNNEL FIELDS).
+ * `kernel-tunnel`: one port whose frames carry the local network index as 802.1ad tag; beyond it, eBPF finds the VTEP by destination
+ * MAC, makes the copies, and lets in only what comes from a VTEP of the network. `vlan`: the tagged physical interface.
+ */
+import { tryParseIp } from '../../lib/ip.ts';
+import { tryParseIp6 } from '../../lib/ip6.ts';
+import type { Action, Flow, MatchField } from '../openflow/flow.ts';
 import { flow, goto, is, set } from './build.ts';
-import type { NetworkModel, Remote } from './model.ts';
+import type { NetworkModel, Remote, Tunnels } from './model.ts';
 import { PRIORITY, REG, SIDE } from './pipeline.ts';
 
 export interface Backend {
-  /** Frames of this network from that host are recognised, and nobody else's. */
-  classify(n: NetworkModel, from: Remote): Flow[];
+  /** Frames of this network from those hosts are recognised, and nobody else's. */
+  classify(n: NetworkModel, from: readonly Remote[]): Flow[];
   /** Last actions of a frame for that host. */
   unicast(n: NetworkModel, to: Remote): Action[];
-  /** Actions that send a copy to each of the hosts. */
+  /** Actions that send a copy to each of the hosts. They change the frame: nothing else may follow. */
   copies(n: NetworkModel, to: readonly Remote[]): Action[];
 }
 
-/** @param port OpenFlow port of the tunnel; null = none: nothing leaves, nothing arrives. */
-export function ovsTunnel(port: number | null): Backend {
-  if (port === null) return { classify: () => [], unicast: () => [], copies: () => [] };
+const NOWHERE: Backend = { classify: () => [], unicast: () => [], copies: () => [] };
+
+/** OFPVID_PRESENT (OpenFlow 1.4 §7.2.3.7): the frame has a tag. */
+const PRESENT = 0x1000;
+const TAG_8021Q = 0x8100;
+const TAG_8021AD = 0x88a8;
+
+export function backendOf(n: NetworkModel, tunnels: Tunnels): Backend {
+  if (n.encap === 'vlan') return tagged(n.uplink?.port ?? null, TAG_8021Q, n.uplink?.tag ?? 0);
+  if (tunnels.kind === 'kernel') return tagged(tunnels.port, TAG_8021AD, n.index);
+  return ovsTunnel(tunnels.ports);
+}
+
+const arrived = (n: NetworkModel, match: readonly MatchField[], before: readonly Action[]): Flow =>
+  flow('classify', n.index, PRIORITY.entry, match, [
+    ...before,
+    set(REG.network, n.index),
+    set(REG.side, SIDE.tunnel),
+    goto('l2'),
+  ]);
+
+/** One port for every host; the tag says which network. */
+function tagged(port: number | null, tagType: number, tag: number): Backend {
+  if (port === null) return NOWHERE;
+  const push: Action[] = [{ type: 'push_vlan', etherType: tagType }, set('vlan_vid', PRESENT | tag)];
+  return {
+    classify: (n) => [arrived(n, [is('in_port', port), is('vlan_vid', PRESENT | tag)], [{ type: 'pop_vlan' }])],
+    unicast: () => [...push, set(REG.out, port), goto('output')],
+    copies: (_n, to) => (to.length === 0 ? [] : [...push, { type: 'output', port }]),
+  };
+}
+
+function ovsTunnel(ports: (Tunnels & { kind: 'ovs' })['ports']): Backend {
+  const portOf = (r: Remote): number | null => ports[r.encap] ?? null;
+  const copies = (to: readonly Remote[]): Action[] => {
+    const actions: Action[] = [];
+    let key = -1;
+    for (const r of to) {
+      const port = portOf(r);
+      if (port === null) continue;
+      if (r.key !== key) actions.push(set('tun_id', r.key));
+      key = r.key;
+      actions.push(toVtep(r), { type: 'output', port });
+    }
+    return actions;
+  };
   return {
     // The outer source is checked: only a VTEP of this very network gets in.
-    classify: (n, from) => [
-      flow(
-        'classify',
-        n.index,
-        PRIORITY.entry,
-        [is('in_port', port), is('tun_id', n.vni), is('tun_src', from.vtep)],
-        [set(REG.network, n.index), set(REG.side, SIDE.tunnel), goto('l2')],
-      ),
-    ],
-    unicast: (n, to) => [set('tun_id', n.vni), set('tun_dst', to.vtep), set(REG.out, port), goto('output')],
-    copies: (n, to) =>
-      to.length === 0
-        ? []
-        : [set('tun_id', n.vni), ...to.flatMap((r): Action[] => [set('tun_dst', r.vtep), { type: 'output', port }])],
+    classify: (n, from) =>
+      from.flatMap((r) => {
+        const port = portOf(r);
+        return port === null ? [] : [arrived(n, [is('in_port', port), is('tun_id', r.key), fromVtep(r)], [])];
+      }),
+    unicast: (_n, to) => {
+      const port = portOf(to);
+      return port === null ? [] : [set('tun_id', to.key), toVtep(to), set(REG.out, port), goto('output')];
+    },
+    copies: (_n, to) => copies(to),
   };
+}
+
+function toVtep(r: Remote): Action {
+  const v4 = tryParseIp(r.vtep);
+  return v4 === null ? set('tun_ipv6_dst', tryParseIp6(r.vtep) ?? 0n) : set('tun_dst', v4);
+}
+
+function fromVtep(r: Remote): MatchField {
+  const v4 = tryParseIp(r.vtep);
+  return v4 === null ? is('tun_ipv6_src', tryParseIp6(r.vtep) ?? 0n) : is('tun_src', v4);
 }

@@ -1,7 +1,7 @@
 /** Renders only what changed since the last time: a network whose model is the same gives the same flows. */
 import type { Flow } from '../openflow/flow.ts';
 import { type FlowTable, keyed } from '../plan/flows.ts';
-import { ovsTunnel } from './backend.ts';
+import { backendOf } from './backend.ts';
 import type { BridgeModel } from './model.ts';
 import { renderBase, renderNetwork } from './render.ts';
 
@@ -14,7 +14,6 @@ const BASE = 0;
 
 /** @param memo network index → what it rendered to; kept by the caller between calls. */
 export function render(model: BridgeModel, memo: Map<number, Entry>): FlowTable {
-  const backend = ovsTunnel(model.tunnel);
   const all = new Map<string, Flow>();
   const used = new Set<number>([BASE]);
   const take = (index: number, fingerprint: string, flows: () => Flow[]): void => {
@@ -28,10 +27,10 @@ export function render(model: BridgeModel, memo: Map<number, Entry>): FlowTable 
   take(BASE, '', renderBase);
   for (const network of model.networks) {
     used.add(network.index);
-    const fingerprint = JSON.stringify([model.tunnel, network], (_, v: unknown) =>
+    const fingerprint = JSON.stringify([model.tunnels, network], (_, v: unknown) =>
       typeof v === 'bigint' ? `${v}n` : v,
     );
-    take(network.index, fingerprint, () => renderNetwork(network, backend));
+    take(network.index, fingerprint, () => renderNetwork(network, backendOf(network, model.tunnels)));
   }
   for (const index of memo.keys()) if (!used.has(index)) memo.delete(index);
   return all;

@@ -2,23 +2,42 @@
 import type { Cidr } from '../../lib/ip.ts';
 
 export interface LocalPort {
+  /** The endpoint's id: its links are named after it. */
+  readonly id: string;
   readonly ofport: number;
   readonly mac: bigint;
   readonly ip: number;
+  /** Null = none. */
+  readonly ip6: bigint | null;
+  /** Nothing that only Open vSwitch enforces concerns it. */
+  readonly express: boolean;
 }
 
 export interface Entry {
   readonly mac: bigint;
   readonly ip: number;
+  readonly express: boolean;
 }
+
+export type Encap = 'vxlan' | 'geneve' | 'gre' | 'vlan';
+export type TunnelEncap = Exclude<Encap, 'vlan'>;
 
 /** What is behind one VTEP, in one network. */
 export interface Remote {
-  /** IPv4 address of the VTEP, as a number. */
-  readonly vtep: number;
+  /** Address of the VTEP, canonical text: IPv4 or IPv6. */
+  readonly vtep: string;
+  /** How it speaks: the network's own encapsulation and VNI, or what an external peer was given. */
+  readonly encap: TunnelEncap;
+  readonly key: number;
   readonly blocks: readonly Cidr[];
   /** Endpoints whose MAC or address their host's blocks do not describe. */
   readonly entries: readonly Entry[];
+  /** MACs in its blocks that may not take the express path. */
+  readonly withheld: readonly bigint[];
+  /** What it sends from is learned: an external peer that says so, or a host with trusted endpoints in the network. */
+  readonly learn: boolean;
+  /** Not a Weft host: it answers for itself, and is asked. */
+  readonly external: boolean;
 }
 
 /** One network as this host's bridge sees it. */
@@ -26,12 +45,19 @@ export interface NetworkModel {
   /** Local network index. */
   readonly index: number;
   readonly vni: number;
+  readonly encap: Encap;
+  /** Encapsulation "vlan": OpenFlow port of the physical interface (null = not there), and the 802.1Q tag on it. */
+  readonly uplink: { readonly port: number | null; readonly tag: number } | null;
   readonly locals: readonly LocalPort[];
   readonly remotes: readonly Remote[];
 }
 
+/** OpenFlow ports by which frames reach other hosts; null = not there (yet): nothing leaves, nothing arrives. */
+export type Tunnels =
+  | { readonly kind: 'ovs'; readonly ports: Readonly<Partial<Record<TunnelEncap, number | null>>> }
+  | { readonly kind: 'kernel'; readonly port: number | null };
+
 export interface BridgeModel {
-  /** OpenFlow port of the tunnel; null = not there (yet): nothing goes to or comes from other hosts. */
-  readonly tunnel: number | null;
+  readonly tunnels: Tunnels;
   readonly networks: readonly NetworkModel[];
 }

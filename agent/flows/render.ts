@@ -4,7 +4,7 @@
  */
 import { MAC_PREFIX } from '../../lib/mac.ts';
 import type { Action, Flow } from '../openflow/flow.ts';
-import { type Backend, ovsTunnel } from './backend.ts';
+import { type Backend, backendOf } from './backend.ts';
 import { ETH_ARP, ETH_IPV4, flow, goto, inCidr, is, MULTICAST_BIT, masked, move, set } from './build.ts';
 import type { BridgeModel, Entry, LocalPort, NetworkModel } from './model.ts';
 import { PRIORITY, REG, SIDE } from './pipeline.ts';
@@ -13,8 +13,7 @@ const ARP_REQUEST = 1n;
 const ARP_REPLY = 2n;
 
 export function render(model: BridgeModel): Flow[] {
-  const backend = ovsTunnel(model.tunnel);
-  return [...renderBase(), ...model.networks.flatMap((n) => renderNetwork(n, backend))];
+  return [...renderBase(), ...model.networks.flatMap((n) => renderNetwork(n, backendOf(n, model.tunnels)))];
 }
 
 /** What holds whatever networks there are. Without a match a table drops (OpenFlow 1.4 §5.4), said aloud to be counted. */
@@ -38,7 +37,7 @@ export function renderNetwork(n: NetworkModel, backend: Backend): Flow[] {
       ...arpLocal(n, port),
       l2Local(n, port),
     ]),
-    ...n.remotes.flatMap((r) => backend.classify(n, r)),
+    ...backend.classify(n, n.remotes),
     ...n.remotes.flatMap((r) => [
       ...r.blocks.flatMap((block) => [arpBlock(n, block), l2Block(n, block, backend.unicast(n, r))]),
       ...r.entries.flatMap((entry) => [arpEntry(n, entry), l2Entry(n, entry, backend.unicast(n, r))]),

@@ -16,9 +16,15 @@ import {
 
 const MONITOR_RESTART_MS = 500;
 
+/**
+ * Where frames get their checksums and their final size before Open vSwitch reads them from a packet socket: in the container, on the
+ * kernel's side of the pair, or not at all (the kernel's datapath, or the userspace one with TSO, takes them as they are).
+ */
+export type Completion = 'container' | 'kernel' | 'both' | 'none';
+
 export class LinkDriver {
   readonly #log: Log;
-  readonly #txChecksum: boolean;
+  readonly #complete: Completion;
   readonly #work = new IpBatch();
   /** Apart: the kernel takes 20 ms to delete a pair, most of it without a lock that others need. */
   readonly #deletions = new IpBatch();
@@ -26,9 +32,8 @@ export class LinkDriver {
   #timer: NodeJS.Timeout | null = null;
   #closed = false;
 
-  /** @param options.txChecksum false: the datapath reads frames from a socket and needs complete checksums (netdev without TSO). */
-  constructor(options: { txChecksum: boolean; log: Log }) {
-    this.#txChecksum = options.txChecksum;
+  constructor(options: { complete: Completion; log: Log }) {
+    this.#complete = options.complete;
     this.#log = options.log;
   }
 
@@ -55,12 +60,16 @@ export class LinkDriver {
   async finish(steps: readonly LinkStep[]): Promise<void> {
     const errors = await Promise.all(
       steps.map(async (step) => {
-        if (step.kind === 'restoreVeth')
-          return [
-            ...(await this.#inSandbox(sandboxBatch(step), step.sandbox)),
-            ...(await this.#checksumsComplete(step.interfaceName, step.sandbox)),
-          ];
-        return step.kind === 'addVeth' ? this.#checksumsComplete(step.container, null) : [];
+        const inContainer = this.#complete === 'container' || this.#complete === 'both';
+        if (step.kind === 'restoreVeth') {
+          const { sandbox, interfaceName } = step.joined;
+          const errors = await this.#inSandbox(sandboxBatch(step), sandbox);
+          return inContainer ? [...errors, ...(await this.#txOff(interfaceName, sandbox))] : errors;
+        }
+        if (step.kind === 'addVeth' && inContainer) return this.#txOff(step.container, null);
+        return step.kind === 'addPair' && (this.#complete === 'kernel' || this.#complete === 'both')
+          ? this.#txOff(step.name, null)
+          : [];
       }),
     );
     throwFirst(errors.flat());
@@ -119,8 +128,7 @@ export class LinkDriver {
     return real.map((l) => `ip: ${l.trim()}`);
   }
 
-  async #checksumsComplete(link: string, sandbox: string | null): Promise<string[]> {
-    if (this.#txChecksum) return [];
+  async #txOff(link: string, sandbox: string | null): Promise<string[]> {
     const command = ['ethtool', '-K', link, 'tx', 'off'];
     const [file, ...args] = sandbox === null ? command : ['nsenter', `--net=${sandbox}`, ...command];
     const r = await exec(file ?? 'ethtool', args);

@@ -40,7 +40,7 @@ export class Neighbours {
   }
 
   async start(): Promise<void> {
-    const socket = createSocket('udp4');
+    const socket = createSocket(this.#o.own.includes(':') ? 'udp6' : 'udp4');
     socket.on('error', (error) => this.#o.log.warn({ err: error }, 'neighbour probe failed'));
     await new Promise<void>((resolve) => {
       socket.once('error', () => resolve());

@@ -2,11 +2,12 @@
  * What the agent knows of its links without asking: what it read last, brought up to date by its own steps and by the kernel's
  * notices. A notice that does not fit says that somebody else was at work: then the links are read again. Pure but for its memory.
  */
-import { containerLink, hostLink, isHostLink, type Link, type LinkChange, type LinkStep } from './steps.ts';
+import { endsOf, isContainerLink, primaryOf } from './names.ts';
+import type { Link, LinkChange, LinkStep } from './steps.ts';
 
 export class LinkPicture {
   #links: Map<string, Link> | null = null;
-  /** Host sides being deleted right now: neither they nor what is told of them is drift. */
+  /** Primary sides being deleted right now: neither they nor what is told of them is drift. */
   readonly #deleting = new Set<string>();
 
   /** By name; null = to be read. */
@@ -22,7 +23,7 @@ export class LinkPicture {
   async read(observe: () => Promise<Map<string, Link>>): Promise<ReadonlyMap<string, Link>> {
     const deleting = new Set(this.#deleting);
     const links = await observe();
-    for (const name of deleting.union(this.#deleting)) for (const end of pair(name)) links.delete(end);
+    for (const name of deleting.union(this.#deleting)) for (const end of endsOf(name)) links.delete(end);
     this.#links = links;
     return links;
   }
@@ -31,22 +32,31 @@ export class LinkPicture {
   note(step: LinkStep): void {
     const links = this.#links;
     if (links === null) return;
-    if (step.kind === 'delLink') for (const end of pair(step.name)) links.delete(end);
-    else if (step.kind === 'setLink') {
-      const ifindex = links.get(step.name)?.ifindex ?? null;
-      links.set(step.name, { name: step.name, mtu: step.mtu, up: true, ifindex });
-    } else links.set(step.host, { name: step.host, mtu: step.mtu, up: true, ifindex: null });
+    const made = (name: string, mtu: number): void => {
+      links.set(name, { name, mtu, up: true, ifindex: links.get(name)?.ifindex ?? null });
+    };
+    if (step.kind === 'delLink') for (const end of endsOf(step.name)) links.delete(end);
+    else if (step.kind === 'addVeth' || step.kind === 'restoreVeth') {
+      links.delete(step.host);
+      made(step.host, step.mtu);
+    } else if (step.kind === 'addTunnel') {
+      links.delete(step.name);
+      made(step.name, step.mtu);
+    } else {
+      if (step.kind === 'addPair') for (const end of endsOf(step.name)) links.delete(end);
+      for (const end of [step.name, step.peer]) if (end !== null) made(end, step.mtu);
+    }
   }
 
   deleting(steps: readonly LinkStep[]): void {
     for (const step of steps) {
       this.note(step);
-      if (step.kind === 'delLink') this.#deleting.add(hostOf(step.name));
+      if (step.kind === 'delLink') this.#deleting.add(primaryOf(step.name));
     }
   }
 
   deleted(steps: readonly LinkStep[]): void {
-    for (const step of steps) if (step.kind === 'delLink') this.#deleting.delete(hostOf(step.name));
+    for (const step of steps) if (step.kind === 'delLink') this.#deleting.delete(primaryOf(step.name));
   }
 
   /** @param changes the last one told of each link. @returns false: they do not fit, and the links must be read again */
@@ -59,14 +69,14 @@ export class LinkPicture {
   }
 
   #fits(links: Map<string, Link>, name: string, link: Link | null): boolean {
-    const host = hostOf(name);
-    if (this.#deleting.has(host)) return true;
+    const primary = primaryOf(name);
+    if (this.#deleting.has(primary)) return true;
     const known = links.get(name);
-    if (!isHostLink(name)) {
+    if (isContainerLink(name)) {
       // Comes and goes with its container, as Docker moves it; alone it is an orphan.
       if (link === null) links.delete(name);
       else links.set(name, link);
-      return link === null || links.has(host);
+      return link === null || links.has(primary);
     }
     if (link === null || known === undefined) return link === null && known === undefined;
     if (link.mtu !== known.mtu || link.up !== known.up) return false;
@@ -75,8 +85,3 @@ export class LinkPicture {
     return true;
   }
 }
-
-const idOf = (name: string): string => name.slice(3);
-const hostOf = (name: string): string => hostLink(idOf(name));
-/** Both ends go together. */
-const pair = (name: string): readonly string[] => [hostOf(name), containerLink(idOf(name))];

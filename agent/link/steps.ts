@@ -1,16 +1,5 @@
-/** Links (netdevs) that Weft makes: one veth pair an endpoint. Names say whose they are, to an agent without memory. Pure. */
-
-const HOST_PREFIX = 'wft';
-const CONTAINER_PREFIX = 'wfc';
-/** IFNAMSIZ is 16 with the terminating zero: three letters and twelve hex digits of the endpoint's id. */
-const ID_DIGITS = 12;
-
-/** The host's side of an endpoint's veth pair, a port of br-weft. */
-export const hostLink = (endpointId: string): string => HOST_PREFIX + endpointId.slice(0, ID_DIGITS);
-/** The container's side, before Docker renames it to eth0. */
-export const containerLink = (endpointId: string): string => CONTAINER_PREFIX + endpointId.slice(0, ID_DIGITS);
-export const isHostLink = (name: string): boolean => /^wft[0-9a-f]{12}$/.test(name);
-export const isOurLink = (name: string): boolean => /^wf[tc][0-9a-f]{12}$/.test(name);
+/** What can be done to links, and what is there: the vocabulary between the planner and the driver. Pure. */
+import { isOurLink, type TunnelEncap } from './names.ts';
 
 export interface Link {
   readonly name: string;
@@ -20,16 +9,24 @@ export interface Link {
   readonly ifindex: number | null;
 }
 
+/** An address in a container, and how it is written there. */
+export interface Joined {
+  /** Path of the container's network namespace. */
+  readonly sandbox: string;
+  readonly interfaceName: string;
+  /** address/prefix, one or two. */
+  readonly addresses: readonly string[];
+}
+
 export type LinkStep =
   | {
+      /** An endpoint's pair: the host's side, and the container's side with the endpoint's MAC. */
       readonly kind: 'addVeth';
       readonly host: string;
       readonly container: string;
       readonly mtu: number;
       readonly mac: string;
     }
-  | { readonly kind: 'setLink'; readonly name: string; readonly mtu: number }
-  | { readonly kind: 'delLink'; readonly name: string }
   | {
       /** A running container lost its interface (someone deleted the pair): make it again inside the sandbox. */
       readonly kind: 'restoreVeth';
@@ -37,12 +34,26 @@ export type LinkStep =
       readonly container: string;
       readonly mtu: number;
       readonly mac: string;
-      /** Path of the container's network namespace. */
-      readonly sandbox: string;
-      readonly interfaceName: string;
-      /** address/prefix */
-      readonly address: string;
-    };
+      readonly joined: Joined;
+    }
+  | {
+      /** A way between the kernel and br-weft. */
+      readonly kind: 'addPair';
+      readonly name: string;
+      readonly peer: string;
+      readonly mtu: number;
+    }
+  | {
+      readonly kind: 'addTunnel';
+      readonly name: string;
+      readonly encap: TunnelEncap;
+      /** The VTEPs are IPv6 addresses. */
+      readonly ipv6: boolean;
+      readonly udpPort: number;
+      readonly mtu: number;
+    }
+  | { readonly kind: 'setLink'; readonly name: string; readonly peer: string | null; readonly mtu: number }
+  | { readonly kind: 'delLink'; readonly name: string };
 
 /** Lines for `ip -batch` in the host's namespace (ip-link(8)). */
 export function hostBatch(step: LinkStep): string[] {
@@ -51,25 +62,47 @@ export function hostBatch(step: LinkStep): string[] {
     case 'restoreVeth': {
       const lines = [
         `link add ${step.host} mtu ${step.mtu} type veth peer name ${step.container} mtu ${step.mtu} address ${step.mac}`,
-        `link set ${step.host} up`,
+        // The host has no address of its own there, and says nothing.
+        `link set ${step.host} addrgenmode none up`,
       ];
-      if (step.kind === 'restoreVeth') lines.push(`link set ${step.container} netns ${step.sandbox}`);
+      if (step.kind === 'restoreVeth') lines.push(`link set ${step.container} netns ${step.joined.sandbox}`);
       return lines;
     }
+    case 'addPair':
+      return [
+        `link add ${step.name} mtu ${step.mtu} type veth peer name ${step.peer} mtu ${step.mtu}`,
+        `link set ${step.peer} addrgenmode none up`,
+        `link set ${step.name} addrgenmode none up`,
+      ];
+    case 'addTunnel':
+      return [
+        `link add ${step.name} mtu ${step.mtu} type ${tunnelType(step)}`,
+        `link set ${step.name} addrgenmode none up`,
+      ];
     case 'setLink':
-      return [`link set ${step.name} mtu ${step.mtu} up`];
+      return [step.name, ...(step.peer === null ? [] : [step.peer])].map(
+        (name) => `link set ${name} mtu ${step.mtu} up`,
+      );
     case 'delLink':
       return [`link del ${step.name}`];
   }
 }
 
+/** `external`: key, addresses and options come with each frame. Peers over IPv6 may leave the UDP checksum out (RFC 6935). */
+function tunnelType(step: LinkStep & { kind: 'addTunnel' }): string {
+  if (step.encap === 'gre') return step.ipv6 ? 'ip6gretap external' : 'gretap external';
+  return `${step.encap} external dstport ${step.udpPort} udp6zerocsumrx`;
+}
+
 /** Lines for `ip -batch` inside the sandbox; none for other steps. */
 export function sandboxBatch(step: LinkStep): string[] {
   if (step.kind !== 'restoreVeth') return [];
+  const { interfaceName, addresses } = step.joined;
   return [
-    `link set ${step.container} name ${step.interfaceName}`,
-    `addr add ${step.address} broadcast + dev ${step.interfaceName}`,
-    `link set ${step.interfaceName} up`,
+    `link set ${step.container} name ${interfaceName}`,
+    // Nobody else can have it: no need to ask (RFC 4862 §5.4).
+    ...addresses.map((a) => `addr add ${a} ${a.includes(':') ? 'nodad' : 'broadcast +'} dev ${interfaceName}`),
+    `link set ${interfaceName} up`,
   ];
 }
 

@@ -1,65 +1,126 @@
 /** From what the host was told (view) and what it holds (journal) to what its bridge has to know. Pure. */
 import { cidrOf, containsIp, parseCidr, parseIp, tryParseIp } from '../../lib/ip.ts';
 import { parseMac } from '../../lib/mac.ts';
-import type { NetworkView, View } from '../../lib/model.ts';
+import type { ExternalPeer, NetworkView, View, Vtep } from '../../lib/model.ts';
 import type { LocalEndpoint, LocalNetwork } from '../contract.ts';
-import type { Entry, LocalPort, NetworkModel, Remote } from '../flows/model.ts';
+import { mayExpress } from '../express.ts';
+import type { Encap, Entry, LocalPort, NetworkModel, Remote, TunnelEncap } from '../flows/model.ts';
 
-/** @param ofport OpenFlow port of an endpoint; null while it has none: it has no flows then. */
+/** What this host is, as far as its networks are concerned. */
+export interface Self {
+  readonly hostId: string;
+  /** Its VTEP is an IPv6 address: so are the others' that it reaches. */
+  readonly ipv6: boolean;
+}
+
+export interface PortNumbers {
+  /** OpenFlow port of an endpoint; null while it has none: it has no flows then. */
+  endpoint(endpointId: string): number | null;
+  /** OpenFlow port of a physical interface; null = not in the bridge. */
+  uplink(name: string): number | null;
+}
+
 export function networkModels(
   view: View,
-  self: string,
+  self: Self,
   networks: ReadonlyMap<string, LocalNetwork>,
   endpoints: Iterable<LocalEndpoint>,
-  ofport: (endpointId: string) => number | null,
+  ports: PortNumbers,
 ): NetworkModel[] {
   const locals = new Map<string, LocalPort[]>();
   for (const e of endpoints) {
-    const port = ofport(e.id);
+    const port = ports.endpoint(e.id);
     if (port === null) continue;
     const list = locals.get(e.networkId) ?? [];
-    list.push({ ofport: port, mac: parseMac(e.mac), ip: parseIp(e.ip) });
+    list.push({ id: e.id, ofport: port, mac: parseMac(e.mac), ip: parseIp(e.ip), ip6: null, express: mayExpress(e) });
     locals.set(e.networkId, list);
   }
   const models: NetworkModel[] = [];
-  for (const [id, ports] of locals) {
+  for (const [id, list] of locals) {
     const network = networks.get(id);
     if (network === undefined) continue;
     const interest = view.interests.get(id);
+    const { vni, uplink, vlanTag } = network.network;
+    const encap = encapOf(network.network.encap);
     models.push({
       index: network.index,
-      vni: network.network.vni,
-      locals: ports.sort((a, b) => a.ofport - b.ofport),
-      remotes: interest === undefined ? [] : remotesOf(interest, self),
+      vni,
+      encap,
+      uplink: encap === 'vlan' ? { port: ports.uplink(uplink), tag: vlanTag } : null,
+      locals: list.sort((a, b) => a.ofport - b.ofport),
+      remotes: interest === undefined ? [] : remotesOf(interest, self, { encap, vni }),
     });
   }
   return models.sort((a, b) => a.index - b.index);
 }
 
-/** The other hosts of a network: their VTEP, their blocks, and what the blocks do not say. */
-export function remotesOf(interest: NetworkView, self: string): Remote[] {
+const ENCAPS: readonly string[] = ['vxlan', 'geneve', 'gre', 'vlan'] satisfies Encap[];
+/** Records of before there was a choice have none. */
+export const encapOf = (text: string): Encap => (ENCAPS.includes(text) ? (text as Encap) : 'vxlan');
+
+/** The other hosts of a network, and who is not Weft's: their VTEP, their blocks, and what the blocks do not say. */
+export function remotesOf(interest: NetworkView, self: Self, n: { encap: Encap; vni: number }): Remote[] {
   const remotes: Remote[] = [];
   const blocks = Map.groupBy(interest.blocks.values(), (b) => b.hostId);
   const endpoints = Map.groupBy(interest.endpoints.values(), (e) => e.hostId);
   for (const peer of interest.peers.values()) {
-    if (peer.hostId === self) continue;
-    const vtep = peer.vteps.map((v) => tryParseIp(v.address)).find((ip) => ip !== null);
-    if (vtep === undefined || vtep === null) continue;
+    if (peer.hostId === self.hostId) continue;
+    const vtep = vtepFor(peer.vteps, n.encap, self);
+    if (vtep === null) continue;
     const own = (blocks.get(peer.hostId) ?? []).map((b) => parseCidr(b.cidr));
     const entries: Entry[] = [];
+    const withheld: bigint[] = [];
     for (const e of endpoints.get(peer.hostId) ?? []) {
       const ip = tryParseIp(e.ips[0] ?? '');
       if (ip === null) continue;
-      if (e.givenMac || !own.some((block) => containsIp(block, ip))) entries.push({ mac: parseMac(e.mac), ip });
+      const mac = parseMac(e.mac);
+      if (e.givenMac || !own.some((block) => containsIp(block, ip))) entries.push({ mac, ip, express: e.express });
+      else if (!e.express) withheld.push(mac);
     }
     remotes.push({
       vtep,
+      encap: n.encap === 'vlan' ? 'vxlan' : n.encap,
+      key: n.vni,
+      external: false,
+      learn: (endpoints.get(peer.hostId) ?? []).some((e) => e.trusted),
+      withheld: withheld.sort(byNumber),
       blocks: own.map((b) => cidrOf(b.base, b.prefix)).sort(byBase),
       entries: entries.sort((a, b) => a.ip - b.ip),
     });
   }
-  return remotes.sort((a, b) => a.vtep - b.vtep);
+  for (const peer of interest.externals.values()) remotes.push(externalOf(peer, n));
+  return remotes.sort((a, b) => (a.vtep < b.vtep ? -1 : a.vtep > b.vtep ? 1 : a.key - b.key));
 }
 
+/** Where a host is reached; null: it cannot carry this, or speaks the other family. A vlan network needs no address, only the host. */
+function vtepFor(vteps: readonly Vtep[], encap: Encap, self: Self): string | null {
+  const fits = (v: Vtep): boolean =>
+    !v.encrypted && v.address.includes(':') === self.ipv6 && (encap === 'vlan' || v.encaps.includes(encap));
+  return vteps.find(fits)?.address ?? (encap === 'vlan' ? (vteps[0]?.address ?? null) : null);
+}
+
+function externalOf(peer: ExternalPeer, n: { encap: Encap; vni: number }): Remote {
+  const entries = peer.macs.flatMap((m): Entry[] => {
+    const ip = tryParseIp(m.ip);
+    return ip === null ? [] : [{ mac: parseMac(m.mac), ip, express: false }];
+  });
+  return {
+    vtep: peer.vtep,
+    encap: tunnelEncapOf(peer.encap === '' ? n.encap : peer.encap),
+    key: peer.key === 0 ? n.vni : peer.key,
+    blocks: [],
+    entries: entries.sort((a, b) => a.ip - b.ip),
+    withheld: [],
+    learn: peer.learn,
+    external: true,
+  };
+}
+
+function tunnelEncapOf(text: string): TunnelEncap {
+  const encap = encapOf(text);
+  return encap === 'vlan' ? 'vxlan' : encap;
+}
+
+const byNumber = (a: bigint, b: bigint): number => (a < b ? -1 : a > b ? 1 : 0);
 const byBase = (a: { base: number; prefix: number }, b: { base: number; prefix: number }): number =>
   a.base - b.base || a.prefix - b.prefix;

@@ -1,10 +1,10 @@
 /** What is to be done in OVSDB: the bridge, its tunnel, and a port an endpoint. Pure. */
 import { diff } from '../../lib/delta.ts';
-import { hostLink, type Link } from '../link/steps.ts';
+import { hostLink, switchLink, TUNNEL_DEVICE, TUNNEL_SWITCH, type TunnelEncap } from '../link/names.ts';
+import type { Link } from '../link/steps.ts';
 import type { OvsPort, OvsState, OvsStep, PortType } from '../ovs/steps.ts';
+import type { OuterHeaders } from '../wiring.ts';
 import { mapText, type Planned } from './planned.ts';
-
-export const TUNNEL_PORT = 'weft-vxlan';
 
 export interface DesiredPort {
   readonly name: string;
@@ -20,24 +20,52 @@ export interface DesiredBridge {
 }
 
 /**
- * The tunnel that carries every network: VNI and peer are set by flows.
- * @param local this host's VTEP; null = as the switch's route to the peer says
+ * A tunnel that carries every network of one encapsulation: VNI and peer are set by flows (ovs-vswitchd.conf.db(5), Tunnel Options).
+ * @param o.vtep this host's VTEP
  */
-export const tunnelPort = (local: string | null, udpPort: number): DesiredPort => ({
-  name: TUNNEL_PORT,
-  type: 'vxlan',
-  options: {
-    remote_ip: 'flow',
-    key: 'flow',
-    ...(local === null ? {} : { local_ip: local }),
-    dst_port: String(udpPort),
-  },
+export function tunnelPort(encap: TunnelEncap, o: { vtep: string; udpPort: number; outer: OuterHeaders }): DesiredPort {
+  const { ttl, dscp, checksum } = o.outer;
+  return {
+    name: TUNNEL_DEVICE[encap],
+    type: encap,
+    options: {
+      remote_ip: 'flow',
+      key: 'flow',
+      local_ip: o.vtep,
+      ...(encap === 'gre' ? {} : { dst_port: String(o.udpPort) }),
+      // What Open vSwitch does without being told is not repeated: ttl 64, DSCP 0, no checksum.
+      ...(ttl === 64 ? {} : { ttl: String(ttl) }),
+      // The whole TOS byte: DSCP is its upper six bits.
+      ...(dscp === 0 ? {} : { tos: dscp === 'inherit' ? 'inherit' : String(dscp << 2) }),
+      ...(checksum ? { csum: 'true' } : {}),
+    },
+    externalIds: { weft: 'tunnel' },
+  };
+}
+
+/** The way to the kernel's tunnel devices. */
+export const kernelTunnelPort: DesiredPort = {
+  name: TUNNEL_SWITCH,
+  type: '',
+  options: {},
   externalIds: { weft: 'tunnel' },
+};
+
+/** A physical interface that the user has named for vlan networks. */
+export const uplinkPort = (name: string): DesiredPort => ({
+  name,
+  type: '',
+  options: {},
+  externalIds: { weft: 'uplink' },
 });
 
+/** Name of an endpoint's port. */
+export const portNameOf = (endpointId: string, express: boolean): string =>
+  express ? switchLink(endpointId) : hostLink(endpointId);
+
 /** `iface-id` and `attached-mac` are what OVN and other tools read as well (ovs-vswitchd.conf.db(5)). */
-export const endpointPort = (e: { id: string; networkId: string; mac: string }): DesiredPort => ({
-  name: hostLink(e.id),
+export const endpointPort = (e: { id: string; networkId: string; mac: string }, express: boolean): DesiredPort => ({
+  name: portNameOf(e.id, express),
   type: '',
   options: {},
   externalIds: { weft: 'endpoint', 'weft-network': e.networkId, 'iface-id': e.id, 'attached-mac': e.mac },

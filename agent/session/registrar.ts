@@ -8,6 +8,7 @@ import { WeftError } from '../../lib/errors.ts';
 import type { Log } from '../../lib/log.ts';
 import type { Endpoint, Revision } from '../../lib/model.ts';
 import type { Journal, LocalEndpoint } from '../contract.ts';
+import { mayExpress } from '../express.ts';
 
 const BATCH = 100;
 const RETRY_MS = 1_000;
@@ -33,7 +34,7 @@ export function recordOf(e: LocalEndpoint, hostId: string, ofport: number): Endp
     aliases: [...e.aliases],
     allowed: [],
     trusted: false,
-    express: false,
+    express: mayExpress(e),
     kind: 'container',
     revision: 0n,
   };

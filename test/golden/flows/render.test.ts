@@ -1,31 +1,54 @@
 import { describe, expect, it } from 'vitest';
 import { render } from '../../../agent/flows/memo.ts';
-import type { BridgeModel } from '../../../agent/flows/model.ts';
+import type { BridgeModel, LocalPort, NetworkModel, Remote } from '../../../agent/flows/model.ts';
 import { formatFlow } from '../../../agent/openflow/format.ts';
 import { parseCidr, parseIp } from '../../../lib/ip.ts';
 import { macOfIp, parseMac } from '../../../lib/mac.ts';
 
-const local = (ofport: number, ip: string, mac = macOfIp(ip)) => ({ ofport, ip: parseIp(ip), mac: parseMac(mac) });
+const local = (ofport: number, ip: string, mac = macOfIp(ip)): LocalPort => ({
+  id: `${ofport}`.repeat(64),
+  ofport,
+  ip: parseIp(ip),
+  ip6: null,
+  mac: parseMac(mac),
+  express: true,
+});
+const remote = (vtep: string, more: Partial<Remote> = {}): Remote => ({
+  vtep,
+  encap: 'vxlan',
+  key: 4096,
+  blocks: [],
+  entries: [],
+  withheld: [],
+  learn: false,
+  external: false,
+  ...more,
+});
+const network = (index: number, more: Partial<NetworkModel> = {}): NetworkModel => ({
+  index,
+  vni: 4095 + index,
+  encap: 'vxlan',
+  uplink: null,
+  locals: [],
+  remotes: [],
+  ...more,
+});
 
 /** Two networks; in the first another host has a block, a given MAC, and an address out of this host's block. */
 const MODEL: BridgeModel = {
-  tunnel: 1,
+  tunnels: { kind: 'ovs', ports: { vxlan: 1 } },
   networks: [
-    {
-      index: 1,
-      vni: 4096,
+    network(1, {
       locals: [local(2, '10.128.0.2'), local(3, '10.128.0.3', '02:42:00:00:00:03')],
       remotes: [
-        { vtep: parseIp('192.0.2.2'), blocks: [parseCidr('10.128.0.32/27')], entries: [] },
-        {
-          vtep: parseIp('192.0.2.3'),
-          blocks: [],
-          entries: [{ ip: parseIp('10.128.0.9'), mac: parseMac(macOfIp('10.128.0.9')) }],
-        },
+        remote('192.0.2.2', { blocks: [parseCidr('10.128.0.32/27')] }),
+        remote('192.0.2.3', {
+          entries: [{ ip: parseIp('10.128.0.9'), mac: parseMac(macOfIp('10.128.0.9')), express: true }],
+        }),
       ],
-    },
-    { index: 2, vni: 4097, locals: [local(4, '10.128.16.2')], remotes: [] },
-    { index: 3, vni: 4098, locals: [], remotes: [{ vtep: parseIp('192.0.2.2'), blocks: [], entries: [] }] },
+    }),
+    network(2, { locals: [local(4, '10.128.16.2')] }),
+    network(3, { remotes: [remote('192.0.2.2', { key: 4098 })] }),
   ],
 };
 
@@ -37,9 +60,39 @@ describe('the pipeline', () => {
   });
 
   it('has only the base without networks, and no way in or out without a tunnel', async () => {
-    await expect(`${text({ tunnel: 1, networks: [] }).join('\n')}\n`).toMatchFileSnapshot('empty.flows');
-    const closed = text({ ...MODEL, tunnel: null });
+    await expect(`${text({ ...MODEL, networks: [] }).join('\n')}\n`).toMatchFileSnapshot('empty.flows');
+    const closed = text({ ...MODEL, tunnels: { kind: 'ovs', ports: { vxlan: null } } });
     expect(closed.filter((line) => line.includes('tun_'))).toEqual([]);
+  });
+
+  it('leaves VTEPs and copies to the kernel behind one tagged port', async () => {
+    const flows = text({ ...MODEL, tunnels: { kind: 'kernel', port: 1 } });
+    await expect(`${flows.join('\n')}\n`).toMatchFileSnapshot('kernel-tunnel.flows');
+    expect(flows.filter((line) => line.includes('tun_'))).toEqual([]);
+  });
+
+  it('lets networks of several encapsulations live together, over IPv6 as well', async () => {
+    const networks = [
+      network(1, {
+        encap: 'geneve',
+        locals: [local(2, '10.128.0.2')],
+        remotes: [remote('2001:db8::2', { encap: 'geneve', blocks: [parseCidr('10.128.0.32/27')] })],
+      }),
+      network(2, {
+        encap: 'gre',
+        locals: [local(4, '10.128.16.2')],
+        remotes: [remote('192.0.2.2', { encap: 'gre', key: 4097 }), remote('192.0.2.9', { external: true, key: 77 })],
+      }),
+    ];
+    const tunnels = { kind: 'ovs', ports: { vxlan: 1, geneve: 8, gre: 9 } } as const;
+    await expect(`${text({ tunnels, networks }).join('\n')}\n`).toMatchFileSnapshot('encapsulations.flows');
+  });
+
+  it('tags the frames of a vlan network on its uplink', async () => {
+    const networks = [
+      network(1, { encap: 'vlan', vni: 0, uplink: { port: 7, tag: 100 }, locals: [local(2, '10.128.0.2')] }),
+    ];
+    await expect(`${text({ ...MODEL, networks }).join('\n')}\n`).toMatchFileSnapshot('vlan.flows');
   });
 
   it('gives no flow to a network without a local endpoint', () => {

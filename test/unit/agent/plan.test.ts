@@ -1,14 +1,15 @@
 import { describe, expect, it } from 'vitest';
 import type { LocalEndpoint, LocalNetwork } from '../../../agent/contract.ts';
 import { desire } from '../../../agent/desired.ts';
-import type { Link } from '../../../agent/link/steps.ts';
-import { containerLink, hostBatch, hostLink, parseLinks, sandboxBatch } from '../../../agent/link/steps.ts';
+import { containerLink, hostLink } from '../../../agent/link/names.ts';
+import { hostBatch, type Link, parseLinks, sandboxBatch } from '../../../agent/link/steps.ts';
 import type { OvsPort, OvsState } from '../../../agent/ovs/steps.ts';
 import { networkModels } from '../../../agent/plan/bridge.ts';
 import { planLinks } from '../../../agent/plan/links.ts';
 import { planPorts } from '../../../agent/plan/ports.ts';
 import { Settled } from '../../../agent/plan/settled.ts';
 import { EMPTY_VIEW } from '../../../agent/view.ts';
+import type { Wiring } from '../../../agent/wiring.ts';
 import { Peer } from '../../../gen/weft/v1/session.ts';
 import { Block, Endpoint, Network } from '../../../gen/weft/v1/types.ts';
 import { macOfIp } from '../../../lib/mac.ts';
@@ -44,14 +45,18 @@ const NETWORKS = new Map<string, LocalNetwork>([
     },
   ],
 ]);
-const OPTIONS = {
-  bridge: 'br-weft',
-  tunnelPort: 'weft-vxlan',
+const WIRING: Wiring = {
   datapathType: 'netdev',
+  backend: 'ovs-tunnel',
+  express: false,
   vtep: '192.0.2.1',
-  udpPort: 4789,
-  hostId: 'h1',
+  encaps: ['vxlan'],
+  udpPorts: { vxlan: 4789, geneve: 6081 },
+  underlayMtu: 1500,
+  complete: 'container',
+  outer: { ttl: 64, dscp: 'inherit', checksum: false },
 };
+const OPTIONS = { bridge: 'br-weft', hostId: 'h1', wiring: WIRING };
 const journalOf = (...list: LocalEndpoint[]) => ({
   endpoints: new Map(list.map((e) => [e.id, e])),
   networks: NETWORKS,
@@ -159,7 +164,9 @@ describe('ports', () => {
 });
 
 describe('what the bridge must know', () => {
-  const peer = (hostId: string, address: string) => Peer.fromPartial({ hostId, name: hostId, vteps: [{ address }] });
+  const SELF = { hostId: 'h1', ipv6: false };
+  const peer = (hostId: string, address: string) =>
+    Peer.fromPartial({ hostId, name: hostId, vteps: [{ address, encaps: ['vxlan'] }] });
   const view: View = {
     ...EMPTY_VIEW,
     interests: new Map([
@@ -193,7 +200,7 @@ describe('what the bridge must know', () => {
   };
 
   it('describes other hosts by blocks, and by entries only what blocks do not say', () => {
-    const [model] = networkModels(view, 'h1', NETWORKS, [endpoint()], () => 3);
+    const [model] = networkModels(view, SELF, NETWORKS, [endpoint()], { endpoint: () => 3, uplink: () => null });
     expect(model).toMatchObject({ index: 7, vni: 5000, locals: [{ ofport: 3 }] });
     expect(model?.remotes.map((r) => [r.blocks.length, r.entries.length])).toEqual([
       [1, 1],
@@ -202,7 +209,7 @@ describe('what the bridge must know', () => {
   });
 
   it('leaves out networks without a local endpoint that has a port', () => {
-    expect(networkModels(view, 'h1', NETWORKS, [endpoint()], () => null)).toEqual([]);
+    expect(networkModels(view, SELF, NETWORKS, [endpoint()], { endpoint: () => null, uplink: () => null })).toEqual([]);
   });
 });
 

@@ -31,8 +31,21 @@ test('an agent’s defaults', () => {
     metrics: '127.0.0.1:7472',
     log: { level: 'info', file: null },
     heal: true,
+    backend: 'auto',
+    express: true,
+    tunnel: { ttl: 64, dscp: 'inherit', checksum: false },
     vxlanPort: 4789,
+    genevePort: 6081,
   });
+});
+
+test('the underlay by address, CIDR or interface', () => {
+  const of = (underlay: string) => parseAgentConfig(`name: h1\ncoordinators: a\nunderlay: ${underlay}\n`).underlay;
+  expect(of('192.0.2.1')).toEqual({ vtep: '192.0.2.1', mtu: null });
+  expect(of('"2001:DB8::0:1"')).toEqual({ vtep: '2001:db8::1', mtu: null });
+  expect(of('192.0.2.0/24')).toEqual({ on: '192.0.2.0/24', mtu: null });
+  expect(of('{on: eth1, mtu: 9000}')).toEqual({ on: 'eth1', mtu: 9000 });
+  expect(() => of('{on: eth1, vtep: 192.0.2.1}')).toThrow(/either vtep or on/);
 });
 
 test('the agent’s socket is in its run directory', () => {
@@ -69,7 +82,7 @@ test.each([
   [`${MINIMAL}vxlanPort: 70000\n`, 'f: vxlanPort must be a port number from 1 to 65535, and is 70000.'],
   [
     'name: h1\ncoordinators: [a]\nunderlay: {vtep: 1.2.3}\n',
-    'f: underlay.vtep must be an IPv4 address, and is "1.2.3".',
+    'f: underlay.vtep must be an IPv4 or IPv6 address, and is "1.2.3".',
   ],
   [
     'name: h1\ncoordinators: ["a:b"]\nunderlay: {vtep: 1.2.3.4, x: 1}\n',

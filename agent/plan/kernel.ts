@@ -1,0 +1,128 @@
+/** What the kernel side (eBPF) has to know, from the same models as the flows. Pure. */
+import { tryParseIp } from '../../lib/ip.ts';
+import { linkLocalOf, tryParseIp6 } from '../../lib/ip6.ts';
+import { aliasMac, MAC_PREFIX } from '../../lib/mac.ts';
+import type {
+  BpfAddress,
+  BpfAttachment,
+  BpfBlock,
+  BpfFdb,
+  BpfGroup,
+  BpfList,
+  BpfModel,
+  BpfPlace,
+  BpfPort,
+  BpfSource,
+} from '../bpf/model.ts';
+import type { NetworkModel, Remote } from '../flows/model.ts';
+import { hostLink, slowLink, switchLink, TUNNEL_DEVICE, TUNNEL_KERNEL, TUNNEL_SWITCH } from '../link/names.ts';
+import { MAX_TAGGED_INDEX, type Wiring } from '../wiring.ts';
+
+export interface KernelSide {
+  readonly model: BpfModel;
+  readonly attachments: readonly BpfAttachment[];
+}
+
+/** @param ifindex of a link by name; null while it is not there: then nothing is said of it. */
+export function kernelSide(
+  networks: readonly NetworkModel[],
+  wiring: Wiring,
+  ifindex: (link: string) => number | null,
+): KernelSide {
+  const attachments: BpfAttachment[] = [];
+  const attach = (link: string, program: BpfAttachment['program']): number | null => {
+    const index = ifindex(link);
+    if (index !== null) attachments.push({ ifindex: index, link, program });
+    return index;
+  };
+  const tunnelPort = attach(TUNNEL_KERNEL, 'to_tunnel') ?? 0;
+  attach(TUNNEL_SWITCH, 'sink');
+  const devices = new Map(wiring.encaps.map((e) => [e, attach(TUNNEL_DEVICE[e], 'from_tunnel') ?? 0]));
+  const device = (r: Pick<Remote, 'encap'>): number => devices.get(r.encap) ?? 0;
+
+  const model = {
+    ports: [] as BpfPort[],
+    nets: [] as BpfModel['nets'][number][],
+    fdb: [] as BpfFdb[],
+    blocks: [] as BpfBlock[],
+    sources: [] as BpfSource[],
+    lists: [] as BpfList[],
+    groups: [] as BpfGroup[],
+  };
+  for (const n of networks) {
+    const { index } = n;
+    // The tag has twelve bits; a vlan network has no tunnels.
+    if (n.encap === 'vlan' || index > MAX_TAGGED_INDEX) continue;
+    model.nets.push({ index, device: devices.get(n.encap) ?? 0, vni: n.vni });
+    if (wiring.express)
+      for (const p of n.locals) {
+        const [wft, wfk] = [attach(hostLink(p.id), 'from_container'), attach(slowLink(p.id), 'from_ovs')];
+        attach(switchLink(p.id), 'sink');
+        if (wft === null || wfk === null) continue;
+        const { ip6 } = p;
+        model.ports.push({
+          ifindex: wft,
+          slow: wfk,
+          index,
+          mac: p.mac,
+          ip4: p.ip,
+          ip6,
+          linkLocal: linkLocalOf(p.mac),
+          express: p.express,
+        });
+        const place: BpfPlace = { kind: 'local', ifindex: wft, rewrite: null };
+        model.fdb.push({ index, mac: p.mac, place, express: p.express });
+        const alias = ip6 === null ? p.mac : aliasMac(ip6);
+        if (alias !== p.mac)
+          model.fdb.push({ index, mac: alias, place: { ...place, rewrite: p.mac }, express: p.express });
+      }
+    for (const r of n.remotes) {
+      const vtep = addressOf(r.vtep);
+      if (vtep === null || device(r) === 0) continue;
+      const own = r.encap === n.encap && r.key === n.vni;
+      const at = { vtep, device: own ? null : device(r), key: own ? null : r.key };
+      const place: BpfPlace & { kind: 'remote' } = { kind: 'remote', ...at };
+      for (const e of r.entries) model.fdb.push({ index, mac: e.mac, place, express: !r.external && e.express });
+      for (const mac of r.withheld) model.fdb.push({ index, mac, place, express: false });
+      for (const block of r.blocks) model.blocks.push({ index, ...macRange(block), place, express: true });
+      const { external, learn } = r;
+      model.sources.push({ index, vtep, device: device(r), key: r.key, external, learn });
+    }
+    model.lists.push({ id: index, vteps: receivers(n.remotes) });
+  }
+  return {
+    model: {
+      ...model,
+      config: {
+        tunnelPort,
+        ttl: wiring.outer.ttl === 'inherit' ? null : wiring.outer.ttl,
+        dscp: wiring.outer.dscp === 'inherit' ? null : wiring.outer.dscp,
+        checksum: wiring.outer.checksum,
+        dontFragment: true,
+        source4: tryParseIp(wiring.vtep),
+        source6: tryParseIp6(wiring.vtep),
+      },
+    },
+    attachments,
+  };
+
+  function receivers(remotes: readonly Remote[]): BpfList['vteps'] {
+    return remotes.flatMap((r) => {
+      const vtep = addressOf(r.vtep);
+      return vtep === null || device(r) === 0 ? [] : [{ vtep, device: device(r), key: r.key }];
+    });
+  }
+}
+
+/** A block's default MACs: the fixed sixteen bits, and those of its prefix. */
+const macRange = (block: { base: number; prefix: number }): { mac: bigint; bits: number } => ({
+  mac: (BigInt(MAC_PREFIX) << 32n) | BigInt(block.base),
+  bits: 16 + block.prefix,
+});
+
+function addressOf(text: string): BpfAddress | null {
+  const ip4 = tryParseIp(text);
+  if (ip4 !== null) return { family: 4, address: ip4 };
+  const ip6 = tryParseIp6(text);
+  return ip6 === null ? null : { family: 6, address: ip6 };
+}

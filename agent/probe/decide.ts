@@ -1,0 +1,120 @@
+/** What follows from what was found: how this host carries frames, and the sentences that say why. Pure. */
+import type { Probe } from '../../lib/model.ts';
+import type { TunnelEncap } from '../link/names.ts';
+import type { OuterHeaders, Wiring } from '../wiring.ts';
+
+/** What was asked of the host. */
+export interface Findings {
+  readonly vtep: string;
+  readonly underlayInterface: string;
+  readonly underlayMtu: number;
+  /** The kernel has the openvswitch module. */
+  readonly module: boolean;
+  /** Empty = the kernel side (eBPF) can be used, else why not. */
+  readonly bpf: string;
+  /** Empty = the kernel can make such a device, else what it says. */
+  readonly devices: Readonly<Record<TunnelEncap, string>>;
+  /** Open vSwitch's userspace datapath takes segments as the kernel has them (userspace-tso-enable); null = not asked. */
+  readonly tso: boolean | null;
+  /** Checksums are right after Open vSwitch has rewritten an address or a port; empty = yes, else what was wrong. Null = not tried. */
+  readonly checksum: string | null;
+}
+
+/** What the configuration says. */
+export interface Choices {
+  readonly datapath: 'auto' | 'system' | 'netdev';
+  readonly backend: 'auto' | 'ovs-tunnel' | 'kernel-tunnel';
+  readonly express: boolean;
+  readonly udpPorts: Wiring['udpPorts'];
+  readonly outer: OuterHeaders;
+}
+
+const ENCAPS = ['vxlan', 'geneve', 'gre'] as const;
+
+export function decide(f: Findings, c: Choices): { wiring: Wiring; probes: Probe[] } {
+  const probes: Probe[] = [];
+  const say = (name: string, result: string, reason: string): void => {
+    probes.push({ name, result, reason });
+  };
+  const datapathType = c.datapath === 'auto' ? (f.module ? 'system' : 'netdev') : c.datapath;
+  say(
+    'datapath',
+    datapathType,
+    c.datapath !== 'auto'
+      ? 'agent.yaml says so.'
+      : f.module
+        ? 'The kernel has the openvswitch module.'
+        : 'The kernel has no openvswitch module: Open vSwitch runs in user space.',
+  );
+  const backend = backendOf(f, c, datapathType);
+  say('backend', backend.name, backend.reason);
+  const express = c.express && backend.name === 'kernel-tunnel';
+  say(
+    'express',
+    express ? 'yes' : 'no',
+    express
+      ? 'Frames between endpoints that only need forwarding go past Open vSwitch.'
+      : backend.name === 'ovs-tunnel'
+        ? 'Open vSwitch carries every frame: the express path belongs to the kernel-tunnel backend.'
+        : 'agent.yaml says so: Open vSwitch carries every frame.',
+  );
+  const encaps: TunnelEncap[] = [];
+  for (const encap of ENCAPS) {
+    // Open vSwitch brings its own in user space; in the kernel it uses the kernel's.
+    const own = backend.name === 'ovs-tunnel' && datapathType === 'netdev';
+    const problem = own ? '' : f.devices[encap];
+    if (problem === '') encaps.push(encap);
+    say(
+      `encap/${encap}`,
+      problem === '' ? 'yes' : 'no',
+      problem === ''
+        ? own
+          ? 'Open vSwitch has it.'
+          : 'The kernel has it.'
+        : `The kernel has no ${encap}: ${problem}.`,
+    );
+  }
+  const takesSegments = datapathType === 'system' || (f.tso === true && (f.checksum ?? '') === '');
+  const complete = takesSegments
+    ? 'none'
+    : express || backend.name === 'kernel-tunnel'
+      ? completeAt(express)
+      : 'container';
+  say('offload', takesSegments ? 'on' : 'off', offloadReason(f, datapathType, takesSegments));
+  say('underlay', 'yes', `${f.vtep} on ${f.underlayInterface}, MTU ${f.underlayMtu}.`);
+  const wiring: Wiring = {
+    datapathType,
+    backend: backend.name,
+    express,
+    vtep: f.vtep,
+    encaps,
+    udpPorts: c.udpPorts,
+    underlayMtu: f.underlayMtu,
+    complete,
+    outer: c.outer,
+  };
+  return { wiring, probes };
+}
+
+/** Behind the kernel's side of a pair frames are completed there; where the container's link is the port, in the container. */
+const completeAt = (express: boolean): Wiring['complete'] => (express ? 'kernel' : 'both');
+
+function backendOf(f: Findings, c: Choices, datapath: string): { name: Wiring['backend']; reason: string } {
+  if (c.backend !== 'auto') return { name: c.backend, reason: 'agent.yaml says so.' };
+  if (datapath === 'system')
+    return { name: 'ovs-tunnel', reason: "Open vSwitch's kernel datapath has tunnels of its own." };
+  if (f.bpf !== '') return { name: 'ovs-tunnel', reason: `eBPF cannot be used: ${f.bpf}.` };
+  if (f.devices.vxlan !== '') return { name: 'ovs-tunnel', reason: `The kernel has no vxlan: ${f.devices.vxlan}.` };
+  return {
+    name: 'kernel-tunnel',
+    reason: "Without the openvswitch module, the kernel's tunnel devices are used: no physical interface is touched.",
+  };
+}
+
+function offloadReason(f: Findings, datapath: string, on: boolean): string {
+  if (datapath === 'system') return 'The kernel datapath takes frames as the kernel has them.';
+  if (on) return 'userspace-tso-enable is set, and checksums are right after a rewrite: segments stay whole.';
+  if (f.tso !== true)
+    return 'userspace-tso-enable is not set in Open vSwitch: frames are cut and summed before it reads them.';
+  return `Checksums are wrong after a rewrite (${f.checksum ?? ''}): frames are cut and summed before Open vSwitch reads them.`;
+}

@@ -1,0 +1,65 @@
+/** Asks the host what it can do, once at start. */
+import { access } from 'node:fs/promises';
+import type { AgentConfig } from '../../lib/config.ts';
+import type { Probe } from '../../lib/model.ts';
+import type { TunnelEncap } from '../link/names.ts';
+import type { Wiring } from '../wiring.ts';
+import { decide, type Findings } from './decide.ts';
+import { deviceProblem, hostInterfaces } from './links.ts';
+import { chooseUnderlay } from './underlay.ts';
+
+export interface Asked {
+  /** Why the kernel side (eBPF) cannot be used; empty = it can. */
+  readonly bpf: () => Promise<string>;
+  /** Is userspace-tso-enable set in Open vSwitch? Null: it does not answer. */
+  readonly tso: () => Promise<boolean | null>;
+  /** What is wrong with checksums after a rewrite; empty = nothing, null = could not be tried. */
+  readonly checksum: () => Promise<string | null>;
+}
+
+/** @throws FAILED_PRECONDITION when the configured underlay address is not of this host. */
+export async function probeHost(config: AgentConfig, asked: Asked): Promise<{ wiring: Wiring; probes: Probe[] }> {
+  return decide(await findings(config, asked), {
+    datapath: config.datapath,
+    backend: config.backend,
+    express: config.express,
+    udpPorts: { vxlan: config.vxlanPort, geneve: config.genevePort },
+    outer: config.tunnel,
+  });
+}
+
+/** @throws FAILED_PRECONDITION when the configured underlay address is not of this host. */
+async function findings(config: AgentConfig, asked: Asked): Promise<Findings> {
+  const [interfaces, module, bpf, vxlan, geneve, gre] = await Promise.all([
+    hostInterfaces(),
+    hasModule(),
+    asked.bpf(),
+    ...(['vxlan', 'geneve', 'gre'] as const).map((encap) => deviceProblem(DEVICE[encap])),
+  ]);
+  const underlay = chooseUnderlay(config.underlay, interfaces);
+  const userspace = config.datapath === 'netdev' || (config.datapath === 'auto' && !module);
+  const tso = userspace ? await asked.tso() : null;
+  return {
+    vtep: underlay.vtep,
+    underlayInterface: underlay.interface,
+    underlayMtu: config.underlay.mtu ?? underlay.mtu,
+    module,
+    bpf,
+    devices: { vxlan: vxlan ?? '', geneve: geneve ?? '', gre: gre ?? '' },
+    tso,
+    checksum: tso === true ? await asked.checksum() : null,
+  };
+}
+
+const DEVICE: Readonly<Record<TunnelEncap, readonly string[]>> = {
+  vxlan: ['vxlan', 'external', 'dstport', '4789'],
+  geneve: ['geneve', 'external'],
+  gre: ['gretap', 'external'],
+};
+
+/** The kernel's own datapath is there. */
+const hasModule = (): Promise<boolean> =>
+  access('/sys/module/openvswitch').then(
+    () => true,
+    () => false,
+  );
