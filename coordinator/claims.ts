@@ -2,12 +2,12 @@
  * Given addresses outside a host's own blocks: a claim is a key, and only the host that holds the block grants it. The claimant's
  * coordinator writes the key and watches it; the coordinator that has the grantor's session asks and answers. They may be two.
  */
+import { containsIp, parseCidr, parseIp } from '../lib/addr.ts';
 import { WeftError } from '../lib/errors.ts';
-import { containsIp, parseCidr, parseIp } from '../lib/ip.ts';
 import type { Log } from '../lib/log.ts';
 import type { Address, Block } from '../lib/model.ts';
-import { addressPlan } from './alloc/blocks.ts';
-import { checkAssignable } from './alloc/spec.ts';
+import { spokenFor } from './alloc/externals.ts';
+import { checkAssignable } from './alloc/families.ts';
 import type { Blocks } from './blocks.ts';
 import type { State, Store } from './contract.ts';
 import type { Sessions, Slot } from './sessions.ts';
@@ -45,7 +45,13 @@ export class Claims {
     const { state, blocks } = this.#deps;
     const network = state.networks.get(networkId);
     if (network === undefined) throw new WeftError('NOT_FOUND', `There is no network ${networkId}.`);
-    checkAssignable(addressPlan(network), address);
+    checkAssignable(network, address);
+    if (spokenFor(state, networkId).has(address))
+      throw new WeftError(
+        'ALREADY_EXISTS',
+        `Address ${address} of network ${network.name} is an allowed address of an endpoint, or behind an external peer.`,
+        { hint: 'choose another address; weft endpoint ls and weft peer ls show whose it is' },
+      );
     const own = state.addresses.get(networkId)?.get(address);
     if (own?.hostId === slot.hostId && own.state === 'held') return { address: own };
     const ip = parseIp(address);
@@ -57,7 +63,7 @@ export class Claims {
     const grantor = own === undefined || own.state === 'refused' ? holder : mine ? own.grantorHostId : own.hostId;
     if (grantor === undefined) {
       try {
-        return { block: await blocks.request(slot, networkId, address) };
+        return { block: await blocks.request(slot, networkId, { containing: address }) };
       } catch (error) {
         // Somebody was faster: then it is theirs to grant.
         const holder = around()?.hostId;

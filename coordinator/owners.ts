@@ -1,5 +1,5 @@
 /** What an agent may write concerns its own host only (I3): an address that another host holds cannot be registered. Pure. */
-import { containsIp, parseCidr, tryParseIp } from '../lib/ip.ts';
+import { containsIp, parseCidr, tryParseIp } from '../lib/addr.ts';
 import type { Endpoint } from '../lib/model.ts';
 import type { State } from './contract.ts';
 
@@ -21,6 +21,13 @@ export function notIts(source: Source, hostId: string, endpoint: Endpoint): stri
     }
   }
   return null;
+}
+
+/** @returns null, or the sentence why the endpoint cannot be trusted: its network was not made for it. */
+export function notTrusted(source: Pick<State, 'networks'>, endpoint: Endpoint): string | null {
+  const network = source.networks.get(endpoint.networkId);
+  if (!endpoint.trusted || network === undefined || network.allowTrust) return null;
+  return `Endpoint ${endpoint.id.slice(0, 12)} cannot be trusted: network ${network.name} was made without --allow-trust.`;
 }
 
 function blockHolder(source: Source, networkId: string, text: string): string | null {

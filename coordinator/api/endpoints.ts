@@ -1,18 +1,32 @@
-/** Control: endpoints. */
+/** Control: endpoints, and what the mesh's side sets on them. */
 import type { ControlServer } from '../../gen/weft/v1/control.ts';
-import { WeftError } from '../../lib/errors.ts';
-import type { Endpoint } from '../../lib/model.ts';
+import { canonicalIp } from '../../lib/addr.ts';
+import { middleCut, WeftError } from '../../lib/errors.ts';
+import { normalMac } from '../../lib/mac.ts';
+import type { AllowedAddress, Endpoint } from '../../lib/model.ts';
+import type { State } from '../contract.ts';
 import type { Parts } from '../parts.ts';
 import type { Method } from './method.ts';
 import { hostOf, networkOf, projectOf, revisionOf } from './resolve.ts';
 
 export function endpointMethods(
-  { state }: Parts,
+  { state, store, log }: Parts,
   method: Method,
 ): Pick<ControlServer, 'listEndpoints' | 'updateEndpoint'> {
   return {
-    updateEndpoint: method(async () => {
-      throw new WeftError('UNIMPLEMENTED', 'Endpoints cannot be changed yet.');
+    updateEndpoint: method(async ({ request }) => {
+      const project = projectOf(request.project);
+      const network = request.network === '' ? null : networkOf(state, project, request.network).id;
+      const endpoint = findEndpoint(state, request.endpoint, network);
+      const allow = request.allow.map(canonical);
+      const disallow = request.disallow.map(canonical);
+      if (allow.length + disallow.length === 0)
+        throw new WeftError('INVALID_ARGUMENT', 'Nothing to change was given.', {
+          hint: 'weft endpoint set E --allow-address IP[,MAC]',
+        });
+      const revision = await store.updateAllowed(endpoint.networkId, endpoint.id, allow, disallow);
+      log.info({ endpoint: endpoint.id, allow, disallow }, 'allowed addresses changed');
+      return { endpoint: withSettings(state, endpoint), revision };
     }),
 
     listEndpoints: method(async ({ request }) => {
@@ -22,7 +36,8 @@ export function endpointMethods(
       const endpoints: Endpoint[] = [];
       for (const [networkId, byId] of state.endpoints) {
         if (only !== null && networkId !== only) continue;
-        for (const endpoint of byId.values()) if (host === null || endpoint.hostId === host) endpoints.push(endpoint);
+        for (const endpoint of byId.values())
+          if (host === null || endpoint.hostId === host) endpoints.push(withSettings(state, endpoint));
       }
       const networkNames: Record<string, string> = {};
       const hostNames: Record<string, string> = {};
@@ -33,4 +48,54 @@ export function endpointMethods(
       return { endpoints, networkNames, hostNames, revision: revisionOf(state) };
     }),
   };
+}
+
+/** The endpoint as it is: what its host registered, with what the mesh's side set. */
+function withSettings(state: State, endpoint: Endpoint): Endpoint {
+  const settings = state.settings.get(endpoint.networkId)?.get(endpoint.id);
+  if (settings === undefined) return endpoint;
+  const all = new Map([...endpoint.allowed, ...settings.allowed].map((one) => [`${one.ip} ${one.mac}`, one]));
+  return { ...endpoint, allowed: [...all.values()] };
+}
+
+/** @throws INVALID_ARGUMENT */
+function canonical({ ip, mac }: AllowedAddress): AllowedAddress {
+  if (ip === '' && mac === '')
+    throw new WeftError('INVALID_ARGUMENT', 'An allowed address is empty.', { hint: 'write IP, IP,MAC or ,MAC' });
+  return { ip: ip === '' ? '' : canonicalIp(ip), mac: mac === '' ? '' : normalMac(mac) };
+}
+
+/**
+ * By id, container id or a prefix of one, container name, HOST/NAME, or address, as the command line takes it.
+ * @throws NOT_FOUND; FAILED_PRECONDITION when several could be meant
+ */
+export function findEndpoint(state: State, text: string, networkId: string | null): Endpoint {
+  if (text === '') throw new WeftError('INVALID_ARGUMENT', 'No endpoint is named.', { hint: 'write its id or NAME' });
+  const host = (e: Endpoint): string => state.hosts.get(e.hostId)?.name ?? e.hostId;
+  const all = [...state.endpoints].flatMap(([id, byId]) =>
+    networkId === null || networkId === id ? [...byId.values()] : [],
+  );
+  const names = (e: Endpoint): (string | undefined)[] => [
+    e.id,
+    e.container?.id,
+    e.container?.name,
+    `${host(e)}/${e.container?.name ?? ''}`,
+    ...e.ips,
+  ];
+  const exact = all.filter((e) => names(e).includes(text));
+  const prefix = /^[0-9a-f]{4,}$/.test(text)
+    ? all.filter((e) => e.id.startsWith(text) || e.container?.id.startsWith(text) === true)
+    : [];
+  const found = exact.length > 0 ? exact : prefix;
+  const [first] = found;
+  if (first === undefined)
+    throw new WeftError('NOT_FOUND', `There is no endpoint ${middleCut(text)}.`, {
+      hint: 'list them with "weft endpoint ls"',
+    });
+  if (found.length === 1) return first;
+  const one = (e: Endpoint): string =>
+    `${e.id.slice(0, 12)} (${host(e)}/${e.container?.name ?? '-'} on ${state.networks.get(e.networkId)?.name ?? e.networkId})`;
+  throw new WeftError('FAILED_PRECONDITION', `${text} means several endpoints: ${found.map(one).join(', ')}.`, {
+    hint: 'name the network too, or write HOST/NAME or the id',
+  });
 }

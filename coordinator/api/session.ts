@@ -4,10 +4,11 @@ import { CODES, WeftError } from '../../lib/errors.ts';
 import type { Endpoint } from '../../lib/model.ts';
 import { duplex, requireIdentity } from '../../lib/rpc.ts';
 import { serve } from '../handshake.ts';
-import { notIts } from '../owners.ts';
+import { notIts, notTrusted } from '../owners.ts';
 import type { Parts } from '../parts.ts';
 import type { Slot } from '../sessions.ts';
 import { waitPeers } from '../waits.ts';
+import { checkedGroups } from './groups.ts';
 import { makeMethod } from './method.ts';
 import { removeNetwork } from './remove-network.ts';
 import { DEFAULT_PROJECT, revisionOf } from './resolve.ts';
@@ -35,8 +36,9 @@ export function sessionService(parts: Parts): SessionServer {
         throw new WeftError('FAILED_PRECONDITION', `Host ${host.name} is being drained: it gets no new blocks.`, {
           hint: 'start the container on another host',
         });
-      const containing = request.containing === '' ? null : request.containing;
-      const block = await blocks.request(slot, request.networkId, containing);
+      const { containing, ipv6 } = request;
+      const wanted = containing === '' ? { family: ipv6 ? (6 as const) : (4 as const) } : { containing };
+      const block = await blocks.request(slot, request.networkId, wanted);
       return { blocks: [block], revision: revisionOf(state, block.revision || state.revision) };
     }),
 
@@ -64,7 +66,9 @@ export function sessionService(parts: Parts): SessionServer {
         subnets: request.pool === '' ? [] : [request.pool],
         ipRange: request.subPool,
         gateways: [],
+        // Of the pool of one family: Docker asks for each.
         ipv6: request.ipv6,
+        ipv6Only: request.ipv6,
         encap: '',
         vni: 0,
         mtu: 0,
@@ -83,8 +87,7 @@ export function sessionService(parts: Parts): SessionServer {
       const reserved = state.networks.get(request.networkId);
       if (reserved !== undefined && reserved.originHost !== slot.hostId)
         throw new WeftError('PERMISSION_DENIED', `Network ${request.networkId} was not reserved by this host.`);
-      const { networkId, name, labels, options, internal, attachable, gateway, auxAddresses } = request;
-      const bind = { name, labels, options, internal, attachable, gateway, auxAddresses };
+      const { networkId, ...bind } = request;
       const { network, won } = await store.bindNetwork(networkId, bind);
       log.info({ network: name, id: network.id, won }, 'network bound');
       const winnerHost = state.hosts.get(network.originHost)?.name ?? '';
@@ -99,8 +102,9 @@ export function sessionService(parts: Parts): SessionServer {
 
     registerEndpoints: method(async (slot, request) => register(slot, request.upserts, request.removed)),
 
-    registerMemberships: method(async () => {
-      throw new WeftError('UNIMPLEMENTED', 'Memberships are not there yet.');
+    registerMemberships: method(async (slot, request) => {
+      const groups = request.unknown ? null : checkedGroups(request.groups);
+      return { revision: await store.putMemberships(slot.hostId, slot.sessionId, request.networkId, groups) };
     }),
 
     waitPeers: method(async (slot, request, signal) => {
@@ -139,8 +143,11 @@ export function sessionService(parts: Parts): SessionServer {
       };
       for (const endpoint of upserts) {
         const refusal = notIts(state, hostId, endpoint);
-        if (refusal === null) group(endpoint.networkId).upserts.push({ ...endpoint, hostId });
-        else refuse(endpoint.id, new WeftError('PERMISSION_DENIED', refusal, { hint: 'claim the address first' }));
+        const untrusted = notTrusted(state, endpoint);
+        if (refusal !== null)
+          refuse(endpoint.id, new WeftError('PERMISSION_DENIED', refusal, { hint: 'claim the address first' }));
+        else if (untrusted !== null) refuse(endpoint.id, new WeftError('PERMISSION_DENIED', untrusted));
+        else group(endpoint.networkId).upserts.push({ ...endpoint, hostId });
       }
       let revision = revisionOf(state);
       const write = async (puts: readonly Endpoint[], gone: readonly string[]): Promise<void> => {
