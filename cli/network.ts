@@ -62,10 +62,14 @@ async function inspectAll(mesh: Mesh, names: readonly string[]): Promise<ReturnT
 function registerCreate(noun: Command, io: Io): void {
   remote(noun, 'create <name>', 'create a network')
     .optionsGroup('Network:')
-    .option('--subnet <cidr>', 'address range, e.g. 10.10.0.0/16 (default: from the pool)', collect)
+    .option(
+      '--subnet <cidr>',
+      'address range, e.g. 10.10.0.0/16 or fd00:10::/64, once for each family (default: from the pool)',
+      collect,
+    )
     .option('--ip-range <cidr>', 'part of the subnet that addresses are given from')
     .option('--gateway <ip>', 'gateway of the subnet', collect)
-    .option('--ipv6', 'IPv6 too')
+    .option('--ipv6', 'IPv6 beside IPv4 (a single IPv6 --subnet without it: IPv6 alone)')
     .option('--encap <kind>', 'vxlan, geneve, gre or vlan')
     .option('--vni <n>', 'network identifier, 1 to 16777215 (default: allocated)')
     .option('--mtu <n>', 'MTU of the containers’ interfaces')
@@ -138,6 +142,7 @@ function registerRemove(noun: Command, io: Io): void {
 interface ConnectFlags {
   readonly host?: string;
   readonly ip?: string;
+  readonly ip6?: string;
   readonly mac?: string;
   readonly force?: boolean;
 }
@@ -146,20 +151,28 @@ function registerConnect(noun: Command, io: Io): void {
   remote(noun, 'connect <network> <container>', 'connect a running container, NAME or HOST/NAME')
     .optionsGroup('Endpoint:')
     .option('--host <host>', 'host that the container runs on')
-    .option('--ip <ip>', 'address')
+    .option('--ip <ip>', 'IPv4 address')
+    .option('--ip6 <ip>', 'IPv6 address')
     .option('--mac <mac>', 'MAC address')
     .action(async (network: string, container: string, _options: unknown, command: Command) => {
       const flags = flagsOf<ConnectFlags>(command);
       const request = {
         ...whom(network, container, flags),
         ip: given('--ip', flags.ip),
+        ip6: given('--ip6', flags.ip6),
         mac: given('--mac', flags.mac),
       };
-      const { host, ip } = await withMesh(io, command, (mesh) =>
+      const { host, ip, ip6 } = await withMesh(io, command, (mesh) =>
         mesh.call('connectContainer', request, { timeoutMs: 60_000 }),
       );
       const name = containerName(container);
-      print(io, command, { network, container: name, host, ip }, () => `${host}/${name} has ${ip} on ${network}\n`);
+      const has = [ip, ip6].filter((text) => text !== '').join(', ');
+      print(
+        io,
+        command,
+        { network, container: name, host, ip, ip6: ip6 === '' ? null : ip6 },
+        () => `${host}/${name} has ${has} on ${network}\n`,
+      );
     });
   remote(noun, 'disconnect <network> <container>', 'disconnect a container')
     .optionsGroup('Endpoint:')

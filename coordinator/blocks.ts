@@ -1,10 +1,10 @@
 /** Address blocks for hosts: out of what is free, else out of what other hosts give back. */
 import { ReplicaService } from '../gen/weft/v1/replica.ts';
+import { containsCidr, containsIp, familyOfText, parseCidr, parseIp, sizeOf } from '../lib/addr.ts';
 import { WeftError } from '../lib/errors.ts';
-import { containsCidr, containsIp, parseCidr, parseIp, sizeOf } from '../lib/ip.ts';
 import type { Log } from '../lib/log.ts';
 import type { Block } from '../lib/model.ts';
-import type { State, Store } from './contract.ts';
+import type { State, Store, WantedBlock } from './contract.ts';
 import type { Fanout } from './fanout.ts';
 import type { Sessions, Slot } from './sessions.ts';
 import { Turns } from './turns.ts';
@@ -37,13 +37,12 @@ export class Blocks {
 
   /**
    * A block of the network for the host.
-   * @param containing an address that must be in it; null = any
    * @throws RESOURCE_EXHAUSTED when nothing is free and nobody can give anything back
    */
-  async request(slot: Slot, networkId: string, containing: string | null): Promise<Block> {
-    const free = await this.#allocate(slot, networkId, containing);
+  async request(slot: Slot, networkId: string, wanted: WantedBlock): Promise<Block> {
+    const free = await this.#allocate(slot, networkId, wanted);
     if (free !== null) return free;
-    return await this.#inTurn(networkId, () => this.#reclaimFor(slot, networkId, containing));
+    return await this.#inTurn(networkId, () => this.#reclaimFor(slot, networkId, wanted));
   }
 
   async #inTurn<T>(key: string, call: () => Promise<T>): Promise<T> {
@@ -56,27 +55,27 @@ export class Blocks {
     }
   }
 
-  #allocate(slot: Slot, networkId: string, containing: string | null): Promise<Block | null> {
+  #allocate(slot: Slot, networkId: string, wanted: WantedBlock): Promise<Block | null> {
     const allocate = () =>
       slot.holdings.during(async () => {
-        const block = await this.#deps.store.allocateBlock(networkId, slot.hostId, containing);
+        const block = await this.#deps.store.allocateBlock(networkId, slot.hostId, wanted);
         if (block !== null) slot.holdings.set('block', block);
         return block;
       });
     // With an address it may be a block that the host has already.
-    return containing === null ? allocate() : this.#inTurn(`${slot.hostId} ${networkId}`, allocate);
+    return 'family' in wanted ? allocate() : this.#inTurn(`${slot.hostId} ${networkId}`, allocate);
   }
 
-  async #reclaimFor(slot: Slot, networkId: string, containing: string | null): Promise<Block> {
+  async #reclaimFor(slot: Slot, networkId: string, wanted: WantedBlock): Promise<Block> {
     const silent = new Map<string, string>();
     // First what hosts can spare; when that is nothing, all that nobody uses.
     let last = false;
     for (let round = 0; round < MAX_ROUNDS; round++) {
       // Those before us in the turn may have freed enough.
-      const free = await this.#allocate(slot, networkId, containing);
+      const free = await this.#allocate(slot, networkId, wanted);
       if (free !== null) return free;
       let freed = false;
-      const holders = this.#holders(networkId, slot.hostId, containing);
+      const holders = this.#holders(networkId, slot.hostId, wanted);
       for (let i = 0; i < holders.length && !freed; i += AT_ONCE) {
         const asked = holders
           .slice(i, i + AT_ONCE)
@@ -86,18 +85,21 @@ export class Blocks {
       if (!freed && last) break;
       last ||= !freed;
     }
-    throw this.#exhausted(networkId, containing, silent);
+    throw this.#exhausted(networkId, wanted, silent);
   }
 
-  /** Other hosts with blocks of the network, biggest holders first; with `containing` only the block that has it. */
-  #holders(networkId: string, except: string, containing: string | null): [string, Block[]][] {
-    const ip = containing === null ? null : parseIp(containing);
+  /** Other hosts with blocks of the network, biggest holders first; of the wanted family, or only the block that has the address. */
+  #holders(networkId: string, except: string, wanted: WantedBlock): [string, Block[]][] {
+    const fits = (cidr: string): boolean =>
+      'family' in wanted
+        ? familyOfText(cidr) === wanted.family
+        : containsIp(parseCidr(cidr), parseIp(wanted.containing));
     const held = new Map<string, Block[]>();
     for (const block of this.#deps.state.blocks.get(networkId)?.values() ?? []) {
-      if (block.hostId === except || (ip !== null && !containsIp(parseCidr(block.cidr), ip))) continue;
+      if (block.hostId === except || !fits(block.cidr)) continue;
       held.set(block.hostId, [...(held.get(block.hostId) ?? []), block]);
     }
-    const size = (block: Block): number => sizeOf(parseCidr(block.cidr).prefix);
+    const size = (block: Block): number => Number(sizeOf(parseCidr(block.cidr).prefix));
     const total = (blocks: readonly Block[]): number => blocks.reduce((sum, block) => sum + size(block), 0);
     for (const blocks of held.values()) blocks.sort((a, b) => size(b) - size(a));
     return [...held].sort(([, a], [, b]) => total(b) - total(a));
@@ -178,16 +180,16 @@ export class Blocks {
     await this.#inTurn(`${slot.hostId} ${networkId}`, () => slot.holdings.during(release));
   }
 
-  #exhausted(networkId: string, containing: string | null, silent: ReadonlyMap<string, string>): WeftError {
+  #exhausted(networkId: string, wanted: WantedBlock, silent: ReadonlyMap<string, string>): WeftError {
     const { state } = this.#deps;
     const network = state.networks.get(networkId);
     const what = network === undefined ? networkId : `${network.name || networkId} (${network.subnets.join(', ')})`;
     const rest = [...silent].map(([name, reason]) => `${name} (${reason})`);
     const unasked = rest.length === 0 ? '' : `; the blocks of ${rest.join(', ')} could not be asked`;
     const head =
-      containing === null
-        ? `Every usable address of network ${what} is taken`
-        : `The block of network ${what} with the address ${containing} is not free`;
+      'family' in wanted
+        ? `Every usable ${wanted.family === 6 ? 'IPv6 ' : ''}address of network ${what} is taken`
+        : `The block of network ${what} with the address ${wanted.containing} is not free`;
     return new WeftError('RESOURCE_EXHAUSTED', `${head}${unasked}.`, {
       hint:
         rest.length > 0

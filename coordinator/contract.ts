@@ -135,7 +135,10 @@ export interface NetworkSpec {
   readonly subnets: readonly string[];
   readonly ipRange: string;
   readonly gateways: readonly string[];
+  /** An IPv6 subnet beside the IPv4 one. */
   readonly ipv6: boolean;
+  /** No IPv4 subnet. A single IPv6 subnet without `ipv6` says the same. */
+  readonly ipv6Only?: boolean;
   readonly encap: string;
   readonly vni: number;
   readonly mtu: number;
@@ -167,8 +170,8 @@ export interface Store {
   putPresence(hostId: string, sessionId: string): Promise<void>;
   /** Only when it is still this session's. */
   deletePresence(hostId: string, sessionId: string): Promise<void>;
-  /** A free block for the host (the one that contains `containing`, when given): null when none is free. */
-  allocateBlock(networkId: string, hostId: string, containing: string | null): Promise<Block | null>;
+  /** A free block for the host (the one that contains `containing`, when given, else of that family): null when none is free. */
+  allocateBlock(networkId: string, hostId: string, wanted: WantedBlock): Promise<Block | null>;
   /** Replaces a host's block by parts of it (none = release), compared on the block being that host's. */
   shrinkBlock(networkId: string, cidr: string, hostId: string, keep: readonly string[]): Promise<void>;
   /** Writes the claim (state "claimed"). ALREADY_EXISTS when another claim or holder has it. */
@@ -216,12 +219,21 @@ export interface Store {
   ): Promise<{ revision: Revision; refused: readonly string[] }>;
 }
 
+/** An address that must be in it, or the family of a block that may be any. */
+export type WantedBlock = { readonly containing: string } | { readonly family: 4 | 6 };
+
 export interface NetworkBind {
   readonly name: string;
   readonly labels: Readonly<Record<string, string>>;
   readonly options: Readonly<Record<string, string>>;
   readonly internal: boolean;
   readonly attachable: boolean;
+  /** Empty: the one it has. */
   readonly gateway: string;
+  readonly gateway6: string;
+  /** Id of the reservation whose IPv6 subnet joins this one; empty = none. */
+  readonly joins: string;
+  /** IPv6 is asked for, and no subnet of it was reserved: one is allocated. */
+  readonly ipv6: boolean;
   readonly auxAddresses: Readonly<Record<string, string>>;
 }

@@ -1,8 +1,10 @@
 /** Judges what a user asks a network to be. Pure: every refusal is a sentence that says what to do. */
 import { middleCut, WeftError } from '../../lib/errors.ts';
+import type { Network } from '../../lib/model.ts';
 import { type NetworkOptions, networkOptions } from '../../lib/network-options.ts';
 import type { NetworkBind, NetworkSpec } from '../contract.ts';
 import { ENCAPS, type Encap, isEncap, isUplink, isVlanTag, MAX_MTU } from './encap.ts';
+import { type CheckedFamilies, checkFamilies, checkInNetwork } from './families.ts';
 
 export const MAX_VNI = 2 ** 24 - 1;
 /** Characters of all labels and options of a network: every host and every watcher gets them. */
@@ -41,12 +43,9 @@ export function checkSpec(spec: NetworkSpec): CheckedSpec {
   checkTexts(spec.labels, spec.options);
   const said = networkOptions(spec.options);
   const wire = checkWire(spec, said);
-  const subnet = checkSubnets(spec.subnets);
   return {
     vni: checkVni(spec.vni, wire.encap),
-    subnet,
-    ipRange: checkIpRange(spec.ipRange, subnet),
-    gateway: checkGateways(spec.gateways, subnet),
+    ...checkFamilies(spec),
     mtu: checkMtu(spec.mtu === 0 ? (said.mtu ?? 0) : spec.mtu),
     wire,
   };
@@ -117,11 +116,12 @@ export function checkMtu(mtu: number): number | null {
 }
 
 /** The second half of `docker network create`; without a name only its options are judged. @throws INVALID_ARGUMENT */
-export function checkBind(bind: NetworkBind, subnet: Cidr): void {
+export function checkBind(bind: NetworkBind, network: Pick<Network, 'subnets'>): void {
   if (bind.name !== '') checkName(bind.name);
   checkTexts(bind.labels, bind.options);
   networkOptions(bind.options);
-  if (bind.gateway !== '') checkInSubnet('the gateway', bind.gateway, subnet);
+  for (const gateway of [bind.gateway, bind.gateway6])
+    if (gateway !== '') checkInNetwork('the gateway', gateway, network);
   for (const [name, address] of Object.entries(bind.auxAddresses))
-    checkInSubnet(`the auxiliary address ${name}`, address, subnet);
+    checkInNetwork(`the auxiliary address ${name}`, address, network);
 }

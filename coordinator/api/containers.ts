@@ -1,7 +1,7 @@
 /** Control: `docker network connect` and `disconnect` on the host that runs the container. */
 import type { ControlServer } from '../../gen/weft/v1/control.ts';
+import { canonicalIp, familyOfText } from '../../lib/addr.ts';
 import { WeftError } from '../../lib/errors.ts';
-import { parseIp } from '../../lib/ip.ts';
 import { normalMac } from '../../lib/mac.ts';
 import type { Host } from '../../lib/model.ts';
 import type { Parts } from '../parts.ts';
@@ -83,12 +83,13 @@ export function containerMethods(
   return {
     connectContainer: method(async ({ request, signal }) => {
       const network = networkOf(state, request.project, request.network);
-      if (request.ip !== '') parseIp(request.ip);
+      const [ip, ip6] = [addressOf('--ip', request.ip, 4), addressOf('--ip6', request.ip6, 6)];
       const mac = request.mac === '' ? '' : normalMac(request.mac);
       const { host, id } = await find(request.container, request.host, signal);
-      const value = { networkId: network.id, container: id, ip: request.ip, mac };
+      const value = { networkId: network.id, container: id, ip, mac, ip6 };
       const answer = await fanout.ask(host.id, { $case: 'connect', value }, CONNECT_MS, signal);
-      return { host: host.name, ip: answer.body?.$case === 'connect' ? answer.body.value.ip : '' };
+      const given = answer.body?.$case === 'connect' ? answer.body.value : { ip: '', ip6: '' };
+      return { host: host.name, ip: given.ip, ip6: given.ip6 };
     }),
 
     disconnectContainer: method(async ({ request, signal }) => {
@@ -99,4 +100,14 @@ export function containerMethods(
       return { host: host.name };
     }),
   };
+}
+
+/** Empty stays empty. @throws INVALID_ARGUMENT unless an address of the family */
+function addressOf(flag: string, text: string, family: 4 | 6): string {
+  if (text === '') return '';
+  const ip = canonicalIp(text);
+  if (familyOfText(ip) === family) return ip;
+  throw new WeftError('INVALID_ARGUMENT', `${flag} ${ip} is not an IPv${family} address.`, {
+    hint: family === 4 ? 'give it as --ip6' : 'give it as --ip',
+  });
 }

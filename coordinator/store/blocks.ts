@@ -1,9 +1,10 @@
 /** Address blocks of networks, and single addresses that are claimed out of other hosts' blocks. */
+import { type Cidr, formatCidr, overlaps, parseCidr } from '../../lib/addr.ts';
 import { WeftError } from '../../lib/errors.ts';
-import { formatCidr, overlaps, parseCidr } from '../../lib/ip.ts';
 import type { Address, Block, Network } from '../../lib/model.ts';
 import { addressPlan, isPartition, pickBlock, pickBlockContaining } from '../alloc/blocks.ts';
-import { checkAssignable } from '../alloc/spec.ts';
+import { checkAssignable } from '../alloc/families.ts';
+import type { WantedBlock } from '../contract.ts';
 import { encode } from './codec.ts';
 import { type Deps, fresh, modOf } from './deps.ts';
 import { keys } from './keys.ts';
@@ -51,7 +52,7 @@ export async function allocateBlock(
   deps: Deps,
   networkId: string,
   hostId: string,
-  containing: string | null,
+  wanted: WantedBlock,
 ): Promise<Block | null> {
   const guard = guardOf(await findNetwork(deps, networkId));
   // A plan that is made again after a lost answer finds the first one's block.
@@ -61,7 +62,7 @@ export async function allocateBlock(
     const mine = written === null || !unsure ? undefined : deps.cache.blocks.get(networkId)?.get(written);
     if (mine?.hostId === hostId) return { done: mine };
     needHost(deps, hostId);
-    const choice = chooseBlock(deps, network, hostId, containing);
+    const choice = chooseBlock(deps, network, hostId, wanted);
     if (choice === null || typeof choice !== 'string') return { done: choice };
     written = choice;
     const block: Block = { networkId, cidr: choice, hostId, revision: 0n };
@@ -71,17 +72,21 @@ export async function allocateBlock(
 }
 
 /** A CIDR to write; a block that the host has already; null = nothing is free. */
-function chooseBlock(deps: Deps, network: Network, hostId: string, containing: string | null): string | Block | null {
-  const plan = addressPlan(network);
-  const ip = containing === null ? null : checkAssignable(plan, containing);
-  if (containing !== null) {
-    const block = blockOf(deps.cache, network.id, containing);
-    if (block !== undefined) return block.hostId === hostId ? block : null;
+function chooseBlock(deps: Deps, network: Network, hostId: string, wanted: WantedBlock): string | Block | null {
+  const taken = (): Cidr[] => takenBlocks(deps.cache, network.id, hostId);
+  if ('family' in wanted) {
+    const plan = addressPlan(network, wanted.family);
+    if (plan === null)
+      throw new WeftError('INVALID_ARGUMENT', `${ownerName(network)} has no IPv${wanted.family} subnet`);
+    return textOf(pickBlock(plan, taken()));
   }
-  const taken = takenBlocks(deps.cache, network.id, hostId);
-  const picked = ip === null ? pickBlock(plan, taken) : pickBlockContaining(plan, taken, ip);
-  return picked === null ? null : formatCidr(picked);
+  const { ip, plan } = checkAssignable(network, wanted.containing);
+  const block = blockOf(deps.cache, network.id, wanted.containing);
+  if (block !== undefined) return block.hostId === hostId ? block : null;
+  return textOf(pickBlockContaining(plan, taken(), ip));
 }
+
+const textOf = (picked: Cidr | null): string | null => (picked === null ? null : formatCidr(picked));
 
 function putBlock(deps: Deps, network: Network, block: Block): Txn {
   const { compares, ops } = guarded(deps, network);
@@ -158,7 +163,7 @@ export async function claimAddress(
   const guard = guardOf(await findNetwork(deps, claim.networkId));
   return deps.committer.run<Address>(guard, () => {
     const network = needNetwork(deps, claim.networkId);
-    checkAssignable(addressPlan(network), claim.address);
+    checkAssignable(network, claim.address);
     const present = deps.cache.addresses.get(network.id)?.get(claim.address);
     if (present !== undefined && present.state !== 'refused') {
       if (present.hostId !== claim.hostId) throw takenBy(deps, network, present);

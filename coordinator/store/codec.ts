@@ -9,7 +9,7 @@ import {
   Memberships,
   Network,
 } from '../../gen/weft/v1/types.ts';
-import { parseCidr, tryParseIp } from '../../lib/ip.ts';
+import { parseCidr, tryParseIp } from '../../lib/addr.ts';
 import { isUplink, isVlanTag } from '../alloc/encap.ts';
 import type { CoordinatorRecord, Presence } from '../contract.ts';
 import type { Key } from './keys.ts';

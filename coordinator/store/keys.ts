@@ -2,7 +2,7 @@
  * The key layout in etcd. PROJECT is a part of every key that belongs to one, so that projects never need another layout.
  * `/` of a CIDR is written `_` in a key: one segment stays one segment.
  */
-import { formatCidr, parseCidr } from '../../lib/ip.ts';
+import { formatCidr, parseCidr } from '../../lib/addr.ts';
 
 /** Everything of Weft is under this prefix, and nothing else may be. */
 export const ROOT = '/weft/v1/';

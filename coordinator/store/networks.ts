@@ -1,29 +1,20 @@
 /** Networks: create or reserve, bind, delete. */
+import { type Cidr, formatCidr, formatIp } from '../../lib/addr.ts';
 import { rfc3339 } from '../../lib/clock.ts';
 import { WeftError } from '../../lib/errors.ts';
-import { type Cidr, formatCidr, formatIp, overlaps, parseCidr } from '../../lib/ip.ts';
 import type { Endpoint, Network, Revision } from '../../lib/model.ts';
 import { networkOptions } from '../../lib/network-options.ts';
-import { addressPlan } from '../alloc/blocks.ts';
 import { checkCarried, chooseMtu } from '../alloc/encap.ts';
-import { type CheckedSpec, checkBind, checkMtu, checkRoom, checkSpec, checkWire } from '../alloc/spec.ts';
-import { pickSubnet } from '../alloc/subnets.ts';
+import { type CheckedFamily, checkRoom } from '../alloc/families.ts';
+import { type CheckedSpec, checkBind, checkMtu, checkSpec, checkWire } from '../alloc/spec.ts';
 import { pickVni } from '../alloc/vnis.ts';
 import type { NetworkBind, NetworkSpec } from '../contract.ts';
 import { encode } from './codec.ts';
 import { type Deps, fresh, grantLease, modOf, revisionOf, revokeLease } from './deps.ts';
+import { gatewaysWith, release, withIpv6 } from './joins.ts';
 import { keys } from './keys.ts';
-import {
-  connectedHosts,
-  identityKey,
-  indexKeys,
-  ownerName,
-  refuseTakenTag,
-  restingSubnets,
-  restingVnis,
-  takenSubnets,
-  takenVnis,
-} from './taken.ts';
+import { pickFreeSubnet, refuseOverlap } from './subnets.ts';
+import { connectedHosts, identityKey, indexKeys, ownerName, refuseTakenTag, restingVnis, takenVnis } from './taken.ts';
 import type { Compare, Op, Planned } from './txn.ts';
 
 /** The guards of an address space: whatever changes a network's record compares and rewrites it. */
@@ -93,18 +84,26 @@ function composeNetwork(deps: Deps, spec: NetworkSpec, checked: CheckedSpec, id:
   checkCarried(hosts, wire);
   const vni = wire.encap === 'vlan' ? 0 : chooseVni(deps, checked);
   if (wire.encap === 'vlan') refuseTakenTag(deps, wire, id);
-  const subnet = chooseSubnet(deps, project, space, checked);
+  const families = [checked.four, checked.six].map((asked, i) => {
+    if (asked === null) return null;
+    const subnet = asked.subnet ?? pickFreeSubnet(deps, project, space, i === 0 ? 4 : 6);
+    if (asked.subnet !== null) refuseOverlap(deps, project, space, asked.subnet);
+    return { subnet, gateways: gatewaysOf(asked, wire.encap, subnet), ipRange: asked.ipRange };
+  });
+  const [four, six] = families;
+  const there = families.filter((family) => family !== null);
+  const ipRange = four?.ipRange ?? six?.ipRange ?? null;
   const network: Network = {
     id,
     project,
     name: spec.name,
     space,
     vni,
-    subnets: [formatCidr(subnet)],
-    ipRange: checked.ipRange === null ? '' : formatCidr(checked.ipRange),
-    gateways: gatewaysOf(checked, subnet),
+    subnets: there.map((family) => formatCidr(family.subnet)),
+    ipRange: ipRange === null ? '' : formatCidr(ipRange),
+    gateways: there.flatMap((family) => family.gateways),
     encap: wire.encap,
-    mtu: chooseMtu(hosts, wire, checked.mtu, false),
+    mtu: chooseMtu(hosts, wire, checked.mtu, checked.six !== null),
     internal: spec.internal,
     encrypted: false,
     labels: { ...spec.labels },
@@ -115,41 +114,20 @@ function composeNetwork(deps: Deps, spec: NetworkSpec, checked: CheckedSpec, id:
     originHost: spec.originHost,
     createdAt: rfc3339(deps.clock),
     revision: 0n,
-    ipv6: false,
+    ipv6: checked.six !== null,
     attachable: false,
     uplink: wire.uplink,
     vlanTag: wire.vlanTag,
     allowTrust: wire.allowTrust,
   };
-  checkRoom(addressPlan(network));
+  checkRoom(network);
   return network;
 }
 
 /** On a vlan the gateway is somebody else's machine: there is none unless it is named. */
-function gatewaysOf({ gateway, wire }: CheckedSpec, subnet: Cidr): string[] {
-  if (gateway === null && wire.encap === 'vlan') return [];
-  return [formatIp(gateway ?? subnet.base + 1)];
-}
-
-function chooseSubnet(deps: Deps, project: string, space: string, checked: CheckedSpec) {
-  const taken = takenSubnets(deps.cache, project, space);
-  const wanted = checked.subnet;
-  if (wanted !== null) {
-    const other = taken.find((t) => overlaps(t.cidr, wanted));
-    if (other === undefined) return wanted;
-    throw new WeftError(
-      'FAILED_PRECONDITION',
-      `the subnet ${formatCidr(wanted)} overlaps ${formatCidr(other.cidr)} of ${other.owner}`,
-      { hint: 'choose another subnet, or leave --subnet out' },
-    );
-  }
-  const { pool } = deps.limits;
-  const used = taken.map((t) => t.cidr);
-  const picked = pickSubnet(pool, used, restingSubnets(deps.cache, project, space));
-  if (picked !== null) return picked;
-  throw new WeftError('RESOURCE_EXHAUSTED', `the pool ${formatCidr(pool.range)} has no free /${pool.prefix} left`, {
-    hint: 'give a --subnet of your own, or remove networks that are not used',
-  });
+function gatewaysOf({ gateway }: CheckedFamily, encap: string, subnet: Cidr): string[] {
+  if (gateway === null && encap === 'vlan') return [];
+  return [formatIp(gateway ?? subnet.base + 1n)];
 }
 
 function chooseVni(deps: Deps, checked: Pick<CheckedSpec, 'vni'>): number {
@@ -185,7 +163,8 @@ export async function bindNetwork(
 ): Promise<{ network: Network; won: boolean }> {
   const present = await fresh(deps, () => deps.cache.networks.get(id));
   if (present === undefined) throw reservationGone(id);
-  checkBind(bind, parseCidr(present.subnets[0]!));
+  const six = bind.joins === '' ? undefined : await fresh(deps, () => deps.cache.networks.get(bind.joins));
+  checkBind(bind, { subnets: [...present.subnets, ...(six?.subnets ?? [])] });
   let lease = '0';
   const outcome = await deps.committer.run(guardOf(present), () => {
     lease = deps.cache.raw.get(keys.network(present.project, id))?.lease ?? '0';
@@ -218,13 +197,17 @@ function planBind(deps: Deps, id: string, bind: NetworkBind): Planned<{ network:
   if (bind.name === '') return planPrepare(deps, reserved, bind);
   const compares: Compare[] = [{ key: record, mod: modOf(cache, record) }];
   if (winner !== undefined) {
-    const release = [record, ...indexKeys(reserved)].map((key): Op => ({ del: key }));
+    const released = [
+      ...[record, ...indexKeys(reserved)].map((key): Op => ({ del: key })),
+      ...release(deps, bind.joins),
+    ];
     return {
-      txn: { compares, ops: [...release, { put: guardOf(reserved), value: id }] },
+      txn: { compares, ops: [...released, { put: guardOf(reserved), value: id }] },
       result: () => ({ network: cache.networks.get(winner.id) ?? winner, won: false }),
     };
   }
-  const prepared = withOptions(deps, reserved, bind);
+  const joined = withIpv6(deps, reserved, bind);
+  const prepared = withOptions(deps, joined.network, bind);
   const network: Network = {
     ...prepared,
     name: bind.name,
@@ -232,11 +215,11 @@ function planBind(deps: Deps, id: string, bind: NetworkBind): Planned<{ network:
     options: { ...reserved.options, ...bind.options },
     internal: bind.internal,
     attachable: bind.attachable,
-    gateways: bind.gateway === '' ? prepared.gateways : [bind.gateway],
+    gateways: gatewaysWith(prepared.gateways, [bind.gateway, bind.gateway6]),
     auxAddresses: { ...bind.auxAddresses },
     state: 'bound',
   };
-  checkRoom(addressPlan(network));
+  checkRoom(network);
   const name = keys.name(project, bind.name);
   const ops: Op[] = [
     { put: record, value: encode.network(network) },
@@ -245,7 +228,10 @@ function planBind(deps: Deps, id: string, bind: NetworkBind): Planned<{ network:
   ];
   const swap = otherIdentity(deps, reserved, network);
   return {
-    txn: { compares: [...compares, { key: name, mod: 0n }, ...swap.compares], ops: [...ops, ...swap.ops] },
+    txn: {
+      compares: [...compares, ...joined.compares, { key: name, mod: 0n }, ...swap.compares],
+      ops: [...ops, ...joined.ops, ...swap.ops],
+    },
     result: (revision) => ({ network: cache.networks.get(id) ?? { ...network, revision }, won: true }),
   };
 }

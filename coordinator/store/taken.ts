@@ -1,6 +1,7 @@
 /** What of the mesh's number spaces is in use: by the records and by the index keys, whichever has it (one may be damaged). Pure. */
+
+import { type Cidr, overlaps, parseCidr, parseIp, tryParseIp } from '../../lib/addr.ts';
 import { WeftError } from '../../lib/errors.ts';
-import { type Cidr, overlaps, parseCidr, parseIp, tryParseIp } from '../../lib/ip.ts';
 import type { Host, Network } from '../../lib/model.ts';
 import { spokenFor } from '../alloc/externals.ts';
 import type { RestingSubnet } from '../alloc/subnets.ts';
@@ -64,7 +65,7 @@ export function takenBlocks(cache: Cache, networkId: string, hostId: string): Ci
   const taken = [...(cache.blocks.get(networkId)?.keys() ?? [])].map((cidr) => parseCidr(cidr));
   const single = (text: string): void => {
     const ip = tryParseIp(text);
-    if (ip !== null) taken.push({ base: ip, prefix: 32 });
+    if (ip !== null) taken.push({ base: ip, prefix: 128 });
   };
   for (const claim of cache.addresses.get(networkId)?.values() ?? [])
     if (claim.hostId !== hostId && claim.state !== 'refused') single(claim.address);
@@ -110,7 +111,7 @@ export const connectedHosts = ({ cache }: { readonly cache: Cache }): Host[] =>
 
 /** The block that contains the address. */
 export function blockOf(cache: Cache, networkId: string, address: string) {
-  const ip = { base: parseIp(address), prefix: 32 };
+  const ip = { base: parseIp(address), prefix: 128 };
   for (const block of cache.blocks.get(networkId)?.values() ?? [])
     if (overlaps(parseCidr(block.cidr), ip)) return block;
   return undefined;
