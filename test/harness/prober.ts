@@ -77,20 +77,25 @@ export class Prober {
 }
 
 /** GET on a host's Docker API, over its socket's path outside the host: 3 ms where a docker command takes 50. */
-export function dockerGet<T>(socketPath: string, path: string): Promise<T> {
+export const dockerGet = async <T>(socketPath: string, path: string): Promise<T> =>
+  JSON.parse(await dockerCall(socketPath, 'GET', path)) as T;
+
+/** Any call on a host's Docker API; resolves with the answer's text. */
+export function dockerCall(socketPath: string, method: string, path: string, body?: object): Promise<string> {
   return new Promise((resolve, reject) => {
-    const call = request({ socketPath, path, agent: false }, (response) => {
+    const headers = body === undefined ? {} : { 'content-type': 'application/json' };
+    const call = request({ socketPath, path, method, headers, agent: false }, (response) => {
       let text = '';
       response.setEncoding('utf8').on('data', (part: string) => {
         text += part;
       });
       response.on('end', () => {
-        if (response.statusCode === 200) resolve(JSON.parse(text) as T);
-        else reject(new Error(`GET ${path}: ${response.statusCode} ${text}`));
+        if ((response.statusCode ?? 500) < 300) resolve(text);
+        else reject(new Error(`${method} ${path}: ${response.statusCode} ${text}`));
       });
     });
     call.on('error', reject);
-    call.end();
+    call.end(body === undefined ? undefined : JSON.stringify(body));
   });
 }
 
