@@ -4,10 +4,11 @@ import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type BuildOptions, build, type Plugin } from 'esbuild';
 import protobuf from 'protobufjs';
+import { buildDatapath } from './build-datapath.ts';
 
 /**
  * Bundles into dist/: the CLI (weft.mjs and chunks that it loads when a command needs them), the agent and the coordinator (one
- * self-contained file each), and the lab's scripts. Files are put in place one by one by rename, entries last: a running
+ * self-contained file each), the lab's scripts, and the kernel side of the datapath. Files are put in place one by one by rename, entries last: a running
  * `weft` never sees half a build.
  */
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
@@ -133,6 +134,7 @@ try {
     }),
     ...single('agent/main.ts', 'weft-agent', out),
     ...single('coordinator/main.ts', 'weft-coordinator', out),
+    buildDatapath(process.env['WEFT_REQUIRE_BPF'] === '1'),
   ]);
   mkdirSync(join(out, 'lab'));
   for (const script of ['anchor.pl', 'docker-root.pl', 'exec.pl'])

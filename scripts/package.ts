@@ -1,5 +1,15 @@
 import { execFileSync } from 'node:child_process';
-import { chmodSync, copyFileSync, cpSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import {
+  chmodSync,
+  copyFileSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
@@ -39,7 +49,8 @@ try {
   await Promise.all([bundle(join(DIST, 'weft.mjs'), 'dist/weft.mjs'), bundle('deploy/main.ts', 'install.mjs', BANNER)]);
   for (const daemon of ['weft-agent.mjs', 'weft-coordinator.mjs'])
     copyFileSync(join(DIST, daemon), join(out, 'dist', daemon));
-  cpSync(join(DIST, 'lab'), join(out, 'dist/lab'), { recursive: true });
+  for (const dir of ['lab', 'datapath'].filter((name) => existsSync(join(DIST, name))))
+    cpSync(join(DIST, dir), join(out, 'dist', dir), { recursive: true });
   copyFileSync(join(ROOT, 'node_modules/node/bin/node'), join(out, 'bin/node'));
   copyFileSync(join(ROOT, 'deploy/launcher'), join(out, 'bin/weft'));
   for (const script of ['install', 'uninstall']) copyFileSync(join(ROOT, 'deploy', script), join(out, script));

@@ -35,6 +35,13 @@ const NEEDS: readonly Need[] = [
   { name: 'iputils-ping', files: ['ping'] },
   { name: 'iputils-arping', files: ['arping'] },
   { name: 'netcat-openbsd', files: ['nc.openbsd'] },
+  // To compile the kernel side of the datapath (scripts/build-datapath.ts).
+  { name: 'clang', files: ['clang'] },
+  { name: 'libbpf-dev', files: ['/usr/include/bpf/bpf_helpers.h'] },
+  { name: 'libelf-dev', files: ['/usr/include/libelf.h'] },
+  { name: 'zlib1g-dev', files: ['/usr/include/zlib.h'] },
+  { name: 'libc6-dev', files: ['/usr/include/stdio.h'] },
+  { name: 'linux-libc-dev', files: ['/usr/include/linux/bpf.h'] },
   { name: 'ca-certificates', files: ['/etc/ssl/certs/ca-certificates.crt'] },
 ];
 

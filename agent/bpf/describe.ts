@@ -1,0 +1,143 @@
+/** Keys and values of the maps in words, for drift and for `weft dump`. Pure. */
+import { formatIp } from '../../lib/ip.ts';
+import { formatMac } from '../../lib/mac.ts';
+import { BLOCK_KEY_BITS, CONFIG_FLAG, FLAG, LAYOUT, type MapName } from './encode.ts';
+
+/** Reads fields one after the other; what is not long enough reads as zero. */
+class Fields {
+  readonly #hex: string;
+  #at = 0;
+  constructor(hex: string) {
+    this.#hex = hex;
+  }
+  take(size: number): string {
+    this.#at += size * 2;
+    return this.#hex.slice(this.#at - size * 2, this.#at).padEnd(size * 2, '0');
+  }
+  u32(): number {
+    const h = this.take(4);
+    return Number.parseInt(h.slice(6) + h.slice(4, 6) + h.slice(2, 4) + h.slice(0, 2), 16);
+  }
+  u8(): number {
+    return Number.parseInt(this.take(1), 16);
+  }
+  mac(): string {
+    return formatMac(BigInt(`0x${this.take(6)}`));
+  }
+}
+
+const ip4 = (hex: string): string => formatIp(Number.parseInt(hex.slice(0, 8), 16));
+
+/** RFC 5952 but for the shortest form of runs of zeros: groups of zeros at one place are left out. */
+function ip6(hex: string): string {
+  const groups = Array.from({ length: 8 }, (_, i) => Number.parseInt(hex.slice(i * 4, i * 4 + 4), 16).toString(16));
+  const text = groups.join(':');
+  const runs = text.match(/(?:^|:)0(?::0)+(?=:|$)/g) ?? [];
+  const longest = runs.reduce((a, b) => (b.length > a.length ? b : a), '');
+  return longest === '' ? text : text.replace(longest, text.endsWith(longest) ? '::' : ':').replace(/^:(?!:)/, '::');
+}
+
+const isZero = (hex: string): boolean => /^0*$/.test(hex);
+const address = (hex: string, family: number): string => (family === 4 ? ip4(hex) : ip6(hex));
+
+/** Name of an entry: "fdb net 3 02:58:0a:80:00:07". */
+export function describeKey(map: MapName, key: string): string {
+  const f = new Fields(key);
+  switch (map) {
+    case 'ports':
+    case 'slow':
+      return `${map} ifindex ${f.u32()}`;
+    case 'nets':
+      return `nets net ${f.u32()}`;
+    case 'vnis':
+      return `vnis device ${f.u32()} key ${f.u32()}`;
+    case 'fdb':
+    case 'groups':
+      return `${map} net ${f.u32()} ${f.mac()}`;
+    case 'blocks': {
+      const bits = f.u32() - BLOCK_KEY_BITS;
+      return `blocks net ${f.u32()} ${f.mac()}/${bits}`;
+    }
+    case 'vteps': {
+      const [vtep, device, tunnelKey, family] = [f.take(16), f.u32(), f.u32(), f.u32()];
+      return `vteps device ${device} key ${tunnelKey} ${address(vtep, family)}`;
+    }
+    case 'lists':
+      return `lists ${f.u32()} slot ${f.u32()}`;
+    case 'config':
+      return 'config';
+  }
+}
+
+/** What an entry says. */
+export function describeValue(map: MapName, value: string): string {
+  const f = new Fields(value);
+  if (value.length !== LAYOUT[map].value * 2) return value;
+  switch (map) {
+    case 'ports':
+      return port(f);
+    case 'slow':
+      return `ifindex ${f.u32()}`;
+    case 'nets':
+      return `device ${f.u32()} vni ${f.u32()}`;
+    case 'vnis':
+      return 'known';
+    case 'fdb':
+    case 'blocks':
+    case 'lists':
+      return place(f);
+    case 'vteps': {
+      const [index, flags] = [f.u32(), f.u32()];
+      return words(`net ${index}`, flags & FLAG.external && 'external', flags & FLAG.learn && 'learn');
+    }
+    case 'groups':
+      return `list ${f.u32()}`;
+    case 'config':
+      return config(f);
+  }
+}
+
+const words = (...parts: readonly (string | 0 | false)[]): string =>
+  parts.filter((p) => p !== 0 && p !== false).join(' ');
+
+function port(f: Fields): string {
+  const [slow, index, mac, flags] = [f.u32(), f.u32(), f.mac(), f.u8()];
+  f.take(1);
+  const [v4, v6, linkLocal] = [f.take(4), f.take(16), f.take(16)];
+  return words(
+    `net ${index} ${mac}`,
+    !isZero(v4) && ip4(v4),
+    !isZero(v6) && ip6(v6),
+    !isZero(linkLocal) && ip6(linkLocal),
+    `slow ifindex ${slow}`,
+    flags & FLAG.express && 'express',
+  );
+}
+
+function place(f: Fields): string {
+  const [vtep, device, key, mac, family, flags] = [f.take(16), f.u32(), f.u32(), f.mac(), f.u8(), f.u8()];
+  const express = flags & FLAG.express && 'express';
+  if (family === 0 && device === 0) return 'nobody';
+  if (family === 0) return words(`local ifindex ${device}`, flags & FLAG.rewrite && `rewrite ${mac}`, express);
+  return words(
+    `remote ${address(vtep, family)}`,
+    device !== 0 && `device ${device}`,
+    key !== 0 && `key ${key}`,
+    express,
+  );
+}
+
+function config(f: Fields): string {
+  const [tunnelPort, flags, ttl, tos] = [f.u32(), f.u32(), f.u8(), f.u8()];
+  f.take(2);
+  const [source4, source6] = [f.take(4), f.take(16)];
+  return words(
+    `tunnel port ifindex ${tunnelPort}`,
+    `ttl ${flags & CONFIG_FLAG.ttlInherit ? 'inherit' : ttl}`,
+    `dscp ${flags & CONFIG_FLAG.dscpInherit ? 'inherit' : tos >> 2}`,
+    flags & CONFIG_FLAG.checksum && 'checksum',
+    flags & CONFIG_FLAG.dontFragment && 'df',
+    !isZero(source4) && `source ${ip4(source4)}`,
+    !isZero(source6) && `source ${ip6(source6)}`,
+  );
+}

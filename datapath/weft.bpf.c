@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: GPL-2.0 OR Apache-2.0
+/*
+ * The kernel side of Weft's datapath, for hosts without the openvswitch module: tc programs, all at clsact ingress. They carry frames
+ * between containers and the kernel's tunnel devices where both ends are flagged for it (the express path), and between those and Open
+ * vSwitch, which decides everything else. docs/datapath.md draws it.
+ */
+#include "frame.h"
+#include "maps.h"
+
+static __always_inline int count_by(__u32 reason, __u64 n, int verdict) {
+  __u64 *counter = bpf_map_lookup_elem(&reasons, &reason);
+  if (counter) *counter += n;
+  return verdict;
+}
+
+static __always_inline int count(__u32 reason, int verdict) { return count_by(reason, 1, verdict); }
+
+static __always_inline struct traffic *traffic_of(__u32 ifindex) {
+  struct traffic *t = bpf_map_lookup_elem(&traffic, &ifindex);
+  if (t) return t;
+  struct traffic none = {};
+  bpf_map_update_elem(&traffic, &ifindex, &none, BPF_NOEXIST);
+  return bpf_map_lookup_elem(&traffic, &ifindex);
+}
+
+/* Frames as they are on the wire: a GSO frame is many. */
+static __always_inline __u32 segments(struct __sk_buff *skb) { return skb->gso_segs ? skb->gso_segs : 1; }
+
+/* An exact entry, else the block's with the longest prefix. */
+static __always_inline struct place *find(__u32 index, const __u8 *mac) {
+  struct block_key key = { .bits = 80, .at.index = index };
+  __builtin_memcpy(key.at.mac, mac, ETH_ALEN);
+  struct place *exact = bpf_map_lookup_elem(&fdb, &key.at);
+  return exact ? exact : bpf_map_lookup_elem(&blocks, &key);
+}
+
+static __always_inline struct config *configuration(void) {
+  __u32 zero = 0;
+  return bpf_map_lookup_elem(&config, &zero);
+}
+
+/* What the outer header takes over from the inner one. */
+static __always_inline void outer_fields(const struct config *c, const struct frame *f, struct bpf_tunnel_key *key) {
+  key->tunnel_ttl = (c->flags & CONFIG_TTL_INHERIT) && f->family ? f->ttl : c->ttl;
+  key->tunnel_tos = (c->flags & CONFIG_DSCP_INHERIT) ? f->tos & DSCP : c->tos;
+}
+
+/* Gives the frame the tunnel key of its way. @returns the device to send it to, 0 when there is none. */
+static __always_inline __u32 aim(struct __sk_buff *skb, __u32 index, const struct place *to, const struct frame *f) {
+  struct config *c = configuration();
+  struct net *n = bpf_map_lookup_elem(&nets, &index);
+  if (!c || !n) return 0;
+  struct bpf_tunnel_key key = { .tunnel_id = to->key ? to->key : n->vni };
+  __u64 flags = c->flags & CONFIG_DONT_FRAGMENT ? BPF_F_DONT_FRAGMENT : 0;
+  outer_fields(c, f, &key);
+  if (to->family == 6) {
+    flags |= BPF_F_TUNINFO_IPV6;
+    __builtin_memcpy(key.remote_ipv6, to->vtep, sizeof(key.remote_ipv6));
+    __builtin_memcpy(key.local_ipv6, c->source6, sizeof(key.local_ipv6));
+  } else {
+    if (!(c->flags & CONFIG_CHECKSUM)) flags |= BPF_F_ZERO_CSUM_TX;
+    key.remote_ipv4 = bpf_ntohl(to->vtep[0]);
+    key.local_ipv4 = bpf_ntohl(c->source4);
+  }
+  if (bpf_skb_set_tunnel_key(skb, &key, sizeof(key), flags)) return 0;
+  return to->device ? to->device : n->device;
+}
+
+static __always_inline int send(struct __sk_buff *skb, __u32 index, const struct place *to, const struct frame *f, __u32 reason) {
+  __u32 device = aim(skb, index, to, f);
+  return device ? count(reason, bpf_redirect(device, 0)) : count(FAILED, TC_ACT_SHOT);
+}
+
+/* Into a container of this host, past the host's end of its veth. */
+static __always_inline int deliver(struct __sk_buff *skb, const struct place *to, __u32 reason) {
+  __u32 ifindex = to->device;
+  struct traffic *t = traffic_of(ifindex);
+  if (t) {
+    t->rx_packets += segments(skb);
+    t->rx_bytes += skb->len;
+  }
+  if ((to->flags & REWRITE) && bpf_skb_store_bytes(skb, 0, to->mac, ETH_ALEN, 0)) return count(FAILED, TC_ACT_SHOT);
+  /* Judged by the MAC of the link it came by; nobody will judge again. */
+  bpf_skb_change_type(skb, 0 /* PACKET_HOST */);
+  return count(reason, bpf_redirect_peer(ifindex, 0));
+}
+
+/* Port security: only the endpoint's own addresses go past OVS. */
+static __always_inline bool own(const struct port *p, const struct frame *f) {
+  if (!same_mac(p->mac, f->src)) return false;
+  if (f->family == 4) return p->ip4 && p->ip4 == f->source[0];
+  if (!(f->source[0] | f->source[1] | f->source[2] | f->source[3])) return false;
+  return same_address(p->ip6, f->source) || same_address(p->link_local, f->source);
+}
+
+SEC("tc") int from_container(struct __sk_buff *skb) {
+  __u32 ifindex = skb->ifindex;
+  struct port *p = bpf_map_lookup_elem(&ports, &ifindex);
+  if (!p) return count(UNKNOWN_PORT, TC_ACT_SHOT);
+  struct frame f = {};
+  if (!(p->flags & EXPRESS) || read_frame(skb, &f) != GOOD) return count(SLOW, bpf_redirect(p->slow, 0));
+  if (!own(p, &f)) return count(SECURITY, bpf_redirect(p->slow, 0));
+  struct place *to = find(p->index, f.dst);
+  if (!to || !(to->flags & EXPRESS) || !(to->family || to->device)) return count(SLOW, bpf_redirect(p->slow, 0));
+  struct traffic *t = traffic_of(ifindex);
+  if (t) {
+    t->tx_packets += segments(skb);
+    t->tx_bytes += skb->len;
+  }
+  return to->family ? send(skb, p->index, to, &f, EXPRESS_REMOTE) : deliver(skb, to, EXPRESS_LOCAL);
+}
+
+/* By the link and not past it: works also for links without a peer elsewhere (taps, a veth not yet moved), and for any MAC. */
+SEC("tc") int from_ovs(struct __sk_buff *skb) {
+  __u32 ifindex = skb->ifindex;
+  __u32 *container = bpf_map_lookup_elem(&slow, &ifindex);
+  return container ? count(OVS_TO_CONTAINER, bpf_redirect(*container, 0)) : count(UNKNOWN_PORT, TC_ACT_SHOT);
+}
+
+/* Reads from where a frame came. */
+static __always_inline bool came_from(struct __sk_buff *skb, struct source_key *from) {
+  struct bpf_tunnel_key key = {};
+  from->device = skb->ifindex;
+  if (bpf_skb_get_tunnel_key(skb, &key, sizeof(key), 0) == 0) {
+    from->family = 4;
+    from->vtep[0] = bpf_htonl(key.remote_ipv4);
+  } else if (bpf_skb_get_tunnel_key(skb, &key, sizeof(key), BPF_F_TUNINFO_IPV6) == 0) {
+    from->family = 6;
+    __builtin_memcpy(from->vtep, key.remote_ipv6, sizeof(from->vtep));
+  } else return false;
+  from->key = key.tunnel_id;
+  return true;
+}
+
+static __always_inline bool is_behind(const struct place *p, const struct source_key *from) {
+  return p->family == from->family && same_address(p->vtep, from->vtep);
+}
+
+/* Remembers that a MAC is behind an external peer, unless it is known so. */
+static __always_inline void learn(__u32 index, const __u8 *mac, const struct source_key *from) {
+  struct mac_key key = { .index = index };
+  __builtin_memcpy(key.mac, mac, ETH_ALEN);
+  struct place *known = bpf_map_lookup_elem(&learned, &key);
+  if (known && is_behind(known, from) && known->key == from->key && known->device == from->device) return;
+  struct place now = { .device = from->device, .key = from->key, .family = from->family, .flags = EXTERNAL };
+  __builtin_memcpy(now.vtep, from->vtep, sizeof(now.vtep));
+  bpf_map_update_elem(&learned, &key, &now, BPF_ANY);
+}
+
+static __always_inline int to_ovs(struct __sk_buff *skb, __u32 index) {
+  struct config *c = configuration();
+  if (!c || bpf_skb_vlan_push(skb, bpf_htons(ETH_P_8021AD), index)) return count(FAILED, TC_ACT_SHOT);
+  return count(TUNNEL_TO_OVS, bpf_redirect(c->tunnel_port, 0));
+}
+
+SEC("tc") int from_tunnel(struct __sk_buff *skb) {
+  struct source_key from = {};
+  if (!came_from(skb, &from)) return count(FAILED, TC_ACT_SHOT);
+  struct source *peer = bpf_map_lookup_elem(&vteps, &from);
+  if (!peer) {
+    struct tunnel t = { .device = from.device, .key = from.key };
+    return count(bpf_map_lookup_elem(&vnis, &t) ? FOREIGN_VTEP : UNKNOWN_VNI, TC_ACT_SHOT);
+  }
+  struct frame f = {};
+  enum verdict verdict = read_frame(skb, &f);
+  if (verdict == TRUNCATED) return count(TUNNEL_SHORT, TC_ACT_SHOT);
+  struct place *sender = find(peer->index, f.src);
+  if (sender ? !is_behind(sender, &from) : !(peer->flags & EXTERNAL) || (f.src[0] & 1)) return count(FOREIGN_SOURCE, TC_ACT_SHOT);
+  if (!sender && (peer->flags & LEARN)) learn(peer->index, f.src, &from);
+  if (verdict == GOOD && sender && (sender->flags & EXPRESS)) {
+    struct place *to = find(peer->index, f.dst);
+    if (to && (to->flags & EXPRESS) && !to->family && to->device) return deliver(skb, to, EXPRESS_RX);
+  }
+  return to_ovs(skb, peer->index);
+}
+
+struct flood {
+  struct __sk_buff *skb;
+  __u32 index;
+  __u32 list;
+  __u32 made;
+  struct frame frame;
+};
+
+static long copy_to(__u32 slot, void *context) {
+  struct flood *flood = context;
+  struct list_key key = { .list = flood->list, .slot = slot };
+  struct place *to = bpf_map_lookup_elem(&lists, &key);
+  if (!to) return 1;
+  __u32 device = aim(flood->skb, flood->index, to, &flood->frame);
+  if (device && bpf_clone_redirect(flood->skb, device, 0) == 0) flood->made++;
+  return 0;
+}
+
+/* A copy for each VTEP of the group's list, or of everybody's. */
+static __always_inline int copies(struct __sk_buff *skb, __u32 index, const struct frame *f) {
+  struct flood flood = { .skb = skb, .index = index, .list = index, .frame = *f };
+  struct mac_key key = { .index = index };
+  __builtin_memcpy(key.mac, f->dst, ETH_ALEN);
+  __u32 *list = bpf_map_lookup_elem(&groups, &key);
+  if (list) flood.list = *list;
+  bpf_loop(MAX_COPIES, copy_to, &flood, 0);
+  return count_by(COPIES, flood.made, TC_ACT_SHOT);
+}
+
+SEC("tc") int to_tunnel(struct __sk_buff *skb) {
+  if (!skb->vlan_present || skb->vlan_proto != bpf_htons(ETH_P_8021AD)) return count(UNKNOWN_NETWORK, TC_ACT_SHOT);
+  __u32 index = skb->vlan_tci & 0xfff;
+  if (!bpf_map_lookup_elem(&nets, &index)) return count(UNKNOWN_NETWORK, TC_ACT_SHOT);
+  if (bpf_skb_vlan_pop(skb)) return count(FAILED, TC_ACT_SHOT);
+  struct frame f = {};
+  read_frame(skb, &f);
+  if (!read_macs(skb, &f)) return count(TUNNEL_SHORT, TC_ACT_SHOT);
+  if (f.dst[0] & 1) return copies(skb, index, &f);
+  struct place *to = find(index, f.dst);
+  if (!to) {
+    struct mac_key key = { .index = index };
+    __builtin_memcpy(key.mac, f.dst, ETH_ALEN);
+    to = bpf_map_lookup_elem(&learned, &key);
+  }
+  if (!to || !to->family) return count(UNKNOWN_UNICAST, TC_ACT_SHOT);
+  return send(skb, index, to, &f, OVS_TO_TUNNEL);
+}
+
+/* OVS has its copy (packet sockets come before tc); the host's own network stack is not to see tenants' frames. */
+SEC("tc") int sink(struct __sk_buff *skb) { return TC_ACT_SHOT; }
+
+char _license[] SEC("license") = "GPL";
