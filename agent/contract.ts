@@ -2,6 +2,7 @@
  * The seams inside the agent. Docker handlers (docker/) know `Journal`, `Mesh` and `Datapath`; the session fills `Mesh`, the
  * reconciler fills `Datapath`; main puts them together. What a host holds is in the journal, what it was told is in the view.
  */
+import type { Family } from '../lib/addr.ts';
 import type { Block, Conflict, Endpoint, Network, Revision, View } from '../lib/model.ts';
 
 /** An endpoint of this host, as journalled. Plain data: JSON on disk. */
@@ -10,10 +11,16 @@ export interface LocalEndpoint {
   readonly networkId: string;
   /** Docker's id of the network copy on this host; null for what is not Docker's. */
   readonly dockerNetworkId: string | null;
+  /** IPv4 address; empty = none. */
   readonly ip: string;
-  /** Prefix length of the subnet. */
+  /** Prefix length of the IPv4 subnet. */
   readonly prefix: number;
+  /** IPv6 address, canonical; empty = none. */
+  readonly ip6: string;
+  /** Prefix length of the IPv6 subnet. */
+  readonly prefix6: number;
   readonly mac: string;
+  /** The MAC does not follow from the address by a rule that other hosts know. */
   readonly givenMac: boolean;
   readonly mtu: number;
   readonly createdAt: string;
@@ -25,6 +32,9 @@ export interface LocalEndpoint {
   /** Name of the interface inside the container, once known (eth0). */
   readonly interfaceName: string | null;
 }
+
+/** Addresses of an endpoint, IPv4 first. */
+export const ipsOf = (e: Pick<LocalEndpoint, 'ip' | 'ip6'>): string[] => [e.ip, e.ip6].filter((ip) => ip !== '');
 
 /** An address taken from own blocks or claimed, until ReleaseAddress. */
 export interface LocalAddress {
@@ -59,6 +69,8 @@ export interface LocalNetwork {
   readonly index: number;
   /** The reservation's or catalogue's record, so that handlers work without the coordinator. */
   readonly network: Network;
+  /** Until its name is bound: the reservation whose IPv6 subnet joins it. */
+  readonly joins?: string;
 }
 
 export interface Tables {
@@ -105,7 +117,7 @@ export interface Mesh {
   view(): View;
   /** Called after the view changed. */
   onView(listener: () => void): () => void;
-  requestBlock(networkId: string, containing: string | null): Promise<{ blocks: readonly Block[]; revision: Revision }>;
+  requestBlock(networkId: string, family: Family): Promise<{ blocks: readonly Block[]; revision: Revision }>;
   releaseBlocks(networkId: string, cidrs: readonly string[]): Promise<void>;
   claimAddress(networkId: string, ip: string): Promise<{ block: Block | null; revision: Revision }>;
   releaseAddresses(networkId: string, ips: readonly string[]): Promise<void>;
@@ -123,7 +135,10 @@ export interface Mesh {
     internal: boolean;
     attachable: boolean;
     gateway: string;
+    gateway6: string;
     auxAddresses: Readonly<Record<string, string>>;
+    joins: string;
+    ipv6: boolean;
   }): Promise<{ network: Network; won: boolean; winnerHost: string }>;
   removeNetwork(networkId: string): Promise<void>;
   /** Makes sure that the host has the network's blocks, endpoints and peers (interest); resolves when they have been applied. */
@@ -132,6 +147,11 @@ export interface Mesh {
   registered(endpointId: string): Promise<Revision>;
   /** Waits until every connected, interested host has applied the revision; names of those that had not. */
   waitPeers(networkId: string, revision: Revision, timeoutMs: number): Promise<readonly string[]>;
+  /**
+   * Tells which multicast groups this host's endpoints have joined in the network; null = not known, it gets every group. Replaces
+   * what was said before, is said again in each session, and is forgotten with the network.
+   */
+  registerMemberships(networkId: string, groups: readonly string[] | null): Promise<void>;
   /** Names that mean something else here; replaces the previous report. */
   reportConflicts(conflicts: readonly Conflict[]): void;
 }

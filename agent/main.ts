@@ -27,6 +27,7 @@ import { appctl } from './ovs/appctl.ts';
 import { OvsDriver } from './ovs/driver.ts';
 import { Ovsdb } from './ovs/ovsdb.ts';
 import { probeHost } from './probe/index.ts';
+import { probeUnderlay } from './probe-mtu.ts';
 import { answerQueries } from './queries.ts';
 import { Reconciler } from './reconcile.ts';
 import { agentService, serveAgent } from './service.ts';
@@ -152,6 +153,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
       connect: (networkId, container, ip, mac) => docker.connect(networkId, container, { ip, mac }),
       disconnect: (networkId, container, force) => docker.disconnect(networkId, container, force),
       flush: () => mesh.flushed(),
+      probeMtu: (vteps, largest) => probeUnderlay(wiring, vteps, largest),
     }),
     onSaved: (view) => views.save(view),
     random: Math.random,

@@ -1,5 +1,5 @@
 /** Answers what the coordinator asks this host. */
-import type { AgentMessage, Answer, Query } from '../gen/weft/v1/session.ts';
+import type { AgentMessage, Answer, MtuProbe, Query } from '../gen/weft/v1/session.ts';
 import { CODES, WeftError } from '../lib/errors.ts';
 import type { Container, Drift } from '../lib/model.ts';
 
@@ -15,6 +15,8 @@ export interface QueryHandlers {
   disconnect(networkId: string, container: string, force: boolean): Promise<void>;
   /** Resolves once all that the journal has now is registered. */
   flush(): Promise<void>;
+  /** @param largest bytes; 0 = the underlay interface's MTU */
+  probeMtu(vteps: readonly string[], largest: number): Promise<readonly MtuProbe[]>;
 }
 
 export const answerQueries =
@@ -55,6 +57,7 @@ async function run(h: QueryHandlers, query: Query): Promise<Body | null> {
       await h.flush();
       return null;
     case 'probeMtu':
+      return { $case: 'probeMtu', value: { probes: [...(await h.probeMtu(body.value.vteps, body.value.largest))] } };
     case undefined:
       throw new WeftError('UNIMPLEMENTED', 'this agent does not know the question', { hint: 'upgrade the agent' });
   }

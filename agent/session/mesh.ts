@@ -46,6 +46,8 @@ export class SessionMesh implements Mesh {
   #view: View;
   #told = new Map<string, Told>();
   #interest = new Set<string>();
+  /** By network id. */
+  readonly #memberships = new Map<string, readonly string[]>();
   #conflicts: readonly Conflict[] = [];
   #failure = '';
   #unwatch: (() => void) | null = null;
@@ -177,6 +179,32 @@ export class SessionMesh implements Mesh {
     return r.laggards;
   }
 
+  async registerMemberships(networkId: string, groups: readonly string[] | null): Promise<void> {
+    if (groups === null) this.#memberships.delete(networkId);
+    else this.#memberships.set(networkId, groups);
+    if (this.#session === null) return;
+    await this.#sendMemberships(networkId, groups);
+  }
+
+  async #sendMemberships(networkId: string, groups: readonly string[] | null): Promise<void> {
+    try {
+      const request = { networkId, groups: [...(groups ?? [])], unknown: groups === null };
+      await this.#call(SessionService.registerMemberships, request);
+    } catch (error) {
+      // The next session says it again; a network that is gone has no groups.
+      if (WeftError.from(error).code !== 'NOT_FOUND') throw error;
+      this.#memberships.delete(networkId);
+    }
+  }
+
+  /** A coordinator forgets them with the session. */
+  #repeatMemberships(): void {
+    for (const [networkId, groups] of this.#memberships)
+      this.#sendMemberships(networkId, groups).catch((error: unknown) =>
+        this.#o.log.warn({ err: error, network: networkId }, 'multicast memberships are not registered'),
+      );
+  }
+
   reportConflicts(conflicts: readonly Conflict[]): void {
     if (JSON.stringify(conflicts) === JSON.stringify(this.#conflicts)) return;
     this.#conflicts = conflicts;
@@ -241,6 +269,7 @@ export class SessionMesh implements Mesh {
     this.#registrar.session((r) => this.#call(SessionService.registerEndpoints, r), told, { epoch: 0n, number: 0n });
     this.#report();
     this.#sendInterest();
+    this.#repeatMemberships();
   }
 
   #receive(view: View): void {

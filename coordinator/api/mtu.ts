@@ -1,13 +1,137 @@
-/** Control: what sizes get through between hosts. */
-import type { ControlServer } from '../../gen/weft/v1/control.ts';
+/** Control: what sizes get through between hosts. Each host asks the others' VTEPs; both ways come together here. */
+import type { ControlServer, PathMtu } from '../../gen/weft/v1/control.ts';
 import { WeftError } from '../../lib/errors.ts';
+import type { Host, Network } from '../../lib/model.ts';
+import { isEncap, overheadOf } from '../alloc/encap.ts';
+import type { State } from '../contract.ts';
 import type { Parts } from '../parts.ts';
+import { holds } from '../view.ts';
 import type { Method } from './method.ts';
+import { networkOf } from './resolve.ts';
 
-export function mtuMethods(_parts: Parts, method: Method): Pick<ControlServer, 'probeMtu'> {
+/** The agent gives up after 20 s. */
+const PROBE_MS = 25_000;
+
+export function mtuMethods(parts: Parts, method: Method): Pick<ControlServer, 'probeMtu'> {
+  const { state, fanout, sessions } = parts;
+
+  const probe = async (from: Host, to: readonly Target[], signal: AbortSignal): Promise<PathMtu[]> => {
+    const vteps = to.map((target) => target.vtep);
+    // No path has to carry more than both its ends say.
+    const largest = Math.max(0, ...to.map((target) => expected(from, target)));
+    const query = { $case: 'probeMtu', value: { vteps, largest } } as const;
+    const answer = await fanout.ask(from.id, query, PROBE_MS, signal);
+    const probes = answer.body?.$case === 'probeMtu' ? answer.body.value.probes : [];
+    return to.map((target) => {
+      const { name, vtep } = target;
+      const found = probes.find((one) => one.vtep === vtep);
+      return {
+        from: from.name,
+        to: name,
+        fromVtep: from.vteps.find((own) => sameFamily(own.address, vtep))?.address ?? '',
+        toVtep: vtep,
+        largest: found?.largest ?? 0,
+        underlayMtu: from.underlayMtu,
+        problem: found === undefined ? 'the host did not try it' : pathProblem(state, from, target, found),
+      };
+    });
+  };
+
   return {
-    probeMtu: method(async () => {
-      throw new WeftError('UNIMPLEMENTED', 'Probing of sizes is not there yet.');
+    probeMtu: method(async ({ request, signal }) => {
+      const network = request.network === '' ? null : networkOf(state, request.project, request.network);
+      const errors: Record<string, string> = {};
+      const hosts = concerned(state, network, errors);
+      const asking = request.localOnly ? hosts.filter((host) => sessions.live(host.id) !== undefined) : hosts;
+      const all = await Promise.all(
+        asking.map(async (host) => {
+          const targets = targetsOf(state, host, hosts, network);
+          if (targets.length === 0) return [];
+          try {
+            return await probe(host, targets, signal);
+          } catch (error) {
+            errors[host.name] = WeftError.from(error).message;
+            return [];
+          }
+        }),
+      );
+      return { paths: all.flat(), errors };
     }),
   };
 }
+
+export interface Target {
+  readonly name: string;
+  readonly vtep: string;
+  /** Null for an external peer, which announces nothing. */
+  readonly host: Host | null;
+}
+
+/** What the path should carry: the least that its ends announce; 0 = nothing is known. */
+function expected(from: Host, { host }: Target): number {
+  const known = [from.underlayMtu, host?.underlayMtu ?? 0].filter((mtu) => mtu > 0);
+  return known.length === 0 ? 0 : Math.min(...known);
+}
+
+/** What networks that both ends have part in need of the path: the largest underlay packet, and whose. */
+function needed(state: State, from: Host, { host, vtep }: Target): { readonly size: number; readonly name: string } {
+  let most = { size: 0, name: '' };
+  for (const network of state.networks.values()) {
+    if (network.state !== 'bound' || !isEncap(network.encap) || network.encap === 'vlan') continue;
+    const size = network.mtu + overheadOf(network.encap, vtep.includes(':') ? 'ipv6' : 'ipv4');
+    if (size <= most.size || !holds(state, network.id, from.id)) continue;
+    if (host === null || holds(state, network.id, host.id)) most = { size, name: network.name };
+  }
+  return most;
+}
+
+/** Empty, or the sentence about a path. */
+export function pathProblem(
+  state: State,
+  from: Host,
+  target: Target,
+  found: { readonly largest: number; readonly problem: string },
+): string {
+  const path = `underlay ${from.name}→${target.name}`;
+  const { largest, problem } = found;
+  if (largest === 0) return `${path}: ${problem || 'unreachable'}`;
+  const should = expected(from, target);
+  const need = needed(state, from, target);
+  if (target.host !== null && largest < should) {
+    const announcer = from.underlayMtu === should ? from.name : target.name;
+    const how = problem.startsWith('black hole') ? ', what is larger is lost without a word' : '';
+    return problem.startsWith('not finished')
+      ? `${path}: ${problem}`
+      : `${path} carries ${largest}, ${announcer} announces ${should}${how}`;
+  }
+  if (need.size <= largest) return '';
+  return `${path} carries ${largest}, network ${need.name} needs ${need.size} of it`;
+}
+
+/**
+ * Connected hosts, or those that hold something of the network (all, while fewer than two do); the ones that are not connected are
+ * named in `errors`.
+ */
+function concerned(state: State, network: Network | null, errors: Record<string, string>): Host[] {
+  const all = [...state.hosts.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
+  const holders = network === null ? [] : all.filter((host) => holds(state, network.id, host.id));
+  const few = holders.length < 2;
+  return (few ? all : holders).filter((host) => {
+    if (state.presences.has(host.id)) return true;
+    if (!few) errors[host.name] = 'it is not connected';
+    return false;
+  });
+}
+
+/** VTEPs of the others that the host has a way to, and of the network's external peers. */
+function targetsOf(state: State, from: Host, hosts: readonly Host[], network: Network | null): Target[] {
+  const reachable = (vtep: string): boolean => from.vteps.some((own) => sameFamily(own.address, vtep));
+  const others = hosts
+    .filter((host) => host.id !== from.id)
+    .flatMap((host) => host.vteps.map((vtep) => ({ name: host.name, vtep: vtep.address, host })));
+  const peers = network === null ? [] : [...(state.externals.get(network.id)?.values() ?? [])];
+  const all = [...others, ...peers.map((peer) => ({ name: peer.name, vtep: peer.vtep, host: null }))];
+  return all.filter(({ vtep }) => reachable(vtep));
+}
+
+const sameFamily = (a: string, b: string): boolean => a.includes(':') === b.includes(':');

@@ -384,6 +384,9 @@ export class FakeMesh implements Mesh {
     return this.world.revision;
   }
 
+  async registerMemberships(): Promise<void> {
+    await this.#call('registerMemberships');
+  }
   async waitPeers(_networkId: string, _revision: Revision, _timeoutMs: number): Promise<readonly string[]> {
     await this.#call('waitPeers');
     return this.laggards;
