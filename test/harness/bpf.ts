@@ -1,0 +1,232 @@
+/**
+ * Hosts and containers as network namespaces around the kernel side of the datapath, each host with an Open vSwitch (userspace
+ * datapath) whose few flows bring frames to local ports by MAC, and to weft-to otherwise.
+ */
+import { execFile } from 'node:child_process';
+import { existsSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { BpfDriver } from '../../agent/bpf/driver.ts';
+import { encode } from '../../agent/bpf/encode.ts';
+import { BpfHelper } from '../../agent/bpf/helper.ts';
+import type { BpfAttachment, BpfCounters, BpfModel, BpfPort, BpfReason } from '../../agent/bpf/model.ts';
+import { planMaps, planPrograms } from '../../agent/plan/maps.ts';
+import { parseIp } from '../../lib/ip.ts';
+import { macOfIp, parseMac } from '../../lib/mac.ts';
+import { startOvs, type TestOvs } from './ovs.ts';
+
+const run = promisify(execFile);
+const DATAPATH = fileURLToPath(new URL('../../dist/datapath', import.meta.url));
+export const OBJECT = join(DATAPATH, 'weft.bpf.o');
+export const HELPER = join(DATAPATH, 'weft-bpf');
+const PREFIX = 'bpf-';
+/** Of containers, as over an underlay of 1500 bytes. */
+const MTU = 1450;
+const BRIDGE = 'br-weft';
+const TUNNEL_PORT = 1000;
+
+/** Namespaces of this process, made and removed together. */
+export class Namespaces implements AsyncDisposable {
+  readonly #names: string[] = [];
+
+  /** @returns the full name. */
+  async add(name: string): Promise<string> {
+    const full = `${PREFIX}${process.pid}-${name}`;
+    await run('ip', ['netns', 'add', full]);
+    this.#names.push(full);
+    await inside(full, 'ip', 'link', 'set', 'lo', 'up');
+    return full;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const name of this.#names) await run('ip', ['netns', 'del', name]);
+  }
+}
+
+/** Namespaces of test processes that are gone. */
+export async function sweepNamespaces(): Promise<void> {
+  for (const name of existsSync('/run/netns') ? readdirSync('/run/netns') : []) {
+    const pid = /^bpf-(\d+)-/.exec(name)?.[1];
+    if (pid !== undefined && !existsSync(`/proc/${pid}`))
+      await run('ip', ['netns', 'del', name]).catch(() => undefined);
+  }
+}
+
+/** Runs a command in a namespace. @returns what it printed. @throws with what it said, when it fails. */
+export async function inside(netns: string, command: string, ...args: string[]): Promise<string> {
+  return (await run('nsenter', [`--net=/run/netns/${netns}`, command, ...args])).stdout;
+}
+
+export interface Container {
+  readonly netns: string;
+  readonly ip: string;
+  readonly mac: string;
+  readonly port: BpfPort;
+  readonly ofport: number;
+}
+
+export class BpfHost implements AsyncDisposable {
+  readonly ovs: TestOvs;
+  readonly netns: string;
+  readonly vtep: string;
+  readonly driver: BpfDriver;
+  readonly containers: Container[] = [];
+  readonly attachments: BpfAttachment[] = [];
+
+  private constructor(ovs: TestOvs, vtep: string) {
+    this.ovs = ovs;
+    this.netns = ovs.netns;
+    this.vtep = vtep;
+    // A mount namespace of its own: the BPF file system goes with the helper.
+    const helper = new BpfHelper(['nsenter', `--net=/run/netns/${this.netns}`, 'unshare', '-m', HELPER]);
+    this.driver = new BpfDriver({ helper, object: OBJECT, pins: `${ovs.dir}/pins/weft` });
+  }
+
+  static async start(vtep: string): Promise<BpfHost> {
+    const host = new BpfHost(await startOvs(), vtep);
+    await host.#links();
+    await host.driver.start();
+    return host;
+  }
+
+  async #links(): Promise<void> {
+    const ip = (...args: string[]) => inside(this.netns, 'ip', ...args);
+    const vxlan = ['type', 'vxlan', 'external', 'dstport', '4789', 'nolearning', 'udp6zerocsumrx'];
+    await ip('link', 'add', 'weft-vxlan', 'mtu', String(MTU), ...vxlan);
+    await ip('link', 'add', 'weft-tk', 'type', 'veth', 'peer', 'name', 'weft-to');
+    for (const link of ['weft-vxlan', 'weft-tk', 'weft-to']) await ip('link', 'set', link, 'addrgenmode', 'none', 'up');
+    await this.#complete('weft-tk');
+    await this.ovs.vsctl('add-br', BRIDGE, '--', 'set', 'bridge', BRIDGE, 'datapath_type=netdev', 'fail_mode=secure');
+    await this.#port('weft-to', TUNNEL_PORT);
+    await this.#attach('weft-vxlan', 'from_tunnel');
+    await this.#attach('weft-tk', 'to_tunnel');
+    await this.#attach('weft-to', 'sink');
+  }
+
+  /** Open vSwitch reads whole frames with whole checksums when it has no segmentation offload. */
+  async #complete(link: string): Promise<void> {
+    await inside(this.netns, 'ethtool', '-K', link, 'tx', 'off');
+  }
+
+  async #port(link: string, ofport: number): Promise<void> {
+    const wanted = ['set', 'interface', link, `ofport_request=${ofport}`];
+    await this.ovs.vsctl('add-port', BRIDGE, link, '--', ...wanted);
+  }
+
+  /** Frames of a network to its local ports by MAC, group frames to all of them; what is not local to weft-to, with the tag. */
+  async #flows(index: number): Promise<void> {
+    const local = this.containers.filter((c) => c.port.index === index).map((c) => ({ mac: c.mac, out: c.ofport }));
+    const all = local.map((l) => `output:${l.out}`).join(',');
+    const away = `push_vlan:0x88a8,set_field:${0x1000 | index}->vlan_vid,output:${TUNNEL_PORT}`;
+    const flows = [
+      `in_port=${TUNNEL_PORT},dl_vlan=${index},actions=pop_vlan,set_field:${index}->reg0,resubmit(,1)`,
+      ...local.map((l) => `in_port=${l.out},actions=set_field:${index}->reg0,resubmit(,1)`),
+      ...local.map((l) => `table=1,priority=20,reg0=${index},dl_dst=${l.mac},actions=output:${l.out}`),
+      `table=1,priority=10,reg0=${index},in_port=${TUNNEL_PORT},dl_dst=01:00:00:00:00:00/01:00:00:00:00:00,actions=${all}`,
+      `table=1,priority=5,reg0=${index},dl_dst=01:00:00:00:00:00/01:00:00:00:00:00,actions=${all},${away}`,
+      `table=1,priority=3,reg0=${index},in_port=${TUNNEL_PORT},actions=drop`,
+      `table=1,priority=1,reg0=${index},actions=${away}`,
+    ];
+    for (const flow of flows) await this.ovs.ofctl('add-flow', BRIDGE, flow);
+  }
+
+  async ifindex(link: string): Promise<number> {
+    const [found] = JSON.parse(await inside(this.netns, 'ip', '-j', 'link', 'show', link)) as { ifindex: number }[];
+    return found?.ifindex ?? 0;
+  }
+
+  async #attach(link: string, program: BpfAttachment['program']): Promise<void> {
+    this.attachments.push({ ifindex: await this.ifindex(link), link, program });
+  }
+
+  /** A container with its three links; its neighbours are asked by ARP, over the slow path. */
+  async container(
+    namespaces: Namespaces,
+    index: number,
+    ip: string,
+    options: { express?: boolean } = {},
+  ): Promise<Container> {
+    const n = this.containers.length;
+    const netns = await namespaces.add(`${this.netns.split('-').at(-1)}c${n}`);
+    const mac = macOfIp(ip);
+    const [wft, wfk, wfo] = [`wft${n}`, `wfk${n}`, `wfo${n}`];
+    const host = (...args: string[]) => inside(this.netns, ...(args as [string]));
+    const veth = ['type', 'veth', 'peer', 'name'];
+    await host(
+      'ip',
+      'link',
+      'add',
+      wft,
+      'mtu',
+      String(MTU),
+      ...veth,
+      'eth0',
+      'mtu',
+      String(MTU),
+      'address',
+      mac,
+      'netns',
+      netns,
+    );
+    await host('ip', 'link', 'add', wfk, 'mtu', String(MTU), ...veth, wfo, 'mtu', String(MTU));
+    for (const link of [wft, wfk, wfo]) await host('ip', 'link', 'set', link, 'addrgenmode', 'none', 'up');
+    await this.#complete(wfk);
+    await this.#port(wfo, n + 1);
+    await inside(netns, 'ip', 'addr', 'add', `${ip}/16`, 'dev', 'eth0');
+    // Nothing but what tests send.
+    await inside(netns, 'ip', 'link', 'set', 'eth0', 'addrgenmode', 'none', 'up');
+    await this.#attach(wft, 'from_container');
+    await this.#attach(wfk, 'from_ovs');
+    await this.#attach(wfo, 'sink');
+    const port: BpfPort = {
+      ifindex: await this.ifindex(wft),
+      slow: await this.ifindex(wfk),
+      index,
+      mac: parseMac(mac),
+      ip4: parseIp(ip),
+      ip6: null,
+      linkLocal: null,
+      express: options.express ?? true,
+    };
+    const container = { netns, ip, mac, port, ofport: n + 1 };
+    this.containers.push(container);
+    await this.#flows(index);
+    return container;
+  }
+
+  /** Makes maps and programs as they are to be. @returns the number of steps it took. */
+  async apply(model: BpfModel): Promise<number> {
+    const actual = await this.driver.attached(this.attachments.map((a) => a.ifindex));
+    const steps = [
+      ...planMaps(encode(model), await this.driver.observeFresh()),
+      ...planPrograms(this.attachments, actual),
+    ].map((planned) => planned.step);
+    await this.driver.apply(steps);
+    return steps.length;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.driver.close();
+    await this.ovs[Symbol.asyncDispose]();
+  }
+}
+
+/** What was counted meanwhile: only reasons that changed. */
+export async function counted(
+  driver: BpfDriver,
+  work: () => Promise<unknown>,
+): Promise<Partial<Record<BpfReason, number>>> {
+  const before = await driver.counters();
+  await work();
+  return difference(before, await driver.counters());
+}
+
+function difference(before: BpfCounters, after: BpfCounters): Partial<Record<BpfReason, number>> {
+  const changed: Partial<Record<BpfReason, number>> = {};
+  for (const [reason, now] of Object.entries(after.reasons) as [BpfReason, bigint][]) {
+    const more = Number(now - before.reasons[reason]);
+    if (more !== 0) changed[reason] = more;
+  }
+  return changed;
+}
