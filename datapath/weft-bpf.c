@@ -14,49 +14,35 @@
  *   attach IFINDEX PROGRAM  clsact ingress, direct action, our priority and handle; replaces what is there → ok ID
  *   detach IFINDEX          → ok
  *   attached IFINDEX…       → ok ID… ; 0 = none, - = no such link
+ *   links NAME…             → ok IFINDEX… ; 0 = no such link
+ *   complete NAME           frames leave that link with their checksums and cut to its MTU (as `ethtool -K NAME tx off`) → ok
  *   run PROGRAM FRAME [IFINDEX]   BPF_PROG_TEST_RUN → ok RETVAL FRAME
  */
+#include "load.h"
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <ctype.h>
 #include <errno.h>
-#include <limits.h>
 #include <linux/bpf.h>
+#include <linux/ethtool.h>
+#include <linux/sockios.h>
+#include <net/if.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mount.h>
-#include <sys/stat.h>
-#include <sys/vfs.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #define LINE_MAX_BYTES (192 * 1024)
 #define FRAME_MAX (64 * 1024)
-#define ITEMS 32
 #define FIELDS 4096
-#define KEY_MAX 64
-#define VALUE_MAX 256
 #define CPUS_MAX 1024
-#define BPF_FS 0xcafe4a11
 #define TC_PRIORITY 1
 #define TC_HANDLE 1
 
-struct map {
-  char name[BPF_OBJ_NAME_LEN];
-  int fd;
-  __u32 key, value, max, type;
-};
-struct program {
-  char name[64];
-  int fd;
-  __u32 id;
-};
-
-static struct map maps[ITEMS];
-static struct program programs[ITEMS];
-static int map_count, program_count;
 static char line[LINE_MAX_BYTES];
 static char *fields[FIELDS];
 static unsigned char frame_in[FRAME_MAX], frame_out[FRAME_MAX + 256];
@@ -122,113 +108,6 @@ static bool number(const char *text, __u32 *out) {
   unsigned long n = strtoul(text, &end, 10);
   *out = n;
   return isdigit((unsigned char)*text) && !*end && !errno && n <= 0xffffffffUL;
-}
-
-static int mount_at(const char *dir) {
-  struct statfs fs;
-  char parent[PATH_MAX];
-  snprintf(parent, sizeof parent, "%s", dir);
-  char *slash = strrchr(parent, '/');
-  if (!slash || slash == parent) return -EINVAL;
-  *slash = 0;
-  if (mkdir(parent, 0700) && errno != EEXIST) return -errno;
-  if (statfs(parent, &fs)) return -errno;
-  if ((__u32)fs.f_type != BPF_FS && mount("bpf", parent, "bpf", 0, "mode=0700")) return -errno;
-  return mkdir(dir, 0700) && errno != EEXIST ? -errno : 0;
-}
-
-/* A pinned map of another shape is let go: programs that run with it keep it until they are replaced. */
-static void drop_unlike(struct bpf_map *map, const char *path) {
-  struct bpf_map_info info = {};
-  __u32 size = sizeof info;
-  int fd = bpf_obj_get(path);
-  if (fd < 0) return;
-  bool same = bpf_obj_get_info_by_fd(fd, &info, &size) == 0 && info.type == bpf_map__type(map) &&
-              info.key_size == bpf_map__key_size(map) && info.value_size == bpf_map__value_size(map) &&
-              info.max_entries == bpf_map__max_entries(map) && info.map_flags == bpf_map__map_flags(map);
-  close(fd);
-  if (!same) unlink(path);
-}
-
-struct identity {
-  struct bpf_prog_info info;
-  __u32 ids[ITEMS];
-};
-
-static bool identify(int fd, struct identity *it) {
-  __u32 size = sizeof it->info;
-  memset(it, 0, sizeof *it);
-  it->info.nr_map_ids = ITEMS;
-  it->info.map_ids = (__u64)(unsigned long)it->ids;
-  return bpf_obj_get_info_by_fd(fd, &it->info, &size) == 0;
-}
-
-/* The same instructions over the same maps. */
-static bool alike(const struct identity *a, const struct identity *b) {
-  if (memcmp(a->info.tag, b->info.tag, sizeof a->info.tag) || a->info.nr_map_ids != b->info.nr_map_ids) return false;
-  for (__u32 i = 0; i < a->info.nr_map_ids && i < ITEMS; i++) {
-    bool found = false;
-    for (__u32 j = 0; j < b->info.nr_map_ids && j < ITEMS; j++) found |= a->ids[i] == b->ids[j];
-    if (!found) return false;
-  }
-  return true;
-}
-
-/* Takes over the pinned program if it is the same as the one just loaded, else pins that in its place. */
-static int take_program(struct bpf_program *loaded, const char *dir) {
-  struct program *p = &programs[program_count];
-  struct identity now, before;
-  char path[PATH_MAX];
-  int fd = bpf_program__fd(loaded);
-  snprintf(p->name, sizeof p->name, "%s", bpf_program__name(loaded));
-  snprintf(path, sizeof path, "%s/program_%s", dir, p->name);
-  if (!identify(fd, &now)) return -errno;
-  int pinned = bpf_obj_get(path);
-  if (pinned >= 0 && identify(pinned, &before) && alike(&now, &before)) {
-    p->fd = pinned;
-    p->id = before.info.id;
-  } else {
-    if (pinned >= 0) close(pinned);
-    if (unlink(path) && errno != ENOENT) return -errno;
-    if (bpf_obj_pin(fd, path)) return -errno;
-    p->fd = dup(fd);
-    p->id = now.info.id;
-  }
-  program_count++;
-  return p->fd < 0 ? -errno : 0;
-}
-
-static void forget(void) {
-  while (map_count > 0) close(maps[--map_count].fd);
-  while (program_count > 0) close(programs[--program_count].fd);
-}
-
-static int take_over(struct bpf_object *object, const char *dir) {
-  struct bpf_map *map;
-  struct bpf_program *program;
-  char path[PATH_MAX];
-  bpf_object__for_each_map(map, object) {
-    snprintf(path, sizeof path, "%s/map_%s", dir, bpf_map__name(map));
-    drop_unlike(map, path);
-    int error = bpf_map__set_pin_path(map, path);
-    if (error) return error;
-  }
-  int error = bpf_object__load(object);
-  if (error) return error;
-  bpf_object__for_each_map(map, object) {
-    if (map_count == ITEMS) return -E2BIG;
-    struct map *m = &maps[map_count++];
-    *m = (struct map){ .fd = dup(bpf_map__fd(map)), .key = bpf_map__key_size(map), .value = bpf_map__value_size(map),
-                       .max = bpf_map__max_entries(map), .type = bpf_map__type(map) };
-    snprintf(m->name, sizeof m->name, "%s", bpf_map__name(map));
-    if (m->fd < 0) return -errno;
-    if (m->key > KEY_MAX || m->value > VALUE_MAX) return -E2BIG;
-  }
-  bpf_object__for_each_program(program, object) {
-    if (program_count == ITEMS) return -E2BIG;
-    if ((error = take_program(program, dir))) return error;
-  }
-  return 0;
 }
 
 static void load(const char *file, const char *dir) {
@@ -414,6 +293,25 @@ static void list_maps(void) {
   printf("ok\n");
 }
 
+static void list_links(int count) {
+  printf("ok");
+  for (int i = 1; i < count; i++) printf(" %u", if_nametoindex(fields[i]));
+  printf("\n");
+}
+
+/* SIOCETHTOOL (ethtool(8)): without checksum offload there is no segmentation offload either. */
+static void complete(const char *name) {
+  struct ethtool_value off = {.cmd = ETHTOOL_STXCSUM, .data = 0};
+  struct ifreq request = {.ifr_data = (void *)&off};
+  if (strlen(name) >= IFNAMSIZ) return fail("no such link: %.40s", name);
+  strcpy(request.ifr_name, name);
+  int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  int error = fd < 0 || ioctl(fd, SIOCETHTOOL, &request) ? errno : 0;
+  if (fd >= 0) close(fd);
+  if (error) return fail("%s keeps its offloads: %s", name, strerror(error));
+  printf("ok\n");
+}
+
 static void answer(int count) {
   const char *what = fields[0];
   __u32 n;
@@ -426,6 +324,8 @@ static void answer(int count) {
   else if (strcmp(what, "attach") == 0 && count == 3) attach(fields[1], fields[2]);
   else if (strcmp(what, "detach") == 0 && count == 2) detach(fields[1]);
   else if (strcmp(what, "attached") == 0 && count >= 2) list_attached(count);
+  else if (strcmp(what, "links") == 0 && count >= 2) list_links(count);
+  else if (strcmp(what, "complete") == 0 && count == 2) complete(fields[1]);
   else if (strcmp(what, "run") == 0 && (count == 3 || count == 4)) run(fields[1], fields[2], count == 4 ? fields[3] : NULL);
   else fail("not understood: %.40s", what);
 }
