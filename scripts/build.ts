@@ -118,6 +118,7 @@ async function generate(): Promise<void> {
 }
 
 await generate();
+await buildDatapath(process.env['WEFT_REQUIRE_BPF'] === '1');
 mkdirSync(DIST, { recursive: true });
 const out = await mkdtemp(join(DIST, '.build-'));
 try {
@@ -134,7 +135,6 @@ try {
     }),
     ...single('agent/main.ts', 'weft-agent', out),
     ...single('coordinator/main.ts', 'weft-coordinator', out),
-    buildDatapath(process.env['WEFT_REQUIRE_BPF'] === '1'),
   ]);
   mkdirSync(join(out, 'lab'));
   for (const script of ['anchor.pl', 'docker-root.pl', 'exec.pl'])
