@@ -12,11 +12,13 @@ import { channelCredentials, channelOptions, parseIdentity } from '../lib/rpc.ts
 import { Scope } from '../lib/scope.ts';
 import { readTls } from '../lib/tls.ts';
 import { AddressBook } from './addresses.ts';
+import { kernelDriver } from './bpf/start.ts';
 import { systemClock } from './clock.ts';
 import { BRIDGE } from './desired.ts';
 import { DockerSide } from './docker/index.ts';
 import { hostRecord, ovsVersion, vswitchdControl } from './facts.ts';
 import { FileJournal } from './journal.ts';
+import { Kernel } from './kernel.ts';
 import { LinkDriver } from './link/driver.ts';
 import { Neighbours } from './link/neighbours.ts';
 import { agentMetrics } from './metrics.ts';
@@ -26,7 +28,7 @@ import { formatFlow } from './openflow/format.ts';
 import { appctl } from './ovs/appctl.ts';
 import { OvsDriver } from './ovs/driver.ts';
 import { Ovsdb } from './ovs/ovsdb.ts';
-import { probeHost } from './probe/index.ts';
+import { probeHost, problemOf, userspaceTso } from './probe/index.ts';
 import { probeUnderlay } from './probe-mtu.ts';
 import { answerQueries } from './queries.ts';
 import { Reconciler } from './reconcile.ts';
@@ -68,10 +70,12 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
   scope.defer('openflow', () => openflow.close());
   const ovs = new OvsDriver(db);
   const flows = new FlowDriver(openflow);
+  const bpf = kernelDriver(config.bpfDir);
+  scope.defer('kernel side', () => bpf.close());
   const { wiring, probes } = await probeHost(config, {
-    bpf: async () => 'it is not there yet',
-    tso: async () => null,
-    checksum: async () => null,
+    bpf: () => problemOf(bpf.start()),
+    tso: () => userspaceTso(db, ovs),
+    checksum: async () => '',
   });
   const links = new LinkDriver({ complete: wiring.complete, log });
   const neighbours = new Neighbours({
@@ -114,6 +118,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
     links,
     ovs,
     flows,
+    kernel: wiring.backend === 'kernel-tunnel' ? new Kernel(bpf, wiring) : null,
     switch: openflow,
     desire: { bridge: BRIDGE, hostId: id, wiring },
     heal: config.heal,

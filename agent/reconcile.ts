@@ -7,18 +7,19 @@ import type { Log } from '../lib/log.ts';
 import type { Drift, View } from '../lib/model.ts';
 import type { Datapath, Journal } from './contract.ts';
 import { type Desired, type DesireOptions, desire } from './desired.ts';
-import { type Entry, render } from './flows/memo.ts';
 import type { Tunnels } from './flows/model.ts';
+import { FlowSide } from './flowside.ts';
+import type { Kernel } from './kernel.ts';
 import type { LinkDriver } from './link/driver.ts';
 import { containerLink, TUNNEL_DEVICE, TUNNEL_SWITCH } from './link/names.ts';
 import { LinkPicture } from './link/picture.ts';
 import type { LinkChange, LinkStep } from './link/steps.ts';
 import type { OpenFlowClient } from './openflow/client.ts';
 import type { FlowDriver } from './openflow/driver.ts';
-import type { Flow } from './openflow/flow.ts';
 import type { OvsDriver, OvsStep } from './ovs/driver.ts';
-import { type FlowStep, type FlowTable, keyed, planFlows } from './plan/flows.ts';
+import type { FlowStep, FlowTable } from './plan/flows.ts';
 import { planLinks } from './plan/links.ts';
+import type { BpfStep } from './plan/maps.ts';
 import { driftOf, type Planned } from './plan/planned.ts';
 import { planPorts, portNameOf, stalePorts } from './plan/ports.ts';
 import { Settled } from './plan/settled.ts';
@@ -36,6 +37,8 @@ export interface ReconcilerOptions {
   readonly links: LinkDriver;
   readonly ovs: OvsDriver;
   readonly flows: FlowDriver;
+  /** Null where Open vSwitch does all of it. */
+  readonly kernel: Kernel | null;
   /** The OpenFlow connection: up again means that flows may be gone. */
   readonly switch: OpenFlowClient;
   readonly desire: DesireOptions;
@@ -46,6 +49,18 @@ export interface ReconcilerOptions {
   readonly now: () => number;
   readonly onPorts: () => void;
   readonly log: Log;
+}
+
+/** What one look has found, and what is to be done. */
+interface Pass {
+  readonly desired: Desired;
+  readonly links: Planned<LinkStep>[];
+  readonly ports: Planned<OvsStep>[];
+  readonly flows: Planned<FlowStep>[];
+  readonly table: FlowTable;
+  readonly kernel: Planned<BpfStep>[];
+  /** Maps and programs wanted, as kind and id → text. */
+  readonly wanted: () => Map<string, string>;
 }
 
 interface Waiter {
@@ -60,8 +75,7 @@ export class Reconciler implements Datapath {
   readonly #links = new LinkPicture();
   /** Told of links since the last look at them, the last of each. */
   readonly #told = new Map<string, LinkChange>();
-  #flows: Map<string, Flow> | null = null;
-  #memo = new Map<number, Entry>();
+  readonly #flows: FlowSide;
   #waiting: Waiter[] = [];
   #wanted = false;
   #running: Promise<void> | null = null;
@@ -77,6 +91,7 @@ export class Reconciler implements Datapath {
 
   constructor(options: ReconcilerOptions) {
     this.#o = options;
+    this.#flows = new FlowSide(options.flows);
   }
 
   /** Steps applied since the start: zero after a restart that had nothing to do. */
@@ -87,7 +102,7 @@ export class Reconciler implements Datapath {
     return this.#failure;
   }
   get flowCount(): number {
-    return this.#flows?.size ?? 0;
+    return this.#flows.count;
   }
 
   start(): void {
@@ -143,7 +158,7 @@ export class Reconciler implements Datapath {
     await this.settled();
     return this.#exclusive(async () => {
       const { planned } = await this.#observeAndPlan(true);
-      const drift = [...planned.links, ...planned.ports, ...planned.flows].map(driftOf);
+      const drift = [...planned.links, ...planned.ports, ...planned.flows, ...planned.kernel].map(driftOf);
       if (heal && drift.length > 0) await this.#apply(planned, true);
       return drift;
     });
@@ -188,6 +203,7 @@ export class Reconciler implements Datapath {
       if (failure.message !== this.#failure) this.#o.log.warn({ err: failure }, 'pass failed');
       this.#failure = failure.message;
       this.#links.forget();
+      this.#o.kernel?.forget();
       if (!this.#closed) this.#timer = setTimeout(() => this.kick(), RETRY_MS);
     }
     for (const w of waiting) this.#answer(w);
@@ -197,40 +213,36 @@ export class Reconciler implements Datapath {
     const lost =
       w.endpointId !== null && this.#o.journal.endpoints.has(w.endpointId) && this.ofport(w.endpointId) === null;
     if (this.#failure !== '') w.reject(new WeftError('UNAVAILABLE', this.#failure));
-    else if (lost)
-      w.reject(
-        new WeftError(
-          'UNAVAILABLE',
-          `Open vSwitch did not take ${portNameOf(w.endpointId ?? '', this.#o.desire.wiring.express)}`,
-        ),
-      );
-    else w.resolve();
+    else if (lost) {
+      const name = portNameOf(w.endpointId ?? '', this.#o.desire.wiring.express);
+      w.reject(new WeftError('UNAVAILABLE', `Open vSwitch did not take ${name}`));
+    } else w.resolve();
   }
 
-  async #observeAndPlan(fresh: boolean) {
+  async #observeAndPlan(fresh: boolean): Promise<{ planned: Pass }> {
     const desired = desire(this.#o.view(), this.#o.journal, this.#o.desire);
     const known = fresh ? null : this.#links.links;
     const links = planLinks(desired.links, known ?? (await this.#links.read(() => this.#o.links.observe())));
     const ovs = fresh ? await this.#o.ovs.observeFresh() : this.#o.ovs.observe();
     const ports = planPorts(desired.bridge, ovs);
-    if (fresh || this.#flows === null) this.#flows = keyed(await this.#flowsOf());
-    const flows = planFlows(this.#render(desired), this.#flows);
-    return { planned: { links, ports, flows, desired } };
+    if (fresh || !this.#flows.known) await this.#flows.observe(this.#reachable());
+    return { planned: { desired, links, ports, ...(await this.#forwarding(desired, fresh)) } };
   }
 
-  /** The bridge may not be there yet, or not speak to us until it is mended: then no flows are known. */
-  async #flowsOf() {
-    const protocols = this.#o.ovs.observe().bridges.get(this.#o.desire.bridge)?.protocols;
-    if (protocols === undefined || (protocols.length > 0 && !protocols.includes('OpenFlow14'))) return [];
-    return this.#o.flows.observe();
-  }
-
-  #render(desired: Desired): FlowTable {
-    const models = desired.models({
+  /** What depends on the numbers of links and ports. */
+  async #forwarding(desired: Desired, fresh: boolean): Promise<Pick<Pass, 'flows' | 'table' | 'kernel' | 'wanted'>> {
+    const networks = desired.models({
       endpoint: (id) => this.ofport(id),
       uplink: (name) => this.#portNumber(name),
     });
-    return render({ tunnels: this.#tunnels(), networks: models }, this.#memo);
+    const { planned: flows, table } = this.#flows.plan({ tunnels: this.#tunnels(), networks });
+    const kernel = await this.#o.kernel?.plan(networks, this.#links.links ?? new Map(), fresh);
+    return { flows, table, kernel: kernel?.planned ?? [], wanted: kernel?.wanted ?? (() => new Map()) };
+  }
+
+  #reachable(): boolean {
+    const protocols = this.#o.ovs.observe().bridges.get(this.#o.desire.bridge)?.protocols;
+    return protocols !== undefined && (protocols.length === 0 || protocols.includes('OpenFlow14'));
   }
 
   #tunnels(): Tunnels {
@@ -239,10 +251,7 @@ export class Reconciler implements Datapath {
     return { kind: 'ovs', ports: Object.fromEntries(encaps.map((e) => [e, this.#portNumber(TUNNEL_DEVICE[e])])) };
   }
 
-  async #apply(
-    planned: { links: Planned<LinkStep>[]; ports: Planned<OvsStep>[]; flows: Planned<FlowStep>[]; desired: Desired },
-    heal: boolean,
-  ): Promise<void> {
+  async #apply(planned: Pass, heal: boolean): Promise<void> {
     const links = this.#select(planned.links, heal);
     const [linksDown, linksUp] = partition(links, (p) => p.change === 'extra');
     const made = linksUp.map((p) => p.step);
@@ -265,17 +274,20 @@ export class Reconciler implements Datapath {
     if (ports.length > 0) await this.#o.ovs.apply(ports.map((p) => p.step));
     if (newBridge) {
       await this.#o.switch.ready();
-      this.#flows = keyed(await this.#o.flows.observe());
+      await this.#flows.observe(true);
     }
-    // Port numbers are known only now.
-    const table = this.#render(planned.desired);
-    const flows = this.#select(ports.length > 0 ? planFlows(table, this.#flows ?? new Map()) : planned.flows, heal);
-    if (flows.length > 0) await this.#applyFlows(flows);
+    // Port and link numbers are known only now.
+    const stale = ports.length > 0 || linksUp.length > 0;
+    const { flows, table, kernel, wanted } = stale ? await this.#forwarding(planned.desired, false) : planned;
+    const selected = this.#select(flows, heal);
+    const side = this.#select(kernel, heal);
+    await this.#flows.apply(selected);
+    if (side.length > 0) await this.#o.kernel?.apply(side);
     if (linksDown.length > 0) this.#deleteLinks(linksDown.map((p) => p.step));
     const unfinished = await finished;
     if (unfinished !== null) throw unfinished;
-    this.#steps += links.length + ports.length + flows.length;
-    this.#settled.settle(planned.desired.wanted(), table);
+    this.#steps += links.length + ports.length + selected.length + side.length;
+    this.#settled.settle(new Map([...planned.desired.wanted(), ...wanted()]), table);
     if (ports.length > 0) this.#o.onPorts();
     this.#tell();
   }
@@ -336,21 +348,6 @@ export class Reconciler implements Datapath {
     this.#found.push({ drift: driftOf(p), at: this.#o.now(), heal: healed });
   }
 
-  async #applyFlows(planned: readonly Planned<FlowStep>[]): Promise<void> {
-    const add = planned.filter((p) => p.step.kind === 'addFlow').map((p) => p.step.flow);
-    const remove = planned.filter((p) => p.step.kind === 'removeFlow').map((p) => p.step.flow);
-    try {
-      await this.#o.flows.apply({ add, remove });
-    } catch (error) {
-      this.#flows = null;
-      throw error;
-    }
-    const table = this.#flows;
-    if (table === null) return;
-    for (const key of keyed(remove).keys()) table.delete(key);
-    for (const [key, flow] of keyed(add)) table.set(key, flow);
-  }
-
   /** One of our own steps makes several of these: looked at once, a little later. Null: some may have been missed. */
   #linkChanged(change: LinkChange | null): void {
     if (change === null) this.#links.forget();
@@ -366,7 +363,7 @@ export class Reconciler implements Datapath {
   }
 
   #flowsUnknown(): void {
-    this.#flows = null;
+    this.#flows.forget();
     this.kick();
   }
 }

@@ -145,6 +145,8 @@ const agentSchema = v.strictObject({
   datapath: v.optional(v.picklist(['auto', 'system', 'netdev'], 'auto, system or netdev'), 'auto'),
   /** How frames reach other hosts; "auto": as the kernel allows. */
   backend: v.optional(v.picklist(['auto', 'ovs-tunnel', 'kernel-tunnel'], 'auto, ovs-tunnel or kernel-tunnel'), 'auto'),
+  /** Where the maps and programs of kernel-tunnel are pinned; a BPF file system is mounted at its parent where there is none. */
+  bpfDir: v.optional(path, '/sys/fs/bpf/weft'),
   /** With kernel-tunnel: frames that only need forwarding go past Open vSwitch. */
   express: v.optional(v.boolean('true or false'), true),
   underlay,

@@ -55,6 +55,22 @@ export class BpfDriver {
     return maps;
   }
 
+  /** Numbers of links by name; what is not there is left out. */
+  async ifindexes(names: readonly string[]): Promise<Map<string, number>> {
+    const out = new Map<string, number>();
+    for (let at = 0; at < names.length; at += LINKS) {
+      const some = names.slice(at, at + LINKS);
+      const { words } = await this.#o.helper.ask(`links ${some.join(' ')}`);
+      for (const [i, name] of some.entries()) if (Number(words[i]) > 0) out.set(name, Number(words[i]));
+    }
+    return out;
+  }
+
+  /** Frames leave that link complete: with their checksums, cut to its MTU. */
+  async complete(name: string): Promise<void> {
+    await this.#o.helper.ask(`complete ${name}`);
+  }
+
   /** What is at our place of these links; a link that is not there is left out. */
   async attached(ifindexes: readonly number[]): Promise<Map<number, AttachedProgram>> {
     await this.#ready();

@@ -23,6 +23,14 @@ export interface KernelSide {
   readonly attachments: readonly BpfAttachment[];
 }
 
+/** Every link that the kernel side has to do with. */
+export function kernelLinks(networks: readonly NetworkModel[], wiring: Wiring): string[] {
+  const names: string[] = [TUNNEL_KERNEL, TUNNEL_SWITCH, ...wiring.encaps.map((e) => TUNNEL_DEVICE[e])];
+  if (wiring.express)
+    for (const n of networks) for (const { id } of n.locals) names.push(hostLink(id), slowLink(id), switchLink(id));
+  return names;
+}
+
 /** @param ifindex of a link by name; null while it is not there: then nothing is said of it. */
 export function kernelSide(
   networks: readonly NetworkModel[],

@@ -1,8 +1,12 @@
 /** Asks the host what it can do, once at start. */
 import { access } from 'node:fs/promises';
+import { setTimeout as pause } from 'node:timers/promises';
 import type { AgentConfig } from '../../lib/config.ts';
+import { WeftError } from '../../lib/errors.ts';
 import type { Probe } from '../../lib/model.ts';
 import type { TunnelEncap } from '../link/names.ts';
+import type { OvsDriver } from '../ovs/driver.ts';
+import type { Ovsdb } from '../ovs/ovsdb.ts';
 import type { Wiring } from '../wiring.ts';
 import { decide, type Findings } from './decide.ts';
 import { deviceProblem, hostInterfaces } from './links.ts';
@@ -56,6 +60,22 @@ const DEVICE: Readonly<Record<TunnelEncap, readonly string[]>> = {
   geneve: ['geneve', 'external'],
   gre: ['gretap', 'external'],
 };
+
+/** The reason, when something cannot be done; empty when it can. */
+export const problemOf = (attempt: Promise<unknown>): Promise<string> =>
+  attempt.then(
+    () => '',
+    (error: unknown) => WeftError.from(error).message.replace(/\.$/, ''),
+  );
+
+/** How long Open vSwitch may take to say what it is; without an answer frames are made complete, which is always right. */
+const OVS_MS = 3_000;
+
+/** Is userspace-tso-enable set (ovs-vswitchd.conf.db(5))? Null: the database does not answer. */
+export async function userspaceTso(db: Ovsdb, ovs: OvsDriver): Promise<boolean | null> {
+  const up = await Promise.race([db.ready().then(() => true), pause(OVS_MS, false, { ref: false })]);
+  return up ? ovs.observe().otherConfig['userspace-tso-enable'] === 'true' : null;
+}
 
 /** The kernel's own datapath is there. */
 const hasModule = (): Promise<boolean> =>

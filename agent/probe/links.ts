@@ -47,7 +47,8 @@ export async function hostInterfaces(): Promise<HostInterface[]> {
  * @returns empty = yes, else what ip says.
  */
 export async function deviceProblem(type: readonly string[]): Promise<string> {
-  const name = `weft-p${process.pid}`.slice(0, 15);
+  // Several are tried at once.
+  const name = `wp${process.pid}${type[0]?.slice(0, 3) ?? ''}`.slice(0, 15);
   const made = await exec('ip', ['link', 'add', name, 'type', ...type]);
   if (made.code !== 0) return made.stderr.trim().split('\n')[0] ?? 'refused';
   await exec('ip', ['link', 'del', name]);

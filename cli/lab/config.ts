@@ -28,6 +28,7 @@ export function agentConfig(plan: LabPlan, host: HostPlan, node: NodePaths, tls:
     dockerSocket: '/run/docker.sock',
     ovs: { db: '/run/openvswitch/db.sock', rundir: '/run/openvswitch' },
     datapath: 'auto',
+    bpfDir: '/run/weft/bpf/pins',
     underlay: { vtep: hostAddress(plan, host) },
     metrics: AGENT_METRICS,
     log: { level: 'info', file: `${node.log}/agent.log` },

@@ -58,19 +58,9 @@ export async function ensureUnderlay(lab: LabPaths, address: string, prefix: num
       `link add ${lab.rootLink} mtu ${UNDERLAY_MTU} type veth peer name root netns ${lab.underlayNetns}`,
       `link set ${lab.rootLink} addrgenmode none`,
     ]);
-    await offloadOff(null, lab.rootLink);
   }
   await ip(lab.underlayNetns, ['link set root master br0 up']);
   await ip(null, [`link set ${lab.rootLink} up`, `address replace ${address}/${prefix} dev ${lab.rootLink}`]);
-}
-
-/**
- * Checksums are filled in by the sender: OVS's userspace datapath reads the frame from a packet socket, and hands a
- * half-made checksum on as it is.
- */
-async function offloadOff(netns: string | null, link: string): Promise<void> {
-  const enter = netns === null ? [] : [`--net=/run/netns/${netns}`];
-  await run('nsenter', [...enter, 'ethtool', '-K', link, 'tx', 'off']);
 }
 
 /** Makes a machine's namespace with eth0 on the underlay. The MAC follows the address, so that it survives a power cycle. */
@@ -83,7 +73,6 @@ export async function ensureNode(lab: LabPaths, node: NodePaths, address: string
     `link set ${node.name} master br0 up`,
   ]);
   await ip(node.netns, ['link set lo up', 'link set eth0 up']);
-  await offloadOff(node.netns, 'eth0');
 }
 
 /** MAC of the machine that has this underlay address. */

@@ -33,6 +33,7 @@ test('an agent’s defaults', () => {
     heal: true,
     backend: 'auto',
     express: true,
+    bpfDir: '/sys/fs/bpf/weft',
     tunnel: { ttl: 64, dscp: 'inherit', checksum: false },
     vxlanPort: 4789,
     genevePort: 6081,
