@@ -1,5 +1,5 @@
-/** Choosing among a host's addresses of one network (pure). All addresses are unsigned 32-bit numbers. */
-import { type Cidr, containsIp, halves, isUsable, lastOf, parseCidr, tryParseIp } from '../lib/ip.ts';
+/** Choosing among a host's addresses of one network (pure), of both families: numbers and prefixes are those of lib/addr.ts. */
+import { byBase, type Cidr, containsIp, halves, isUsable, lastOf, parseCidr, tryParseIp } from '../lib/addr.ts';
 import type { Network } from '../lib/model.ts';
 
 /** How long a freed address is kept from automatic picks, ms. */
@@ -8,30 +8,29 @@ export const REST_MS = 30_000;
 /** What one address is to a pick: taken, or freed at a moment (monotonic ms). Absent = never used. */
 export type Slot = { readonly taken: true } | { readonly taken: false; readonly freedAt: number };
 
-/** Addresses of a network that no endpoint may have: gateway, aux addresses, network and broadcast address. */
+/** Addresses of a network that no endpoint may have: gateways, aux addresses, network and broadcast address. */
 export interface Reserved {
-  readonly subnet: Cidr;
-  readonly ips: ReadonlySet<number>;
+  readonly subnets: readonly Cidr[];
+  readonly ips: ReadonlySet<bigint>;
 }
 
-/** @throws INVALID_ARGUMENT when the record holds no IPv4 subnet. */
 export function reservedOf(network: Network): Reserved {
-  const ips = new Set<number>();
+  const ips = new Set<bigint>();
   for (const text of [...network.gateways, ...Object.values(network.auxAddresses)]) {
     const ip = tryParseIp(text.split('/')[0] ?? '');
     if (ip !== null) ips.add(ip);
   }
-  return { subnet: parseCidr(network.subnets[0] ?? ''), ips };
+  return { subnets: network.subnets.map(parseCidr), ips };
 }
 
-export const isAssignable = (reserved: Reserved, ip: number): boolean =>
-  isUsable(reserved.subnet, ip) && !reserved.ips.has(ip);
+export const isAssignable = (reserved: Reserved, ip: bigint): boolean =>
+  reserved.subnets.some((subnet) => isUsable(subnet, ip)) && !reserved.ips.has(ip);
 
 /** Held addresses that endpoints may have, and how many of them are free (neither taken nor resting) at `now`. */
 export function count(
   blocks: readonly Cidr[],
   reserved: Reserved,
-  slots: ReadonlyMap<number, Slot>,
+  slots: ReadonlyMap<bigint, Slot>,
   now: number,
 ): { usable: number; free: number } {
   let usable = 0;
@@ -55,12 +54,12 @@ const isFree = (slot: Slot | undefined, now: number): boolean =>
 export function pick(
   blocks: readonly Cidr[],
   reserved: Reserved,
-  slots: ReadonlyMap<number, Slot>,
+  slots: ReadonlyMap<bigint, Slot>,
   now: number,
   resting: boolean,
-): number | null {
-  let best: { ip: number; freedAt: number } | null = null;
-  for (const block of blocks.toSorted((a, b) => a.base - b.base))
+): bigint | null {
+  let best: { ip: bigint; freedAt: number } | null = null;
+  for (const block of blocks.toSorted(byBase))
     for (let ip = block.base; ip <= lastOf(block); ip++) {
       if (!isAssignable(reserved, ip)) continue;
       const slot = slots.get(ip);
@@ -76,10 +75,10 @@ export function pick(
  * @param busy addresses that must stay
  * @returns disjoint prefixes, ascending; the block itself when nothing can go
  */
-export function partsToKeep(block: Cidr, busy: ReadonlySet<number>): readonly Cidr[] {
+export function partsToKeep(block: Cidr, busy: ReadonlySet<bigint>): readonly Cidr[] {
   const inside = [...busy].some((ip) => containsIp(block, ip));
   if (!inside) return [];
-  if (block.prefix === 32) return [block];
+  if (block.prefix === 128) return [block];
   const [low, high] = halves(block);
   const kept = [...partsToKeep(low, busy), ...partsToKeep(high, busy)];
   const whole = kept.length === 2 && kept.every((part) => part.prefix === block.prefix + 1);
@@ -87,11 +86,11 @@ export function partsToKeep(block: Cidr, busy: ReadonlySet<number>): readonly Ci
 }
 
 /** The free address nearest to a busy one (so that keeping it costs the fewest parts), or null. */
-export function nearestFree(free: readonly number[], busy: readonly number[]): number | null {
-  let best: { ip: number; distance: number } | null = null;
+export function nearestFree(free: readonly bigint[], busy: readonly bigint[]): bigint | null {
+  let best: { ip: bigint; distance: bigint } | null = null;
   for (const ip of free)
     for (const other of busy) {
-      const distance = (ip ^ other) >>> 0;
+      const distance = ip ^ other;
       if (best === null || distance < best.distance) best = { ip, distance };
     }
   return best?.ip ?? free[0] ?? null;

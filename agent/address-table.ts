@@ -1,9 +1,9 @@
 /** What the journal and the view say of a host's addresses: read by choosing, lending and claiming alike. */
-import { type Cidr, containsIp, lastOf, parseCidr, parseIp } from '../lib/ip.ts';
+import { type Cidr, containsIp, type Family, familyOfText, lastOf, parseCidr, parseIp } from '../lib/addr.ts';
 import type { Network } from '../lib/model.ts';
 import { isAssignable, REST_MS, type Reserved, reservedOf, type Slot } from './address-pick.ts';
 import type { Clock } from './clock.ts';
-import type { Journal, JournalWrite, LocalAddress, LocalBlock, Mesh } from './contract.ts';
+import { ipsOf, type Journal, type JournalWrite, type LocalAddress, type LocalBlock, type Mesh } from './contract.ts';
 
 export const addressKey = (networkId: string, ip: string): string => `${networkId}/${ip}`;
 export const blockKey = (networkId: string, cidr: string): string => `${networkId}/${cidr}`;
@@ -12,7 +12,7 @@ export class AddressTable {
   readonly journal: Journal;
   readonly mesh: Mesh;
   readonly clock: Clock;
-  /** Block requests under way, by network: number of new blocks. */
+  /** Block requests under way, by network id/family: number of new blocks. */
   readonly asking = new Map<string, Promise<number>>();
   /** Keys of addresses with a claim under way. */
   readonly claiming = new Set<string>();
@@ -57,11 +57,11 @@ export class AddressTable {
 
   /** The mesh may have given this host a block that it has not heard of yet. */
   blockMayCome(networkId: string): boolean {
-    return this.asking.has(networkId) || this.claimed(networkId).length > 0;
+    return this.asking.keys().some((key) => key.startsWith(`${networkId}/`)) || this.claimed(networkId).length > 0;
   }
 
   /** Addresses with a claim under way: it may be answered with a block around them that the host has got by then. */
-  claimed(networkId: string): number[] {
+  claimed(networkId: string): bigint[] {
     const head = `${networkId}/`;
     return [...this.claiming].filter((key) => key.startsWith(head)).map((key) => parseIp(key.slice(head.length)));
   }
@@ -82,15 +82,17 @@ export class AddressTable {
     return writes;
   }
 
-  ownBlock(networkId: string, ip: number): LocalBlock | undefined {
+  ownBlock(networkId: string, ip: bigint): LocalBlock | undefined {
     for (const [, block] of this.blocksOf(networkId)) if (containsIp(parseCidr(block.cidr), ip)) return block;
     return undefined;
   }
 
-  /** What a pick needs. */
-  slots(network: Network): { blocks: Cidr[]; reserved: Reserved; slots: Map<number, Slot> } {
-    const blocks = [...this.blocksOf(network.id)].map(([, block]) => parseCidr(block.cidr));
-    const slots = new Map<number, Slot>();
+  /** What a pick needs, of one family. */
+  slots(network: Network, family: Family): { blocks: Cidr[]; reserved: Reserved; slots: Map<bigint, Slot> } {
+    const blocks = [...this.blocksOf(network.id)]
+      .filter(([, block]) => familyOfText(block.cidr) === family)
+      .map(([, block]) => parseCidr(block.cidr));
+    const slots = new Map<bigint, Slot>();
     for (const [key, row] of this.journal.addresses) {
       if (row.networkId !== network.id) continue;
       const resting = row.state === 'resting' && !this.claiming.has(key) && !this.releasing.has(key);
@@ -106,8 +108,8 @@ export class AddressTable {
   }
 
   /** Addresses that are used, lent, or resting. @param resting false: those that rest are not counted */
-  busy(networkId: string, resting = true): Set<number> {
-    const busy = new Set<number>();
+  busy(networkId: string, resting = true): Set<bigint> {
+    const busy = new Set<bigint>();
     const now = this.clock.monotonic();
     for (const [key, row] of this.journal.addresses) {
       if (row.networkId !== networkId) continue;
@@ -117,10 +119,10 @@ export class AddressTable {
   }
 
   /** Held addresses that a container could have now. */
-  freeOf(network: Network): number[] {
-    const { blocks, reserved } = this.slots(network);
+  freeOf(network: Network, family: Family): bigint[] {
+    const { blocks, reserved } = this.slots(network, family);
     const busy = this.busy(network.id);
-    const free: number[] = [];
+    const free: bigint[] = [];
     for (const block of blocks)
       for (let ip = block.base; ip <= lastOf(block); ip++)
         if (!busy.has(ip) && isAssignable(reserved, ip)) free.push(ip);
@@ -149,7 +151,9 @@ export class AddressTable {
         this.seenElsewhere(row.networkId, row.ip) ??
         `it is lent to host ${this.#hostName(row.networkId, row.lentTo ?? '')}`
       );
-    const endpoint = this.journal.endpoints.values().find((e) => e.networkId === row.networkId && e.ip === row.ip);
+    const endpoint = this.journal.endpoints
+      .values()
+      .find((e) => e.networkId === row.networkId && ipsOf(e).includes(row.ip));
     if (endpoint === undefined) return `it is being given to a container on host ${host}`;
     return `container ${endpoint.container?.name ?? endpoint.id.slice(0, 12)} on host ${host} has it`;
   }

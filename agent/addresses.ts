@@ -4,14 +4,25 @@
  * Choosing and marking happen in one turn (the journal's memory changes at once), so no lock is held while anything is awaited:
  * a coordinator may ask this host for a grant or for a block while this host waits for a block itself.
  */
+import {
+  containsIp,
+  type Family,
+  familyOf,
+  formatCidr,
+  formatIp,
+  lastOf,
+  parseCidr,
+  parseIp,
+  subnetOf,
+  tryParseIp,
+} from '../lib/addr.ts';
 import { WeftError } from '../lib/errors.ts';
-import { containsIp, formatCidr, formatIp, lastOf, parseIp, tryParseIp } from '../lib/ip.ts';
 import type { Log } from '../lib/log.ts';
 import type { Block, Network, Revision } from '../lib/model.ts';
 import { count, isAssignable, pick, reservedOf } from './address-pick.ts';
 import { AddressTable, addressKey, blockKey } from './address-table.ts';
 import type { Clock } from './clock.ts';
-import type { Journal, JournalWrite, LocalAddress, LocalBlock, Mesh } from './contract.ts';
+import { ipsOf, type Journal, type JournalWrite, type LocalAddress, type LocalBlock, type Mesh } from './contract.ts';
 import { IdleBlocks } from './idle-blocks.ts';
 import { Lending } from './lending.ts';
 import { loseBlocks } from './lost-blocks.ts';
@@ -80,24 +91,28 @@ export class AddressBook {
    * An address of the host's choice.
    * @throws RESOURCE_EXHAUSTED, or UNAVAILABLE when own blocks are full and no coordinator can be asked
    */
-  async request(network: Network): Promise<string> {
+  async request(network: Network, family: Family): Promise<string> {
     for (;;) {
-      const ip = this.#pick(network, false);
+      const ip = this.#pick(network, family, false);
       if (ip !== null) return await this.#take(network, ip);
       let got: number;
       try {
-        got = await this.#moreBlocks(network);
+        got = await this.#moreBlocks(network, family);
       } catch (error) {
-        const last = this.#pick(network, false) ?? this.#pick(network, true);
+        const last = this.#pick(network, family, false) ?? this.#pick(network, family, true);
         if (last !== null) return await this.#take(network, last);
-        throw explainNoBlock(network, this.#mesh.hostName, error);
+        throw explainNoBlock(network, family, this.#mesh.hostName, error);
       }
       if (got > 0) continue;
-      const last = this.#pick(network, false) ?? this.#pick(network, true);
+      const last = this.#pick(network, family, false) ?? this.#pick(network, family, true);
       if (last !== null) return await this.#take(network, last);
-      throw new WeftError('RESOURCE_EXHAUSTED', `network ${network.name} has no free address left`, {
-        hint: 'remove containers from the network, or create one with a larger subnet',
-      });
+      throw new WeftError(
+        'RESOURCE_EXHAUSTED',
+        `network ${network.name} has no free ${family === 6 ? 'IPv6 ' : ''}address left`,
+        {
+          hint: 'remove containers from the network, or create one with a larger subnet',
+        },
+      );
     }
   }
 
@@ -105,8 +120,9 @@ export class AddressBook {
    * An address of the user's choice (--ip, or a restarted container's own).
    * @throws INVALID_ARGUMENT not of the subnet; ALREADY_EXISTS in use; FAILED_PRECONDITION reserved, or its holder cannot be asked
    */
-  async requestGiven(network: Network, ip: string): Promise<string> {
-    const number = parseIp(ip);
+  async requestGiven(network: Network, given: string): Promise<string> {
+    const number = parseIp(given);
+    const ip = formatIp(number);
     refuseUnusable(network, number);
     const key = addressKey(network.id, ip);
     // Otherwise the release could overtake the claim.
@@ -125,11 +141,14 @@ export class AddressBook {
   }
 
   /** Frees an address. Unknown ones, and those that an endpoint still has, are left as they are. */
-  async release(networkId: string, ip: string): Promise<void> {
+  async release(networkId: string, given: string): Promise<void> {
+    const number = tryParseIp(given);
+    if (number === null) return;
+    const ip = formatIp(number);
     const row = this.#journal.addresses.get(addressKey(networkId, ip));
     if (row === undefined || (row.state !== 'requested' && row.state !== 'endpoint')) return;
     for (const endpoint of this.#journal.endpoints.values())
-      if (endpoint.networkId === networkId && endpoint.ip === ip) return;
+      if (endpoint.networkId === networkId && ipsOf(endpoint).includes(ip)) return;
     const written = this.#journal.write([this.#table.row(networkId, ip, 'resting', row.claimed)]);
     if (row.claimed) this.#stillHeld.add(addressKey(networkId, ip));
     await written;
@@ -168,44 +187,47 @@ export class AddressBook {
     if (writes.length > 0) await this.#journal.write(writes);
   }
 
-  #pick(network: Network, resting: boolean): string | null {
-    const { blocks, reserved, slots } = this.#table.slots(network);
+  #pick(network: Network, family: Family, resting: boolean): string | null {
+    const { blocks, reserved, slots } = this.#table.slots(network, family);
     const ip = pick(blocks, reserved, slots, this.#clock.monotonic(), resting);
     return ip === null ? null : formatIp(ip);
   }
 
   async #take(network: Network, ip: string): Promise<string> {
     const written = this.#journal.write([this.#table.row(network.id, ip, 'requested', false)]);
-    const { blocks, reserved, slots } = this.#table.slots(network);
+    const family = familyOf(parseIp(ip));
+    const { blocks, reserved, slots } = this.#table.slots(network, family);
     const { usable, free } = count(blocks, reserved, slots, this.#clock.monotonic());
-    if (free < usable * LOW_WATER) this.#askAhead(network);
+    if (free < usable * LOW_WATER) this.#askAhead(network, family);
     await written;
     return ip;
   }
 
   /** So that containers still start when the coordinators go away. */
-  #askAhead(network: Network): void {
+  #askAhead(network: Network, family: Family): void {
     if (!this.#mesh.connected || this.#mesh.draining) return;
-    if ((this.#pausedUntil.get(network.id) ?? 0) > this.#clock.monotonic()) return;
-    this.#moreBlocks(network).catch((error: unknown) => {
-      this.#pausedUntil.set(network.id, this.#clock.monotonic() + ASK_AHEAD_PAUSE);
+    const key = askKey(network, family);
+    if ((this.#pausedUntil.get(key) ?? 0) > this.#clock.monotonic()) return;
+    this.#moreBlocks(network, family).catch((error: unknown) => {
+      this.#pausedUntil.set(key, this.#clock.monotonic() + ASK_AHEAD_PAUSE);
       this.#log.debug({ network: network.name, err: error }, 'no further block ahead of need');
     });
   }
 
   /** Number of blocks that are new. All who need one wait for the same request. */
-  #moreBlocks(network: Network): Promise<number> {
-    let asking = this.#table.asking.get(network.id);
+  #moreBlocks(network: Network, family: Family): Promise<number> {
+    const key = askKey(network, family);
+    let asking = this.#table.asking.get(key);
     if (asking === undefined) {
-      asking = this.#requestBlock(network).finally(() => this.#table.asking.delete(network.id));
-      this.#table.asking.set(network.id, asking);
+      asking = this.#requestBlock(network, family).finally(() => this.#table.asking.delete(key));
+      this.#table.asking.set(key, asking);
     }
     return asking;
   }
 
-  async #requestBlock(network: Network): Promise<number> {
+  async #requestBlock(network: Network, family: Family): Promise<number> {
     await this.#idle.settled(network.id);
-    const { blocks, revision } = await this.#mesh.requestBlock(network.id, null);
+    const { blocks, revision } = await this.#mesh.requestBlock(network.id, family);
     const fresh = this.#fresh(blocks);
     await this.#journal.write(fresh.map((block) => holding(block, revision)));
     return fresh.length;
@@ -230,7 +252,7 @@ export class AddressBook {
       throw new WeftError(
         'UNAVAILABLE',
         `address ${ip} lies outside the blocks of host ${this.#mesh.hostName}, and no coordinator can be asked for it`,
-        { hint: 'leave --ip out, or try again when the coordinator is back', cause: error },
+        { hint: `leave ${flagOf(ip)} out, or try again when the coordinator is back`, cause: error },
       );
     } finally {
       this.#table.claiming.delete(key);
@@ -300,21 +322,25 @@ function holding(block: Block, revision: Revision): JournalWrite {
   return { table: 'block', key: blockKey(networkId, cidr), value: { networkId, cidr, converged: false, revision: at } };
 }
 
+const askKey = (network: Network, family: Family): string => `${network.id}/${family}`;
+
 const inUse = (ip: string, network: Network, why: string): WeftError =>
   new WeftError('ALREADY_EXISTS', `address ${ip} of network ${network.name} is in use: ${why}`, {
-    hint: 'choose another address, or leave --ip out',
+    hint: `choose another address, or leave ${flagOf(ip)} out`,
   });
 
-function refuseUnusable(network: Network, ip: number): void {
+const flagOf = (ip: string): string => (ip.includes(':') ? '--ip6' : '--ip');
+
+function refuseUnusable(network: Network, ip: bigint): void {
   const reserved = reservedOf(network);
   const text = formatIp(ip);
-  const { subnet } = reserved;
+  const subnet = subnetOf(network, familyOf(ip)) ?? parseCidr(network.subnets[0] ?? '');
   if (!containsIp(subnet, ip))
     throw new WeftError(
       'INVALID_ARGUMENT',
       `address ${text} is not in subnet ${formatCidr(subnet)} of network ${network.name}`,
       {
-        hint: `choose one between ${formatIp(subnet.base + 1)} and ${formatIp(lastOf(subnet) - 1)}`,
+        hint: `choose one between ${formatIp(subnet.base + 1n)} and ${formatIp(lastOf(subnet) - 1n)}`,
       },
     );
   if (isAssignable(reserved, ip)) return;
@@ -332,12 +358,12 @@ function refuseUnusable(network: Network, ip: number): void {
   });
 }
 
-function explainNoBlock(network: Network, host: string, error: unknown): WeftError {
+function explainNoBlock(network: Network, family: Family, host: string, error: unknown): WeftError {
   const e = WeftError.from(error);
   if (e.code !== 'UNAVAILABLE') return e;
   return new WeftError(
     'UNAVAILABLE',
-    `host ${host} has no free address of network ${network.name} in its own blocks, and no coordinator can be asked for a further block`,
+    `host ${host} has no free ${family === 6 ? 'IPv6 ' : ''}address of network ${network.name} in its own blocks, and no coordinator can be asked for a further block`,
     { hint: 'try again when the coordinator is back', cause: error },
   );
 }

@@ -83,6 +83,8 @@ function decodeGroup(line: string): JournalWrite[] | null {
 }
 
 function decodeValue(table: TableName, value: object): unknown {
+  // Rows of before there was IPv6.
+  if (table === 'endpoint') return { ip6: '', prefix6: 0, ...value };
   if (table !== 'network') return value;
   return { ...value, network: networkFromJson((value as { network?: unknown }).network) };
 }

@@ -1,6 +1,6 @@
 /** What other hosts get of this host's addresses: single ones lent, free halves of blocks given back. On disk before the answer. */
+import { containsCidr, containsIp, familyOf, formatCidr, parseCidr, parseIp } from '../lib/addr.ts';
 import { WeftError } from '../lib/errors.ts';
-import { containsCidr, containsIp, formatCidr, parseCidr, parseIp } from '../lib/ip.ts';
 import type { Log } from '../lib/log.ts';
 import { isAssignable, nearestFree, partsToKeep, reservedOf } from './address-pick.ts';
 import { type AddressTable, addressKey, blockKey } from './address-table.ts';
@@ -83,12 +83,17 @@ export class Lending {
   }
 
   /** A host at work keeps one address for the next container that it starts while no coordinator is there. */
-  #spare(networkId: string, cidr: string, busy: ReadonlySet<number>): number | null {
+  #spare(networkId: string, cidr: string, busy: ReadonlySet<bigint>): bigint | null {
     const network = this.#table.network(networkId);
     if (network === null || !this.#table.hasEndpoints(networkId)) return null;
-    const free = this.#table.freeOf(network);
     const asked = parseCidr(cidr);
-    return free.some((ip) => !containsIp(asked, ip)) ? null : nearestFree(free, [...busy]);
+    const family = familyOf(asked.base);
+    const free = this.#table.freeOf(network, family);
+    if (free.some((ip) => !containsIp(asked, ip))) return null;
+    return nearestFree(
+      free,
+      [...busy].filter((ip) => familyOf(ip) === family),
+    );
   }
 
   /** A lent address that the mesh no longer shows as somebody's is this host's again, and rests. */

@@ -3,7 +3,7 @@
  * lies in a block that another host got later is no longer this host's to give. Containers that run with such an address keep it;
  * the mesh refuses their endpoints, and names them.
  */
-import { overlaps, parseCidr } from '../lib/ip.ts';
+import { overlaps, parseCidr } from '../lib/addr.ts';
 import type { Log } from '../lib/log.ts';
 import type { Block } from '../lib/model.ts';
 import type { AddressTable } from './address-table.ts';

@@ -155,7 +155,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
       giveBack: (networkId, cidr, last) => addresses.giveBack(networkId, cidr, last),
       audit: (heal) => audit(heal && config.heal),
       findContainer: (name) => docker.findContainer(name),
-      connect: (networkId, container, ip, mac) => docker.connect(networkId, container, { ip, mac }),
+      connect: (networkId, container, address) => docker.connect(networkId, container, address),
       disconnect: (networkId, container, force) => docker.disconnect(networkId, container, force),
       flush: () => mesh.flushed(),
       probeMtu: (vteps, largest) => probeUnderlay(wiring, vteps, largest),

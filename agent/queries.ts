@@ -11,7 +11,12 @@ export interface QueryHandlers {
   giveBack(networkId: string, cidr: string, last: boolean): Promise<readonly string[]>;
   audit(heal: boolean): Promise<Drift[]>;
   findContainer(container: string): Promise<readonly Container[]>;
-  connect(networkId: string, container: string, ip: string, mac: string): Promise<string>;
+  /** Empty = the host's choice. */
+  connect(
+    networkId: string,
+    container: string,
+    address: { ip: string; ip6: string; mac: string },
+  ): Promise<{ ip: string; ip6: string }>;
   disconnect(networkId: string, container: string, force: boolean): Promise<void>;
   /** Resolves once all that the journal has now is registered. */
   flush(): Promise<void>;
@@ -47,8 +52,8 @@ async function run(h: QueryHandlers, query: Query): Promise<Body | null> {
     case 'findContainer':
       return { $case: 'findContainer', value: { containers: [...(await h.findContainer(body.value.container))] } };
     case 'connect': {
-      const { networkId, container, ip, mac } = body.value;
-      return { $case: 'connect', value: { ip: await h.connect(networkId, container, ip, mac) } };
+      const { networkId, container, ip, ip6, mac } = body.value;
+      return { $case: 'connect', value: await h.connect(networkId, container, { ip, ip6, mac }) };
     }
     case 'disconnect':
       await h.disconnect(body.value.networkId, body.value.container, body.value.force);

@@ -1,5 +1,6 @@
 /** What Docker's answers say (pure): read field by field, since its JSON has null where dockerode's types promise objects. */
 import { WeftError } from '../../lib/errors.ts';
+import { NO_IPV4, shownAddress } from './pools.ts';
 
 /** A network as Docker has it. */
 export interface DockerNetwork {
@@ -7,9 +8,13 @@ export interface DockerNetwork {
   readonly name: string;
   readonly driver: string;
   readonly ipamDriver: string;
+  /** IPv4; empty = none. */
   readonly subnet: string;
-  readonly ipRange: string;
+  readonly subnet6: string;
+  /** Of either family, as given. */
+  readonly ipRanges: readonly string[];
   readonly gateway: string;
+  readonly gateway6: string;
   readonly auxAddresses: Readonly<Record<string, string>>;
   readonly internal: boolean;
   readonly attachable: boolean;
@@ -24,8 +29,11 @@ export interface DockerEndpoint {
   /** Null for one that belongs to no container (left by a crash, or still being made). */
   readonly containerId: string | null;
   readonly containerName: string;
+  /** Empty = none. */
   readonly ip: string;
   readonly prefix: number;
+  readonly ip6: string;
+  readonly prefix6: number;
   readonly mac: string;
 }
 
@@ -92,16 +100,21 @@ export function versionOf(answer: unknown): { version: string; api: string } {
 export function networkOf(answer: unknown): DockerNetwork {
   const { Name, Driver, IPAM, Internal, Attachable, Options, Labels } = fields(answer);
   const ipam = fields(IPAM);
-  const config = fields(list(ipam['Config'])[0]);
+  const configs = list(ipam['Config']).map(fields);
+  const of = (six: boolean): Fields => configs.find((c) => text(c['Subnet']).includes(':') === six) ?? {};
+  const [four, six] = [of(false), of(true)];
+  const none = text(four['Subnet']) === NO_IPV4.pool;
   return {
     id: idOf(answer),
     name: text(Name),
     driver: text(Driver),
     ipamDriver: text(ipam['Driver']),
-    subnet: text(config['Subnet']),
-    ipRange: text(config['IPRange']),
-    gateway: text(config['Gateway']).split('/')[0] ?? '',
-    auxAddresses: texts(config['AuxiliaryAddresses']),
+    subnet: none ? '' : text(four['Subnet']),
+    subnet6: text(six['Subnet']),
+    ipRanges: configs.map((c) => text(c['IPRange'])).filter((range) => range !== ''),
+    gateway: shownAddress(text(four['Gateway'])),
+    gateway6: shownAddress(text(six['Gateway'])),
+    auxAddresses: { ...texts(four['AuxiliaryAddresses']), ...texts(six['AuxiliaryAddresses']) },
     internal: Internal === true,
     attachable: Attachable === true,
     options: texts(Options),
@@ -113,15 +126,18 @@ export function networkOf(answer: unknown): DockerNetwork {
 export function endpointsOf(answer: unknown): DockerEndpoint[] {
   const dockerNetworkId = idOf(answer);
   return Object.entries(fields(fields(answer)['Containers'])).map(([key, value]) => {
-    const { EndpointID, Name, IPv4Address, MacAddress } = fields(value);
-    const [ip, prefix] = text(IPv4Address).split('/');
+    const { EndpointID, Name, IPv4Address, IPv6Address, MacAddress } = fields(value);
+    const [four, six] = [text(IPv4Address), text(IPv6Address)];
+    const prefixOf = (address: string, none: number): number => Number(address.split('/')[1] ?? none);
     return {
       id: text(EndpointID),
       dockerNetworkId,
       containerId: key.startsWith('ep-') ? null : key,
       containerName: text(Name),
-      ip: ip ?? '',
-      prefix: Number(prefix ?? 32),
+      ip: shownAddress(four),
+      prefix: prefixOf(four, 32),
+      ip6: shownAddress(six),
+      prefix6: prefixOf(six, 128),
       mac: text(MacAddress).toLowerCase(),
     };
   });

@@ -1,6 +1,7 @@
 /** Docker's API: the few calls that Weft makes, each with a deadline, and the event stream. */
 import { createInterface } from 'node:readline';
 import { setTimeout as delay } from 'node:timers/promises';
+import { familyOfText } from '../../lib/addr.ts';
 import { WeftError } from '../../lib/errors.ts';
 import type { Log } from '../../lib/log.ts';
 import {
@@ -18,6 +19,7 @@ import {
   versionOf,
 } from './answers.ts';
 import { DockerClient } from './client.ts';
+import { NO_IPV4 } from './pools.ts';
 import { KEY } from './wire.ts';
 
 export type { DockerContainer, DockerEndpoint, DockerEvent, DockerNetwork } from './answers.ts';
@@ -29,9 +31,8 @@ const RECONNECT_MS = 500;
 
 export interface NetworkSpec {
   readonly name: string;
-  readonly subnet: string;
-  readonly ipRange: string;
-  readonly gateway: string;
+  /** IPv4, then IPv6; an empty subnet: the network has none of that family. */
+  readonly pools: readonly { readonly subnet: string; readonly ipRange: string; readonly gateway: string }[];
   readonly auxAddresses: Readonly<Record<string, string>>;
   readonly options: Readonly<Record<string, string>>;
   readonly labels: Readonly<Record<string, string>>;
@@ -79,19 +80,16 @@ export class DockerApi {
 
   /** @returns Docker's id. @throws ALREADY_EXISTS when the name is taken. */
   async createNetwork(spec: NetworkSpec): Promise<string> {
-    const config: Record<string, unknown> = { Subnet: spec.subnet, Gateway: spec.gateway };
-    if (spec.ipRange !== '') config['IPRange'] = spec.ipRange;
-    if (Object.keys(spec.auxAddresses).length > 0) config['AuxiliaryAddresses'] = spec.auxAddresses;
     const body = {
       Name: spec.name,
       CheckDuplicate: true, // 20.10 allows two networks of one name without it
       Driver: 'weft',
       Internal: spec.internal,
       Attachable: spec.attachable,
-      EnableIPv6: false,
+      EnableIPv6: spec.pools.some((pool) => pool.subnet.includes(':')),
       Options: spec.options,
       Labels: spec.labels,
-      IPAM: { Driver: 'weft', Config: [config] },
+      IPAM: { Driver: 'weft', Config: ipamConfig(spec) },
     };
     const made = await this.#client.call((docker, abortSignal) => {
       // Without _query, docker-modem repeats the body in the URL.
@@ -111,9 +109,17 @@ export class DockerApi {
   }
 
   /** The MAC address goes as an option of our driver: connect's own field came with Docker 25, and is ignored (moby/moby#48192). */
-  async connect(networkId: string, container: string, address: { ip: string; mac: string }): Promise<void> {
+  async connect(
+    networkId: string,
+    container: string,
+    address: { ip: string; ip6: string; mac: string },
+  ): Promise<void> {
+    const given = {
+      ...(address.ip === '' ? {} : { IPv4Address: address.ip }),
+      ...(address.ip6 === '' ? {} : { IPv6Address: address.ip6 }),
+    };
     const config = {
-      ...(address.ip === '' ? {} : { IPAMConfig: { IPv4Address: address.ip } }),
+      ...(Object.keys(given).length === 0 ? {} : { IPAMConfig: given }),
       ...(address.mac === '' ? {} : { DriverOpts: { [KEY.mac]: address.mac } }),
     };
     await this.#client.call((docker, abortSignal) => {
@@ -186,6 +192,21 @@ export class DockerApi {
       await delay(RECONNECT_MS, undefined, { signal }).catch(() => undefined);
     }
   }
+}
+
+/** Docker sorts the pools into families by their text; without an IPv4 one it would ask for any. */
+function ipamConfig(spec: NetworkSpec): object[] {
+  return spec.pools.flatMap(({ subnet, ipRange, gateway }, i): object[] => {
+    if (subnet === '') return i === 0 ? [{ Subnet: NO_IPV4.pool }] : [];
+    const aux = Object.entries(spec.auxAddresses).filter(([, ip]) => familyOfText(ip) === familyOfText(subnet));
+    const config = {
+      Subnet: subnet,
+      ...(gateway === '' ? {} : { Gateway: gateway }),
+      ...(ipRange === '' ? {} : { IPRange: ipRange }),
+      ...(aux.length === 0 ? {} : { AuxiliaryAddresses: Object.fromEntries(aux) }),
+    };
+    return [config];
+  });
 }
 
 async function orNull<T>(call: Promise<T>): Promise<T | null> {

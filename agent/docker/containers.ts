@@ -1,6 +1,6 @@
 /** What the mesh asks of this host's containers: find, connect, disconnect. */
+import { canonicalIp } from '../../lib/addr.ts';
 import { WeftError } from '../../lib/errors.ts';
-import { parseIp } from '../../lib/ip.ts';
 import { normalMac } from '../../lib/mac.ts';
 import type { Container } from '../../lib/model.ts';
 import type { DockerApi } from './api.ts';
@@ -27,16 +27,21 @@ export class Containers {
   }
 
   /**
-   * docker network connect. Empty `ip` or `mac` = Weft's choice.
-   * @returns the address; empty for a container that is not running (it gets one when it starts)
+   * docker network connect. Empty `ip`, `ip6` or `mac` = Weft's choice.
+   * @returns the addresses; empty for a container that is not running (it gets them when it starts)
    */
-  async connect(networkId: string, container: string, address: { ip: string; mac: string }): Promise<string> {
+  async connect(
+    networkId: string,
+    container: string,
+    address: { ip: string; ip6: string; mac: string },
+  ): Promise<{ ip: string; ip6: string }> {
     const { dockerNetworkId, containerId } = await this.#resolve(networkId, container);
-    if (address.ip !== '') parseIp(address.ip);
+    const [ip, ip6] = [address.ip, address.ip6].map((text) => (text === '' ? '' : canonicalIp(text)));
     const mac = address.mac === '' ? '' : normalMac(address.mac);
-    await this.#api.connect(dockerNetworkId, containerId, { ip: address.ip, mac });
+    await this.#api.connect(dockerNetworkId, containerId, { ip: ip ?? '', ip6: ip6 ?? '', mac });
     const found = await this.#api.network(dockerNetworkId);
-    return found?.endpoints.find((e) => e.containerId === containerId)?.ip ?? '';
+    const made = found?.endpoints.find((e) => e.containerId === containerId);
+    return { ip: made?.ip ?? '', ip6: made?.ip6 ?? '' };
   }
 
   /** docker network disconnect. */

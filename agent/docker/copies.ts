@@ -20,7 +20,7 @@ export class Copies {
   #lastIndex = 0;
   readonly #bound = new Set<() => void>();
   /**
-   * Copies that the agent itself is creating: subnet to mesh id. Docker tells the driver no name and no label, and options would
+   * Copies that the agent itself is creating: each subnet to mesh id. Docker tells the driver no name and no label, and options would
    * show in `docker network inspect` (docker-compose refuses a network with options that are not in its file).
    */
   readonly creating = new Map<string, string>();

@@ -6,14 +6,8 @@ import type { Clock } from '../clock.ts';
 import type { Journal, LocalNetwork, Mesh } from '../contract.ts';
 import type { Copies } from './copies.ts';
 import { refuseUnknownOptions } from './ipam.ts';
-import {
-  ADDRESS_SPACE,
-  type CreateNetworkRequest,
-  GLOBAL_ADDRESS_SPACE,
-  type IpamData,
-  KEY,
-  type NetworkRef,
-} from './wire.ts';
+import { auxOf, joined, poolsOf } from './pools.ts';
+import { type CreateNetworkRequest, type IpamData, KEY, type NetworkRef } from './wire.ts';
 
 export class NetworkDriver {
   readonly #journal: Journal;
@@ -39,41 +33,31 @@ export class NetworkDriver {
 
   async createNetwork(request: CreateNetworkRequest): Promise<object> {
     const options = userOptions(request.Options);
-    const data = this.#ipamData(request);
+    const pools = poolsOf(request);
     if (this.#copies.byDockerId(request.NetworkID) !== undefined) return {}; // asked again after a lost answer
-    const row = this.#pendingRow(data);
+    const row = this.#pendingRow(pools.four ?? pools.six!);
+    const other = pools.four === null || pools.six === null ? row : this.#pendingRow(pools.six);
     let network = row.network;
     if (row.network.state === 'reserved') {
       refuseUnknownOptions(options);
       network = {
-        ...network,
+        ...(other === row ? network : joined(network, other.network)),
         options,
         internal: request.Options?.[KEY.internal] === true,
-        auxAddresses: auxOf(data),
+        auxAddresses: auxOf(pools),
       };
+      // Asked for without a subnet, Docker 20.10 asks us for none: the mesh chooses one, and the copy is made again with it.
+      if (request.Options?.[KEY.enableIpv6] === true) network = { ...network, ipv6: true };
     }
     this.#copies.createdAt.set(row.networkId, this.#clock.monotonic());
-    await this.#journal.write([this.#copies.put({ ...row, dockerNetworkId: request.NetworkID, network })]);
+    const joins = other === row ? {} : { joins: other.networkId };
+    await this.#journal.write([
+      this.#copies.put({ ...row, dockerNetworkId: request.NetworkID, network, ...joins }),
+      ...(other === row ? [] : [{ table: 'network' as const, key: other.networkId, value: null }]),
+    ]);
     this.#copies.changed();
     this.#created();
     return {};
-  }
-
-  #ipamData(request: CreateNetworkRequest): IpamData {
-    if ((request.IPv6Data ?? []).length > 0)
-      throw new WeftError('UNIMPLEMENTED', 'IPv6 is not available yet on Weft networks', { hint: 'leave --ipv6 out' });
-    const [data, ...more] = request.IPv4Data ?? [];
-    if (data === undefined || (data.AddressSpace !== ADDRESS_SPACE && data.AddressSpace !== GLOBAL_ADDRESS_SPACE))
-      throw new WeftError(
-        'INVALID_ARGUMENT',
-        'a Weft network takes its addresses from the mesh, not from this host alone',
-        {
-          hint: 'use --ipam-driver weft',
-        },
-      );
-    if (more.length > 0)
-      throw new WeftError('UNIMPLEMENTED', 'a Weft network has one subnet for now', { hint: 'give one --subnet' });
-    return data;
   }
 
   /** The pool that Docker has asked for just before. */
@@ -164,6 +148,3 @@ function userOptions(options: Readonly<Record<string, unknown>> | null): Record<
   if (typeof generic !== 'object' || generic === null) return {};
   return Object.fromEntries(Object.entries(generic).map(([key, value]) => [key, String(value)]));
 }
-
-const auxOf = (data: IpamData): Record<string, string> =>
-  Object.fromEntries(Object.entries(data.AuxAddresses ?? {}).map(([name, cidr]) => [name, cidr.split('/')[0] ?? cidr]));

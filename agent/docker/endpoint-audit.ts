@@ -1,12 +1,19 @@
 /** Compares Docker's endpoints with the journal, from time to time and when Docker was away, and puts the journal right. */
 import { setTimeout as delay } from 'node:timers/promises';
-import { tryParseIp } from '../../lib/ip.ts';
+import { canonicalIp } from '../../lib/addr.ts';
 import type { Log } from '../../lib/log.ts';
-import { macOfIp } from '../../lib/mac.ts';
+import { defaultMac } from '../../lib/mac.ts';
 import type { Drift } from '../../lib/model.ts';
 import { type AddressBook, addressKey } from '../addresses.ts';
 import type { Clock } from '../clock.ts';
-import type { Datapath, Journal, JournalWrite, LocalAddress, LocalEndpoint } from '../contract.ts';
+import {
+  type Datapath,
+  ipsOf,
+  type Journal,
+  type JournalWrite,
+  type LocalAddress,
+  type LocalEndpoint,
+} from '../contract.ts';
 import type { DockerApi, DockerEndpoint } from './api.ts';
 import type { Copies } from './copies.ts';
 import type { EndpointDriver } from './endpoints.ts';
@@ -137,11 +144,11 @@ export class EndpointAudit {
     const now = journal.endpoints.get(endpoint.id);
     if (now === undefined) return;
     log.warn(
-      { endpoint: endpoint.id, ip: endpoint.ip, container: now.container?.name },
+      { endpoint: endpoint.id, ips: ipsOf(endpoint), container: now.container?.name },
       'Docker no longer has the endpoint: removed',
     );
     await this.#o.driver.deleteEndpoint({ NetworkID: endpoint.dockerNetworkId ?? '', EndpointID: endpoint.id });
-    await addresses.release(endpoint.networkId, endpoint.ip);
+    for (const ip of ipsOf(endpoint)) await addresses.release(endpoint.networkId, ip);
   }
 
   async #freeUnused(keys: readonly string[]): Promise<void> {
@@ -158,16 +165,21 @@ export class EndpointAudit {
     const { journal, copies, api, addresses, clock, log } = this.#o;
     const row = copies.byDockerId(seen.dockerNetworkId);
     const info = await api.inspectContainer(seen.containerId!, INSPECT_MS);
-    if (row === undefined || info === null || journal.endpoints.has(seen.id) || tryParseIp(seen.ip) === null) return;
+    if (row === undefined || info === null || journal.endpoints.has(seen.id) || ipsOf(seen).length === 0) return;
     const network = copies.record(row);
+    const { ip, prefix, prefix6 } = seen;
+    const ip6 = seen.ip6 === '' ? '' : canonicalIp(seen.ip6);
+    const usual = defaultMac(ip, ip6, prefix6);
     const endpoint: LocalEndpoint = {
       id: seen.id,
       networkId: row.networkId,
       dockerNetworkId: seen.dockerNetworkId,
-      ip: seen.ip,
-      prefix: seen.prefix,
+      ip,
+      prefix,
+      ip6,
+      prefix6,
       mac: seen.mac,
-      givenMac: seen.mac !== macOfIp(seen.ip),
+      givenMac: seen.mac !== usual.mac || usual.own,
       mtu: network.mtu,
       createdAt: new Date(clock.now()).toISOString(),
       sandbox: info.sandbox,
@@ -176,23 +188,19 @@ export class EndpointAudit {
       aliases: [],
       interfaceName: null,
     };
-    const key = addressKey(row.networkId, seen.ip);
-    const claimed = addresses.blockOf(row.networkId, seen.ip) === undefined;
+    const { networkId } = row;
     const since = clock.now();
-    const address: LocalAddress = {
-      networkId: row.networkId,
-      ip: seen.ip,
-      state: 'endpoint',
-      since,
-      lentTo: null,
-      claimed,
+    const addressOf = (of: string): JournalWrite => {
+      const claimed = addresses.blockOf(networkId, of) === undefined;
+      const value: LocalAddress = { networkId, ip: of, state: 'endpoint', since, lentTo: null, claimed };
+      return { table: 'address', key: addressKey(networkId, of), value };
     };
     const writes: JournalWrite[] = [
       { table: 'endpoint', key: seen.id, value: endpoint },
-      { table: 'address', key, value: address },
+      ...ipsOf(endpoint).map(addressOf),
     ];
     log.warn(
-      { endpoint: seen.id, ip: seen.ip, container: seen.containerName },
+      { endpoint: seen.id, ips: ipsOf(seen), container: seen.containerName },
       'endpoint of Docker that the journal lacked: rebuilt',
     );
     await journal.write(writes);

@@ -1,14 +1,23 @@
 /** The network driver's endpoints: CreateEndpoint … DeleteEndpoint. Every call may come twice, late, or for what is gone. */
+import { canonicalIp } from '../../lib/addr.ts';
 import { WeftError } from '../../lib/errors.ts';
-import { parseHostCidr } from '../../lib/ip.ts';
 import type { Log } from '../../lib/log.ts';
-import { MAC_PREFIX, macOfIp, normalMac, parseMac } from '../../lib/mac.ts';
+import { defaultMac, isDefaultForm, normalMac } from '../../lib/mac.ts';
 import type { Network } from '../../lib/model.ts';
 import { type AddressBook, addressKey } from '../addresses.ts';
 import type { Clock } from '../clock.ts';
-import type { Datapath, Journal, JournalWrite, LocalEndpoint, LocalNetwork, Mesh } from '../contract.ts';
+import {
+  type Datapath,
+  ipsOf,
+  type Journal,
+  type JournalWrite,
+  type LocalEndpoint,
+  type LocalNetwork,
+  type Mesh,
+} from '../contract.ts';
 import type { Copies } from './copies.ts';
 import type { JoinWaiter } from './join-wait.ts';
+import { shownAddress } from './pools.ts';
 import { type CreateEndpointRequest, type EndpointRef, type JoinRequest, KEY } from './wire.ts';
 
 export interface EndpointOptions {
@@ -46,21 +55,21 @@ export class EndpointDriver {
     const row = this.#network(request.NetworkID);
     const network = this.#o.copies.record(row);
     this.#refuse(request, network);
-    const { ip, prefix } = addressOf(request, network);
-    const mac = macOf(request) ?? macOfIp(ip);
+    const addresses = addressesOf(request, network);
+    const usual = defaultMac(addresses.ip, addresses.ip6, addresses.prefix6);
+    const mac = macOf(request) ?? usual.mac;
     // Docker takes no answer for what it has given itself.
     const answer = { Interface: (request.Interface?.MacAddress ?? '') === '' ? { MacAddress: mac } : {} };
     const known = this.#o.journal.endpoints.get(request.EndpointID);
-    if (known !== undefined && known.ip === ip && known.mac === mac) return answer;
-    this.#refuseMac(network, ip, mac, request.EndpointID);
+    if (known !== undefined && ipsOf(known).join() === ipsOf(addresses).join() && known.mac === mac) return answer;
+    this.#refuseMac(network, usual, mac, request.EndpointID);
     const endpoint: LocalEndpoint = {
       id: request.EndpointID,
       networkId: network.id,
       dockerNetworkId: request.NetworkID,
-      ip,
-      prefix,
+      ...addresses,
       mac,
-      givenMac: mac !== macOfIp(ip),
+      givenMac: mac !== usual.mac || usual.own,
       mtu: network.mtu,
       createdAt: new Date(this.#o.clock.now()).toISOString(),
       sandbox: null,
@@ -71,7 +80,7 @@ export class EndpointDriver {
     };
     const written = this.#o.journal.write([
       { table: 'endpoint', key: endpoint.id, value: endpoint },
-      this.#address(endpoint, 'endpoint'),
+      ...ipsOf(endpoint).map((ip) => this.#address(endpoint, ip, 'endpoint')),
     ]);
     // Link, port and flows, peers and blocks: it all begins now, and dockerd goes on meanwhile. Join waits for it.
     const attached = written.then(() => this.#attach(endpoint.id));
@@ -134,18 +143,19 @@ export class EndpointDriver {
   async #forget(endpoint: LocalEndpoint): Promise<void> {
     this.#living.delete(endpoint.id);
     const writes: JournalWrite[] = [{ table: 'endpoint', key: endpoint.id, value: null }];
-    const address = this.#o.journal.addresses.get(addressKey(endpoint.networkId, endpoint.ip));
-    if (address?.state === 'endpoint') writes.push(this.#address(endpoint, 'requested'));
+    for (const ip of ipsOf(endpoint)) {
+      const address = this.#o.journal.addresses.get(addressKey(endpoint.networkId, ip));
+      if (address?.state === 'endpoint') writes.push(this.#address(endpoint, ip, 'requested'));
+    }
     await this.#o.journal.write(writes);
     await this.#o.datapath.detach(endpoint.id);
   }
 
-  #address(endpoint: LocalEndpoint, state: 'requested' | 'endpoint'): JournalWrite {
-    const key = addressKey(endpoint.networkId, endpoint.ip);
+  #address({ networkId }: LocalEndpoint, ip: string, state: 'requested' | 'endpoint'): JournalWrite {
+    const key = addressKey(networkId, ip);
     const row = this.#o.journal.addresses.get(key);
-    const claimed = row?.claimed ?? this.#o.addresses.blockOf(endpoint.networkId, endpoint.ip) === undefined;
+    const claimed = row?.claimed ?? this.#o.addresses.blockOf(networkId, ip) === undefined;
     const since = this.#o.clock.now();
-    const { networkId, ip } = endpoint;
     return { table: 'address', key, value: { networkId, ip, state, since, lentTo: null, claimed } };
   }
 
@@ -179,19 +189,17 @@ export class EndpointDriver {
       throw new WeftError('UNIMPLEMENTED', 'publishing ports (-p) is not available yet on Weft networks', {
         hint: 'leave -p out; containers of the network reach each other on every port',
       });
-    if ((request.Interface?.AddressIPv6 ?? '') !== '')
-      throw new WeftError('UNIMPLEMENTED', 'IPv6 is not available yet on Weft networks', { hint: 'leave --ip6 out' });
-    const holder = this.#o.journal.addresses.get(addressKey(network.id, addressOf(request, network).ip));
-    if (holder?.state === 'lent') throw new WeftError('ALREADY_EXISTS', `address ${holder.ip} is lent to another host`);
+    for (const ip of ipsOf(addressesOf(request, network)))
+      if (this.#o.journal.addresses.get(addressKey(network.id, ip))?.state === 'lent')
+        throw new WeftError('ALREADY_EXISTS', `address ${ip} is lent to another host`);
   }
 
   /** One MAC, one endpoint of a network, as far as this host knows; default MACs are unique as their addresses are. */
-  #refuseMac(network: Network, ip: string, mac: string, endpointId: string): void {
-    const usual = macOfIp(ip);
-    if (mac === usual) return;
-    if (parseMac(mac) >> 32n === BigInt(MAC_PREFIX))
+  #refuseMac(network: Network, usual: { mac: string; own: boolean }, mac: string, endpointId: string): void {
+    if (mac === usual.mac && !usual.own) return;
+    if (isDefaultForm(mac) && mac !== usual.mac)
       throw new WeftError('INVALID_ARGUMENT', `MAC address ${mac} belongs to another address of the network`, {
-        hint: `addresses beginning with 02:58 are made from the IP address; leave --mac-address out to get ${usual}`,
+        hint: `addresses beginning with 02:58 to 02:5a are made from the IP address; leave --mac-address out to get ${usual.mac}`,
       });
     for (const other of this.#o.journal.endpoints.values())
       if (other.networkId === network.id && other.mac === mac && other.id !== endpointId)
@@ -212,14 +220,22 @@ const macInUse = (mac: string, network: Network, who: string): WeftError =>
     hint: 'choose another one, or leave --mac-address out',
   });
 
-function addressOf(request: CreateEndpointRequest, network: Network): { ip: string; prefix: number } {
-  const text = request.Interface?.Address ?? '';
-  if (text === '')
+/** Empty: it has no address of that family. @throws INVALID_ARGUMENT when it has none at all */
+function addressesOf(
+  request: CreateEndpointRequest,
+  network: Network,
+): Pick<LocalEndpoint, 'ip' | 'prefix' | 'ip6' | 'prefix6'> {
+  const [four = '', six = ''] = [request.Interface?.Address, request.Interface?.AddressIPv6];
+  const of = (text: string): { ip: string; prefix: number } => {
+    const ip = shownAddress(text);
+    return ip === '' ? { ip, prefix: 0 } : { ip: canonicalIp(ip), prefix: Number(text.split('/')[1] ?? 0) };
+  };
+  const [v4, v6] = [of(four), of(six)];
+  if (v4.ip === '' && v6.ip === '')
     throw new WeftError('INVALID_ARGUMENT', `an endpoint of network ${network.name} needs an address`, {
       hint: 'was the network made with --ipam-driver weft?',
     });
-  const { prefix } = parseHostCidr(text);
-  return { ip: text.split('/')[0]!, prefix };
+  return { ip: v4.ip, prefix: v4.prefix, ip6: v6.ip, prefix6: v6.prefix };
 }
 
 /** --mac-address, or our driver option; null when none is given. */

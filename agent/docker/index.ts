@@ -158,7 +158,11 @@ export class DockerSide {
     return this.#containers.find(container);
   }
 
-  connect(networkId: string, container: string, address: { ip: string; mac: string }): Promise<string> {
+  connect(
+    networkId: string,
+    container: string,
+    address: { ip: string; ip6: string; mac: string },
+  ): Promise<{ ip: string; ip6: string }> {
     return this.#containers.connect(networkId, container, address);
   }
 

@@ -2,12 +2,15 @@
  * What Join waits for, bounded: that this host has the network's peers and blocks, and that the other hosts have what they need to
  * reach this very endpoint. Usually nothing: the endpoint's block is known everywhere, and its MAC follows from its address.
  */
+
+import { parseIp } from '../../lib/addr.ts';
 import { WeftError } from '../../lib/errors.ts';
 import type { Log } from '../../lib/log.ts';
+import { isNear } from '../../lib/mac.ts';
 import type { Revision } from '../../lib/model.ts';
 import { type AddressBook, blockKey } from '../addresses.ts';
 import type { Clock } from '../clock.ts';
-import type { Journal, LocalBlock, LocalEndpoint, Mesh } from '../contract.ts';
+import { ipsOf, type Journal, type LocalBlock, type LocalEndpoint, type Mesh } from '../contract.ts';
 
 /** For all networks of a container together, ms. */
 const JOIN_BUDGET_MS = 2_000;
@@ -64,26 +67,33 @@ export class JoinWaiter {
   async wait(endpoint: LocalEndpoint): Promise<void> {
     this.begin(endpoint.networkId);
     const interest = this.#interests.get(endpoint.networkId);
-    const block = this.#addresses.blockOf(endpoint.networkId, endpoint.ip);
-    const needed = endpoint.givenMac || block === undefined || !block.converged;
+    const blocks = this.#blocks(endpoint);
+    const needed = blocks === null || blocks.some((block) => !block.converged);
     if (interest?.applied === true && !needed) return;
     const began = this.#clock.monotonic();
     const left = this.#budget(endpoint.sandbox ?? endpoint.id, began);
     if (left <= 0) return;
-    const peers = needed ? this.#peers(endpoint, block, left) : Promise.resolve();
+    const peers = needed ? this.#peers(endpoint, blocks, left) : Promise.resolve();
     await within(left, Promise.all([interest?.done, peers]));
     this.#spend(endpoint.sandbox ?? endpoint.id, this.#clock.monotonic() - began);
   }
 
-  async #peers(endpoint: LocalEndpoint, block: LocalBlock | undefined, timeoutMs: number): Promise<void> {
+  /** The own blocks that tell others all of the endpoint; null when they need an entry for it. */
+  #blocks(endpoint: LocalEndpoint): LocalBlock[] | null {
+    const { networkId, ip6, prefix6 } = endpoint;
+    if (endpoint.givenMac || (ip6 !== '' && !isNear(parseIp(ip6), prefix6))) return null;
+    const blocks = ipsOf(endpoint).map((ip) => this.#addresses.blockOf(networkId, ip));
+    return blocks.some((block) => block === undefined) ? null : blocks.filter((block) => block !== undefined);
+  }
+
+  async #peers(endpoint: LocalEndpoint, blocks: readonly LocalBlock[] | null, timeoutMs: number): Promise<void> {
     const { networkId } = endpoint;
     try {
-      const own = endpoint.givenMac || block === undefined;
-      const revision = own ? await this.#mesh.registered(endpoint.id) : revisionOf(block);
+      const revision = blocks === null ? await this.#mesh.registered(endpoint.id) : newestOf(blocks);
       const laggards = await this.#mesh.waitPeers(networkId, revision, timeoutMs);
       if (laggards.length > 0)
         this.#log.warn({ network: networkId, endpoint: endpoint.id, laggards }, 'hosts late for a new endpoint');
-      else if (block !== undefined && !own) await this.#converged(networkId, block);
+      else for (const block of blocks ?? []) await this.#converged(networkId, block);
     } catch (error) {
       const e = WeftError.from(error);
       if (REFUSALS.has(e.code)) throw e;
@@ -114,10 +124,10 @@ export class JoinWaiter {
   }
 }
 
-const revisionOf = (block: LocalBlock): Revision => ({
-  epoch: BigInt(block.revision.epoch),
-  number: BigInt(block.revision.number),
-});
+function newestOf(blocks: readonly LocalBlock[]): Revision {
+  const revisions = blocks.map(({ revision }) => ({ epoch: BigInt(revision.epoch), number: BigInt(revision.number) }));
+  return revisions.reduce((a, b) => (b.epoch > a.epoch || (b.epoch === a.epoch && b.number > a.number) ? b : a));
+}
 
 /** Resolves with the promise, or after `ms`. */
 async function within(ms: number, promise: Promise<unknown>): Promise<void> {

@@ -1,4 +1,5 @@
 /** Carries out one step of a networks plan: calls to Docker, to the mesh, and the journal's rows. */
+import { familyOfText } from '../../lib/addr.ts';
 import { type Code, WeftError } from '../../lib/errors.ts';
 import type { Log } from '../../lib/log.ts';
 import type { Drift, Network } from '../../lib/model.ts';
@@ -7,6 +8,7 @@ import type { Journal, LocalNetwork, Mesh } from '../contract.ts';
 import type { DockerApi, DockerNetwork } from './api.ts';
 import type { Copies } from './copies.ts';
 import { dockerName, type NetworkStep } from './networks.ts';
+import { gatewayText, ipRangeText, subnetText } from './pools.ts';
 
 /** Answers of the mesh that will not change by asking again. */
 const REFUSALS: readonly Code[] = ['INVALID_ARGUMENT', 'UNIMPLEMENTED', 'FAILED_PRECONDITION', 'PERMISSION_DENIED'];
@@ -76,12 +78,11 @@ export class NetworkSteps {
   }
 
   async #create(network: Network): Promise<void> {
-    const [subnet] = network.subnets;
-    this.#copies.creating.set(subnet ?? '', network.id);
+    for (const subnet of network.subnets) this.#copies.creating.set(subnet, network.id);
     try {
       await this.#api.createNetwork(specOf(network));
     } finally {
-      this.#copies.creating.delete(subnet ?? '');
+      for (const subnet of network.subnets) this.#copies.creating.delete(subnet);
     }
   }
 
@@ -126,7 +127,10 @@ export class NetworkSteps {
 
   /** docker network create gave it a name: the mesh hears it now. */
   async #bind(docker: DockerNetwork, row: LocalNetwork): Promise<void> {
-    const bind = (networkId: string): Promise<{ network: Network; won: boolean; winnerHost: string }> =>
+    const bind = (
+      networkId: string,
+      joins: string | undefined,
+    ): Promise<{ network: Network; won: boolean; winnerHost: string }> =>
       this.#mesh.bindNetwork({
         networkId,
         name: docker.name,
@@ -134,27 +138,30 @@ export class NetworkSteps {
         options: docker.options,
         internal: docker.internal,
         attachable: docker.attachable,
-        gateway: row.network.gateways[0] ?? '',
+        gateway: gatewayText(row.network, 4),
+        gateway6: gatewayText(row.network, 6),
         auxAddresses: row.network.auxAddresses,
+        joins: joins ?? '',
+        ipv6: row.network.ipv6,
       });
     let result: Awaited<ReturnType<typeof bind>>;
     let why = 'its reservation had ended';
     try {
-      result = await bind(row.networkId);
+      result = await bind(row.networkId, row.joins);
       why = `${result.winnerHost === '' ? 'the mesh' : `host ${result.winnerHost}`} made the network of this name first`;
     } catch (error) {
       const { code, message } = WeftError.from(error);
       if (REFUSALS.includes(code)) return await this.#unbindable(docker, row, message);
       if (code !== 'NOT_FOUND') throw error;
       // The reservation ended (no coordinator for long): the same subnet anew, and then an ordinary copy of it.
-      const pool = row.network.subnets[0] ?? '';
-      const again = await this.#mesh.reserveNetwork({ pool, subPool: row.network.ipRange, ipv6: false, options: {} });
-      result = { ...(await bind(again.id)), won: false };
+      const [again, other] = await this.#reserveAgain(row);
+      result = { ...(await bind(again, other)), won: false };
     }
     if (result.won) {
       this.#log.info({ network: docker.name, subnet: result.network.subnets[0] }, 'docker network: its name is bound');
       this.#copies.touchedAt.set(row.networkId, this.#clock.monotonic());
-      await this.#journal.write([this.#copies.put({ ...row, name: result.network.name, network: result.network })]);
+      const { joins: _, ...kept } = row;
+      await this.#journal.write([this.#copies.put({ ...kept, name: result.network.name, network: result.network })]);
       this.#copies.changed();
       return;
     }
@@ -165,6 +172,18 @@ export class NetworkSteps {
     await this.#journal.write(this.#copies.forget(row.networkId));
     this.#copies.changed();
     await this.#remove(docker.id, docker.name, row.networkId, why);
+  }
+
+  /** A reservation for each subnet, as Docker asked for them: the second one joins the first. */
+  async #reserveAgain({ network }: LocalNetwork): Promise<[string, string | undefined]> {
+    const ids: string[] = [];
+    for (const pool of network.subnets) {
+      const family = familyOfText(pool);
+      const subPool = ipRangeText(network, family);
+      const made = await this.#mesh.reserveNetwork({ pool, subPool, ipv6: family === 6, options: {} });
+      ids.push(made.id);
+    }
+    return [ids[0] ?? '', ids[1]];
   }
 
   /** The mesh does not take it: it cannot stay either, for no container could use it. */
@@ -188,15 +207,17 @@ export const missingDrift = (network: Network): Drift => ({
   kind: 'dockerNetwork',
   object: dockerName(network),
   change: 'missing',
-  want: network.subnets[0] ?? '',
+  want: network.subnets.join(','),
   have: '',
 });
 
 const specOf = (network: Network) => ({
   name: dockerName(network),
-  subnet: network.subnets[0] ?? '',
-  ipRange: network.ipRange,
-  gateway: network.gateways[0] ?? '',
+  pools: ([4, 6] as const).map((family) => ({
+    subnet: subnetText(network, family),
+    ipRange: ipRangeText(network, family),
+    gateway: gatewayText(network, family),
+  })),
   auxAddresses: network.auxAddresses,
   options: network.options,
   labels: network.labels,

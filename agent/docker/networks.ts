@@ -1,8 +1,9 @@
 /** Which Docker networks this host should have, and the steps to get there (pure). */
-import { formatCidr, parseHostCidr } from '../../lib/ip.ts';
+import { canonicalIp, formatCidr, parseHostCidr } from '../../lib/addr.ts';
 import type { Network } from '../../lib/model.ts';
 import type { LocalNetwork } from '../contract.ts';
 import type { DockerNetwork } from './api.ts';
+import { gatewayText, subnetText } from './pools.ts';
 
 export interface NetworksInput {
   /** The catalogue: networks by mesh id. */
@@ -126,10 +127,12 @@ const NOT_IN_MESH = 'the mesh does not have it';
 
 /** Docker networks carry no id of ours (see Copies.creating): without the journal, driver, name and subnet tell. */
 function byNameAndSubnet(catalogue: ReadonlyMap<string, Network>, docker: DockerNetwork): string | undefined {
-  return catalogue
-    .values()
-    .find((n) => n.state === 'bound' && dockerName(n) === docker.name && n.subnets[0] === docker.subnet)?.id;
+  return catalogue.values().find((n) => n.state === 'bound' && dockerName(n) === docker.name && sameSubnets(n, docker))
+    ?.id;
 }
+
+const sameSubnets = (n: Network, docker: DockerNetwork): boolean =>
+  subnetText(n, 4) === docker.subnet && subnetText(n, 6) === canonical(docker.subnet6);
 
 /** What of a Docker network is not as the mesh has it, as `what: have, want`. */
 export function differences(wanted: Network, docker: DockerNetwork): readonly string[] {
@@ -138,18 +141,20 @@ export function differences(wanted: Network, docker: DockerNetwork): readonly st
     if (have !== want) found.push(`${what}: ${String(have)}, should be ${String(want)}`);
   };
   compare('name', docker.name, dockerName(wanted));
-  compare('subnet', docker.subnet, wanted.subnets[0] ?? '');
+  compare('subnet', docker.subnet, subnetText(wanted, 4));
+  compare('IPv6 subnet', canonical(docker.subnet6), subnetText(wanted, 6));
   // What a user did not give, Docker does not show.
-  if (docker.gateway !== '') compare('gateway', docker.gateway, wanted.gateways[0] ?? '');
+  if (docker.gateway !== '') compare('gateway', docker.gateway, gatewayText(wanted, 4));
+  if (docker.gateway6 !== '') compare('IPv6 gateway', canonicalIp(docker.gateway6), gatewayText(wanted, 6));
   compare('internal', docker.internal, wanted.internal);
   compare('attachable', docker.attachable, wanted.attachable);
-  if (docker.ipRange !== '') compare('ip range', canonical(docker.ipRange), wanted.ipRange);
+  for (const range of docker.ipRanges) compare('ip range', canonical(range), wanted.ipRange);
   compare('options', mapText(docker.options), mapText(wanted.options));
   compare('labels', mapText(docker.labels), mapText(wanted.labels));
   return found;
 }
 
-const canonical = (cidr: string): string => formatCidr(parseHostCidr(cidr));
+const canonical = (cidr: string): string => (cidr === '' ? '' : formatCidr(parseHostCidr(cidr)));
 
 const mapText = (map: Readonly<Record<string, string>>): string =>
   Object.keys(map)

@@ -3,7 +3,7 @@
  * (pure), and the journal is put right, which the mesh and the datapath then follow.
  */
 import type { Drift } from '../../lib/model.ts';
-import type { LocalAddress, LocalEndpoint } from '../contract.ts';
+import { ipsOf, type LocalAddress, type LocalEndpoint } from '../contract.ts';
 import type { DockerEndpoint } from './api.ts';
 
 export interface EndpointsInput {
@@ -30,7 +30,7 @@ export function planEndpoints(input: EndpointsInput): EndpointsPlan {
   const stale: LocalEndpoint[] = [];
   const inUse = new Set<string>();
   for (const endpoint of input.endpoints.values()) {
-    inUse.add(`${endpoint.networkId}/${endpoint.ip}`);
+    for (const ip of ipsOf(endpoint)) inUse.add(`${endpoint.networkId}/${ip}`);
     if (endpoint.dockerNetworkId === null || input.inFlight(endpoint.id)) continue;
     const actual = input.docker.get(endpoint.dockerNetworkId);
     if (actual === undefined) continue;
@@ -39,7 +39,8 @@ export function planEndpoints(input: EndpointsInput): EndpointsPlan {
   const lost: DockerEndpoint[] = [];
   for (const actual of input.docker.values())
     for (const endpoint of actual ?? [])
-      if (endpoint.containerId !== null && endpoint.ip !== '' && !input.endpoints.has(endpoint.id)) lost.push(endpoint);
+      if (endpoint.containerId !== null && ipsOf(endpoint).length > 0 && !input.endpoints.has(endpoint.id))
+        lost.push(endpoint);
   const unused: string[] = [];
   for (const [key, address] of input.addresses)
     if (
@@ -71,14 +72,14 @@ export function driftOf(plan: EndpointsPlan): Drift[] {
   return [
     ...plan.stale.map((e) => ({
       kind: 'endpoint',
-      object: of(e.id, e.ip, e.container?.name ?? ''),
+      object: of(e.id, ipsOf(e).join(' '), e.container?.name ?? ''),
       change: 'extra',
       want: '',
       have: 'in the journal; Docker does not have it',
     })),
     ...plan.lost.map((e) => ({
       kind: 'endpoint',
-      object: of(e.id, e.ip, e.containerName),
+      object: of(e.id, ipsOf(e).join(' '), e.containerName),
       change: 'missing',
       want: 'Docker has it',
       have: '',

@@ -71,10 +71,10 @@ export const KEY = {
 export const ADDRESS_SPACE = 'weft';
 export const GLOBAL_ADDRESS_SPACE = 'weft-global';
 
-/** A pool id carries the mesh network's id, so that it can be understood without any journal. */
+/** A pool id carries the id of the network, or of the reservation that it began as, so that it can be understood without any journal. */
 export const poolId = (networkId: string, cidr: string): string => `weft/${networkId}/${cidr}`;
 
 export function parsePoolId(id: string): { networkId: string; cidr: string } | null {
-  const m = /^weft\/([0-9a-f]{16})\/(\d+\.\d+\.\d+\.\d+\/\d+)$/.exec(id);
+  const m = /^weft\/([0-9a-f]{16})\/([0-9a-f.:]+\/\d+)$/.exec(id);
   return m === null ? null : { networkId: m[1]!, cidr: m[2]! };
 }

@@ -6,6 +6,7 @@ import {
   type SessionClient,
   SessionService,
 } from '../../gen/weft/v1/session.ts';
+import type { Family } from '../../lib/addr.ts';
 import { WeftError } from '../../lib/errors.ts';
 import type { Log } from '../../lib/log.ts';
 import type { Conflict, Event, Host, Revision, View } from '../../lib/model.ts';
@@ -120,9 +121,9 @@ export class SessionMesh implements Mesh {
     return () => this.#listeners.delete(listener);
   }
 
-  async requestBlock(networkId: string, containing: string | null) {
+  async requestBlock(networkId: string, family: Family) {
     const r = await this.#given(() =>
-      this.#call(SessionService.requestBlock, { networkId, containing: containing ?? '' }),
+      this.#call(SessionService.requestBlock, { networkId, containing: '', ipv6: family === 6 }),
     );
     return { blocks: r.blocks, revision: r.revision ?? NOTHING };
   }

@@ -7,7 +7,7 @@ import type { RegisterEndpointsRequest, RegisterEndpointsResponse } from '../../
 import { WeftError } from '../../lib/errors.ts';
 import type { Log } from '../../lib/log.ts';
 import type { Endpoint, Revision } from '../../lib/model.ts';
-import type { Journal, LocalEndpoint } from '../contract.ts';
+import { ipsOf, type Journal, type LocalEndpoint } from '../contract.ts';
 import { mayExpress } from '../express.ts';
 
 const BATCH = 100;
@@ -23,7 +23,7 @@ export function recordOf(e: LocalEndpoint, hostId: string, ofport: number): Endp
     id: e.id,
     networkId: e.networkId,
     hostId,
-    ips: [e.ip],
+    ips: ipsOf(e),
     mac: e.mac,
     givenMac: e.givenMac,
     container: e.container === null ? undefined : { id: e.container.id, name: e.container.name },
