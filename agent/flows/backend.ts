@@ -1,7 +1,7 @@
 /**
  * How frames reach other hosts. `ovs-tunnel`: OVS tunnel ports with remote_ip=flow, key=flow (ovs-fields(7), TUNNEL FIELDS).
  * `kernel-tunnel`: one port whose frames carry the local network index as 802.1ad tag; beyond it, eBPF finds the VTEP by destination
- * MAC, makes the copies, and lets in only what comes from a VTEP of the network. `vlan`: the tagged physical interface.
+ * MAC, makes the copies, and lets in only what comes from a VTEP of the network. Networks of encapsulation "vlan" need neither (vlan.ts).
  */
 import { tryParseIp } from '../../lib/ip.ts';
 import { tryParseIp6 } from '../../lib/ip6.ts';
@@ -23,12 +23,11 @@ const NOWHERE: Backend = { classify: () => [], unicast: () => [], copies: () => 
 
 /** OFPVID_PRESENT (OpenFlow 1.4 §7.2.3.7): the frame has a tag. */
 const PRESENT = 0x1000;
-const TAG_8021Q = 0x8100;
 const TAG_8021AD = 0x88a8;
 
 export function backendOf(n: NetworkModel, tunnels: Tunnels): Backend {
-  if (n.encap === 'vlan') return tagged(n.uplink?.port ?? null, TAG_8021Q, n.uplink?.tag ?? 0);
-  if (tunnels.kind === 'kernel') return tagged(tunnels.port, TAG_8021AD, n.index);
+  if (n.encap === 'vlan') return NOWHERE;
+  if (tunnels.kind === 'kernel') return kernelTunnel(tunnels.port, n.index);
   return ovsTunnel(tunnels.ports);
 }
 
@@ -41,11 +40,11 @@ const arrived = (n: NetworkModel, match: readonly MatchField[], before: readonly
   ]);
 
 /** One port for every host; the tag says which network. */
-function tagged(port: number | null, tagType: number, tag: number): Backend {
+function kernelTunnel(port: number | null, index: number): Backend {
   if (port === null) return NOWHERE;
-  const push: Action[] = [{ type: 'push_vlan', etherType: tagType }, set('vlan_vid', PRESENT | tag)];
+  const push: Action[] = [{ type: 'push_vlan', etherType: TAG_8021AD }, set('vlan_vid', PRESENT | index)];
   return {
-    classify: (n) => [arrived(n, [is('in_port', port), is('vlan_vid', PRESENT | tag)], [{ type: 'pop_vlan' }])],
+    classify: (n) => [arrived(n, [is('in_port', port), is('vlan_vid', PRESENT | index)], [{ type: 'pop_vlan' }])],
     unicast: () => [...push, set(REG.out, port), goto('output')],
     copies: (_n, to) => (to.length === 0 ? [] : [...push, { type: 'output', port }]),
   };

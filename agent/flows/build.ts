@@ -41,3 +41,18 @@ export function flow(
 ): Flow {
   return { table: TABLE[stage], priority, cookie: cookie(stage, index), match, actions };
 }
+
+export const ARP_REQUEST = 1n;
+const ARP_REPLY = 2n;
+
+/** Turns an ARP request into a reply. @param sender sets the answering MAC and address */
+export const arpAnswer = (sender: readonly Action[]): Action[] => [
+  move('eth_src', 'eth_dst', 48),
+  set('arp_op', ARP_REPLY),
+  move('arp_sha', 'arp_tha', 48),
+  ...sender,
+];
+
+/** The reply of one endpoint. */
+export const arpReply = (e: { readonly mac: bigint; readonly ip: number }): Action[] =>
+  arpAnswer([set('eth_src', e.mac), set('arp_sha', e.mac), move('arp_spa', 'arp_tpa', 32), set('arp_spa', e.ip)]);

@@ -5,12 +5,24 @@
 import { MAC_PREFIX } from '../../lib/mac.ts';
 import type { Action, Flow } from '../openflow/flow.ts';
 import { type Backend, backendOf } from './backend.ts';
-import { ETH_ARP, ETH_IPV4, flow, goto, inCidr, is, MULTICAST_BIT, masked, move, set } from './build.ts';
+import {
+  ARP_REQUEST,
+  arpAnswer,
+  arpReply,
+  ETH_ARP,
+  ETH_IPV4,
+  flow,
+  goto,
+  inCidr,
+  is,
+  MULTICAST_BIT,
+  masked,
+  move,
+  set,
+} from './build.ts';
 import type { BridgeModel, Entry, LocalPort, NetworkModel } from './model.ts';
 import { PRIORITY, REG, SIDE } from './pipeline.ts';
-
-const ARP_REQUEST = 1n;
-const ARP_REPLY = 2n;
+import { renderVlan } from './vlan.ts';
 
 export function render(model: BridgeModel): Flow[] {
   return [...renderBase(), ...model.networks.flatMap((n) => renderNetwork(n, backendOf(n, model.tunnels)))];
@@ -37,6 +49,13 @@ export function renderNetwork(n: NetworkModel, backend: Backend): Flow[] {
       ...arpLocal(n, port),
       l2Local(n, port),
     ]),
+    ...(n.encap === 'vlan' ? renderVlan(n) : renderOverlay(n, backend)),
+  ];
+}
+
+/** What is on other hosts. */
+function renderOverlay(n: NetworkModel, backend: Backend): Flow[] {
+  return [
     ...backend.classify(n, n.remotes),
     ...n.remotes.flatMap((r) => [
       ...r.blocks.flatMap((block) => [arpBlock(n, block), l2Block(n, block, backend.unicast(n, r))]),
@@ -70,24 +89,22 @@ function portSecurity(n: NetworkModel, port: LocalPort): Flow[] {
   ];
 }
 
-/** Turns the request into the reply, and back out of the port it came in by. `answer` sets the sender's MAC and address. */
-const reply = (answer: readonly Action[]): Action[] => [
-  move('eth_src', 'eth_dst', 48),
-  set('arp_op', ARP_REPLY),
-  move('arp_sha', 'arp_tha', 48),
-  ...answer,
-  { type: 'in_port' },
-];
-
-const answerExact = (e: Entry): Action[] =>
-  reply([set('eth_src', e.mac), set('arp_sha', e.mac), move('arp_spa', 'arp_tpa', 32), set('arp_spa', e.ip)]);
+/** Back out of the port that the request came in by. */
+const answerExact = (e: Entry): Action[] => [...arpReply(e), { type: 'in_port' }];
 
 const request = (n: NetworkModel) => [inNetwork(n), is('eth_type', ETH_ARP), is('arp_op', ARP_REQUEST)];
 
 function arpLocal(n: NetworkModel, port: LocalPort): Flow[] {
+  // Announcing itself (RFC 5227 §3): an answer would look like a duplicate; only machines that are not Weft's need to hear it.
+  const announcing = n.encap === 'vlan' ? [goto('l2')] : [];
   return [
-    // Announcing itself (RFC 5227 §3): nobody needs to hear it, and an answer would look like a duplicate.
-    flow('arpNd', n.index, PRIORITY.guard, [...request(n), is('in_port', port.ofport), is('arp_tpa', port.ip)], []),
+    flow(
+      'arpNd',
+      n.index,
+      PRIORITY.guard,
+      [...request(n), is('in_port', port.ofport), is('arp_tpa', port.ip)],
+      announcing,
+    ),
     flow('arpNd', n.index, PRIORITY.local, [...request(n), is('arp_tpa', port.ip)], answerExact(port)),
   ];
 }
@@ -98,7 +115,7 @@ const arpEntry = (n: NetworkModel, e: Entry): Flow =>
 /** One flow answers for a whole block: the MAC is the fixed 16 bits followed by the address that is asked for. */
 function arpBlock(n: NetworkModel, block: NetworkModel['remotes'][number]['blocks'][number]): Flow {
   const fixed = BigInt(MAC_PREFIX) << 32n;
-  const actions = reply([
+  const actions = arpAnswer([
     move('arp_tpa', REG.scratch, 32),
     set('eth_src', fixed),
     move('arp_tpa', 'eth_src', 32),
@@ -107,7 +124,13 @@ function arpBlock(n: NetworkModel, block: NetworkModel['remotes'][number]['block
     move('arp_spa', 'arp_tpa', 32),
     move(REG.scratch, 'arp_spa', 32),
   ]);
-  return flow('arpNd', n.index, PRIORITY.block + block.prefix, [...request(n), inCidr('arp_tpa', block)], actions);
+  return flow(
+    'arpNd',
+    n.index,
+    PRIORITY.block + block.prefix,
+    [...request(n), inCidr('arp_tpa', block)],
+    [...actions, { type: 'in_port' }],
+  );
 }
 
 const l2Local = (n: NetworkModel, port: LocalPort): Flow =>

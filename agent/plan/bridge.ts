@@ -2,7 +2,7 @@
 import { cidrOf, containsIp, parseCidr, parseIp, tryParseIp } from '../../lib/ip.ts';
 import { parseMac } from '../../lib/mac.ts';
 import type { ExternalPeer, NetworkView, View, Vtep } from '../../lib/model.ts';
-import type { LocalEndpoint, LocalNetwork } from '../contract.ts';
+import { deviceOf, type LocalEndpoint, type LocalNetwork } from '../contract.ts';
 import { mayExpress } from '../express.ts';
 import type { Encap, Entry, LocalPort, NetworkModel, Remote, TunnelEncap } from '../flows/model.ts';
 
@@ -32,7 +32,9 @@ export function networkModels(
     const port = ports.endpoint(e.id);
     if (port === null) continue;
     const list = locals.get(e.networkId) ?? [];
-    list.push({ id: e.id, ofport: port, mac: parseMac(e.mac), ip: parseIp(e.ip), ip6: null, express: mayExpress(e) });
+    const direct = deviceOf(e) === null ? {} : { direct: true as const };
+    const mac = parseMac(e.mac);
+    list.push({ id: e.id, ofport: port, mac, ip: parseIp(e.ip), ip6: null, express: mayExpress(e), ...direct });
     locals.set(e.networkId, list);
   }
   const models: NetworkModel[] = [];
@@ -48,7 +50,7 @@ export function networkModels(
       encap,
       uplink: encap === 'vlan' ? { port: ports.uplink(uplink), tag: vlanTag } : null,
       locals: list.sort((a, b) => a.ofport - b.ofport),
-      remotes: interest === undefined ? [] : remotesOf(interest, self, { encap, vni }),
+      remotes: interest === undefined || encap === 'vlan' ? [] : remotesOf(interest, self, { encap, vni }),
     });
   }
   return models.sort((a, b) => a.index - b.index);
@@ -79,7 +81,7 @@ export function remotesOf(interest: NetworkView, self: Self, n: { encap: Encap; 
     }
     remotes.push({
       vtep,
-      encap: n.encap === 'vlan' ? 'vxlan' : n.encap,
+      encap: tunnelEncapOf(n.encap),
       key: n.vni,
       external: false,
       learn: (endpoints.get(peer.hostId) ?? []).some((e) => e.trusted),
@@ -92,12 +94,9 @@ export function remotesOf(interest: NetworkView, self: Self, n: { encap: Encap; 
   return remotes.sort((a, b) => (a.vtep < b.vtep ? -1 : a.vtep > b.vtep ? 1 : a.key - b.key));
 }
 
-/** Where a host is reached; null: it cannot carry this, or speaks the other family. A vlan network needs no address, only the host. */
-function vtepFor(vteps: readonly Vtep[], encap: Encap, self: Self): string | null {
-  const fits = (v: Vtep): boolean =>
-    !v.encrypted && v.address.includes(':') === self.ipv6 && (encap === 'vlan' || v.encaps.includes(encap));
-  return vteps.find(fits)?.address ?? (encap === 'vlan' ? (vteps[0]?.address ?? null) : null);
-}
+/** Where a host is reached; null: it cannot carry this, or speaks the other family. */
+const vtepFor = (vteps: readonly Vtep[], encap: Encap, self: Self): string | null =>
+  vteps.find((v) => !v.encrypted && v.address.includes(':') === self.ipv6 && v.encaps.includes(encap))?.address ?? null;
 
 function externalOf(peer: ExternalPeer, n: { encap: Encap; vni: number }): Remote {
   const entries = peer.macs.flatMap((m): Entry[] => {
