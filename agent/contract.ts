@@ -31,7 +31,35 @@ export interface LocalEndpoint {
   readonly aliases: readonly string[];
   /** Name of the interface inside the container, once known (eth0). */
   readonly interfaceName: string | null;
+  /** What it is when it is no container (`weft attach`). */
+  readonly attached?: Attached;
 }
+
+export type Attached =
+  | {
+      /** A device of the host's namespace that the user made: it is itself the port. */
+      readonly kind: 'tap';
+      readonly name: string;
+      readonly link: string;
+      /** As the device was, to be given back. */
+      readonly mtu: number;
+      readonly up: boolean;
+    }
+  | {
+      /** A network namespace, at `sandbox`: a link of ours goes there, `interfaceName`. */
+      readonly kind: 'netns';
+      readonly name: string;
+      /** Inode of the namespace, where its path alone does not tell it (/proc/PID/ns/net); else null. */
+      readonly inode: string | null;
+    };
+
+/** The user's device that is the endpoint's port; null: Weft's own link is. */
+export const deviceOf = (e: Pick<LocalEndpoint, 'attached'>): string | null =>
+  e.attached?.kind === 'tap' ? e.attached.link : null;
+
+/** By which people know it; empty until a container's name is known. */
+export const nameOf = (e: Pick<LocalEndpoint, 'container' | 'attached'>): string =>
+  e.attached?.name ?? e.container?.name ?? '';
 
 /** Addresses of an endpoint, IPv4 first. */
 export const ipsOf = (e: Pick<LocalEndpoint, 'ip' | 'ip6'>): string[] => [e.ip, e.ip6].filter((ip) => ip !== '');

@@ -1,6 +1,6 @@
 /** The desired state of everything on the host that is not Docker's, out of view and journal. Pure. */
 import type { View } from '../lib/model.ts';
-import type { Journal, LocalEndpoint } from './contract.ts';
+import { deviceOf, type Journal, type LocalEndpoint } from './contract.ts';
 import type { NetworkModel } from './flows/model.ts';
 import {
   containerLink,
@@ -13,7 +13,7 @@ import {
 } from './link/names.ts';
 import type { OvsState } from './ovs/steps.ts';
 import { networkModels, type PortNumbers, type Self } from './plan/bridge.ts';
-import { type DesiredLink, planLinks } from './plan/links.ts';
+import { type DesiredLink, wantText } from './plan/links.ts';
 import {
   type DesiredBridge,
   type DesiredPort,
@@ -30,6 +30,8 @@ export interface DesireOptions {
   readonly bridge: string;
   readonly hostId: string;
   readonly wiring: Wiring;
+  /** The endpoint's namespace is not there (any more): nothing can be made in it. */
+  readonly gone?: (e: LocalEndpoint) => boolean;
 }
 
 export const BRIDGE = 'br-weft';
@@ -54,14 +56,15 @@ const NOTHING: OvsState = {
 export function desire(view: View, journal: Pick<Journal, 'endpoints' | 'networks'>, o: DesireOptions): Desired {
   const { wiring } = o;
   const endpoints = [...journal.endpoints.values()];
-  const links = [...tunnelLinks(wiring), ...endpoints.flatMap((e) => endpointLinks(e, wiring.express))];
+  const present = o.gone === undefined ? endpoints : endpoints.filter((e) => o.gone?.(e) !== true);
+  const links = [...tunnelLinks(wiring), ...present.flatMap((e) => endpointLinks(e, wiring.express))];
   const bridge: DesiredBridge = {
     name: o.bridge,
     datapathType: wiring.datapathType,
     ports: [
       ...tunnelPorts(wiring),
       ...uplinksOf(journal).map(uplinkPort),
-      ...endpoints.map((e) => endpointPort(e, wiring.express)),
+      ...endpoints.map((e) => endpointPort({ ...e, device: deviceOf(e) }, wiring.express)),
     ],
   };
   const self: Self = { hostId: o.hostId, ipv6: wiring.vtep.includes(':') };
@@ -71,8 +74,8 @@ export function desire(view: View, journal: Pick<Journal, 'endpoints' | 'network
     models: (ports) => networkModels(view, self, journal.networks, endpoints, ports),
     wanted: () => {
       const out = new Map<string, string>();
-      for (const p of [...planLinks(links, new Map()), ...planPorts(bridge, NOTHING)])
-        out.set(Settled.key(p.kind, p.id), p.want);
+      for (const d of links) out.set(Settled.key('link', d.name), wantText(d));
+      for (const p of planPorts(bridge, NOTHING)) out.set(Settled.key(p.kind, p.id), p.want);
       return out;
     },
   };
@@ -113,6 +116,8 @@ function tunnelLinks(w: Wiring): DesiredLink[] {
 }
 
 function endpointLinks(e: LocalEndpoint, express: boolean): DesiredLink[] {
+  const device = deviceOf(e);
+  if (device !== null) return [{ kind: 'device', name: device, mtu: e.mtu }];
   const joined =
     e.sandbox === null || e.interfaceName === null
       ? null

@@ -5,7 +5,7 @@
 import { WeftError } from '../lib/errors.ts';
 import type { Log } from '../lib/log.ts';
 import type { Drift, View } from '../lib/model.ts';
-import type { Datapath, Journal } from './contract.ts';
+import { type Datapath, deviceOf, type Journal } from './contract.ts';
 import { type Desired, type DesireOptions, desire } from './desired.ts';
 import type { Tunnels } from './flows/model.ts';
 import { FlowSide } from './flowside.ts';
@@ -166,7 +166,18 @@ export class Reconciler implements Datapath {
 
   /** OpenFlow port of an endpoint; null while it has none. */
   ofport(endpointId: string): number | null {
-    return this.#portNumber(portNameOf(endpointId, this.#o.desire.wiring.express));
+    return this.#portNumber(this.#portName(endpointId));
+  }
+
+  /** A link of ours, or a user's device that is a port, is there; null = not known just now. */
+  hasLink(name: string): boolean | null {
+    return this.#links.links?.has(name) ?? null;
+  }
+
+  #portName(endpointId: string): string {
+    const endpoint = this.#o.journal.endpoints.get(endpointId);
+    const device = endpoint === undefined ? null : deviceOf(endpoint);
+    return portNameOf({ id: endpointId, device }, this.#o.desire.wiring.express);
   }
 
   #portNumber(name: string): number | null {
@@ -214,7 +225,7 @@ export class Reconciler implements Datapath {
       w.endpointId !== null && this.#o.journal.endpoints.has(w.endpointId) && this.ofport(w.endpointId) === null;
     if (this.#failure !== '') w.reject(new WeftError('UNAVAILABLE', this.#failure));
     else if (lost) {
-      const name = portNameOf(w.endpointId ?? '', this.#o.desire.wiring.express);
+      const name = this.#portName(w.endpointId ?? '');
       w.reject(new WeftError('UNAVAILABLE', `Open vSwitch did not take ${name}`));
     } else w.resolve();
   }

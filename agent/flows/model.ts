@@ -11,6 +11,8 @@ export interface LocalPort {
   readonly ip6: bigint | null;
   /** Nothing that only Open vSwitch enforces concerns it. */
   readonly express: boolean;
+  /** The user's own device is the port: it has no links named after it. */
+  readonly direct?: true;
 }
 
 export interface Entry {

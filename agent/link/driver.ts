@@ -4,6 +4,7 @@ import { WeftError } from '../../lib/errors.ts';
 import { exec } from '../../lib/exec.ts';
 import type { Log } from '../../lib/log.ts';
 import { IpBatch } from './ipbatch.ts';
+import { isOurLink } from './names.ts';
 import {
   hostBatch,
   type Link,
@@ -25,6 +26,7 @@ export type Completion = 'container' | 'kernel' | 'both' | 'none';
 export class LinkDriver {
   readonly #log: Log;
   readonly #complete: Completion;
+  readonly #concerns: (name: string) => boolean;
   readonly #work = new IpBatch();
   /** Apart: the kernel takes 20 ms to delete a pair, most of it without a lock that others need. */
   readonly #deletions = new IpBatch();
@@ -32,16 +34,19 @@ export class LinkDriver {
   #timer: NodeJS.Timeout | null = null;
   #closed = false;
 
-  constructor(options: { complete: Completion; log: Log }) {
+  /** @param options.devices devices of the user's that are to be watched too */
+  constructor(options: { complete: Completion; devices?: () => ReadonlySet<string>; log: Log }) {
     this.#complete = options.complete;
+    const { devices } = options;
+    this.#concerns = (name) => isOurLink(name) || devices?.().has(name) === true;
     this.#log = options.log;
   }
 
-  /** Links of ours in the host's namespace. */
+  /** Links of ours in the host's namespace, and the user's devices that concern us. */
   async observe(): Promise<Map<string, Link>> {
     const r = await exec('ip', ['-j', 'link', 'show']);
     if (r.code !== 0) throw new WeftError('UNAVAILABLE', `ip link show failed: ${r.stderr.trim()}`);
-    return parseLinks(r.stdout);
+    return parseLinks(r.stdout, this.#concerns);
   }
 
   /** @throws the first failure; the other steps have been tried all the same. Deleting what is gone is no failure. */
@@ -88,7 +93,7 @@ export class LinkDriver {
       const lines = (rest + chunk.toString()).split('\n');
       rest = (lines.pop() ?? '').slice(-4096);
       for (const line of lines) {
-        const change = parseNotice(line);
+        const change = parseNotice(line, this.#concerns);
         if (change !== null) callback(change);
       }
     });

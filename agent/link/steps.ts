@@ -112,25 +112,25 @@ export interface LinkChange {
   readonly link: Link | null;
 }
 
-/** A line of `ip -o monitor link`: "3: wft…@wfc…: <BROADCAST,UP> mtu 1450 …", with "Deleted " before it. Null when not of ours. */
-export function parseNotice(line: string): LinkChange | null {
+/** A line of `ip -o monitor link`: "3: wft…@wfc…: <BROADCAST,UP> mtu 1450 …", with "Deleted " before it. Null when of no concern. */
+export function parseNotice(line: string, concerns: (name: string) => boolean = isOurLink): LinkChange | null {
   const m = /^(Deleted )?(\d+): ([^:@\s]+)\S*: <([^>]*)> mtu (\d+) /.exec(line);
   const name = m?.[3];
-  if (m === null || name === undefined || !isOurLink(name)) return null;
+  if (m === null || name === undefined || !concerns(name)) return null;
   if (m[1] !== undefined) return { name, link: null };
   const up = (m[4] ?? '').split(',').includes('UP');
   return { name, link: { name, mtu: Number(m[5]), up, ifindex: Number(m[2]) } };
 }
 
-/** Reads `ip -j link show`: ours only. Entries that are not as expected are left out. */
-export function parseLinks(json: string): Map<string, Link> {
+/** Reads `ip -j link show`: what concerns us only. Entries that are not as expected are left out. */
+export function parseLinks(json: string, concerns: (name: string) => boolean = isOurLink): Map<string, Link> {
   const out = new Map<string, Link>();
   const items: unknown = json.trim() === '' ? [] : JSON.parse(json);
   for (const item of Array.isArray(items) ? items : []) {
     const o = item as { ifname?: unknown; ifindex?: unknown; mtu?: unknown; flags?: unknown };
     if (typeof o.ifname !== 'string' || typeof o.mtu !== 'number' || !Array.isArray(o.flags)) continue;
     const ifindex = typeof o.ifindex === 'number' ? o.ifindex : null;
-    if (isOurLink(o.ifname)) out.set(o.ifname, { name: o.ifname, mtu: o.mtu, up: o.flags.includes('UP'), ifindex });
+    if (concerns(o.ifname)) out.set(o.ifname, { name: o.ifname, mtu: o.mtu, up: o.flags.includes('UP'), ifindex });
   }
   return out;
 }

@@ -27,7 +27,9 @@ export interface KernelSide {
 export function kernelLinks(networks: readonly NetworkModel[], wiring: Wiring): string[] {
   const names: string[] = [TUNNEL_KERNEL, TUNNEL_SWITCH, ...wiring.encaps.map((e) => TUNNEL_DEVICE[e])];
   if (wiring.express)
-    for (const n of networks) for (const { id } of n.locals) names.push(hostLink(id), slowLink(id), switchLink(id));
+    for (const n of networks)
+      for (const { id, direct } of n.locals)
+        if (direct !== true) names.push(hostLink(id), slowLink(id), switchLink(id));
   return names;
 }
 
@@ -64,6 +66,7 @@ export function kernelSide(
     model.nets.push({ index, device: devices.get(n.encap) ?? 0, vni: n.vni });
     if (wiring.express)
       for (const p of n.locals) {
+        if (p.direct === true) continue;
         const [wft, wfk] = [attach(hostLink(p.id), 'from_container'), attach(slowLink(p.id), 'from_ovs')];
         attach(switchLink(p.id), 'sink');
         if (wft === null || wfk === null) continue;

@@ -1,5 +1,5 @@
 /** What is to be done to links. Pure. */
-import { endsOf, primaryOf, type TunnelEncap } from '../link/names.ts';
+import { endsOf, isOurLink, primaryOf, type TunnelEncap } from '../link/names.ts';
 import type { Joined, Link, LinkStep } from '../link/steps.ts';
 import type { Planned } from './planned.ts';
 
@@ -15,6 +15,8 @@ export type DesiredLink =
       readonly joined: Joined | null;
     }
   | { readonly kind: 'pair'; readonly name: string; readonly peer: string; readonly mtu: number }
+  /** A device of the user's: it is made and removed by the user. */
+  | { readonly kind: 'device'; readonly name: string; readonly mtu: number }
   | {
       readonly kind: 'tunnel';
       readonly name: string;
@@ -30,17 +32,18 @@ export function planLinks(desired: readonly DesiredLink[], actual: ReadonlyMap<s
   const wanted = new Set<string>();
   for (const d of desired) {
     wanted.add(d.name);
-    const base = { kind: 'link', id: d.name, object: d.name, want: text({ mtu: d.mtu, up: true }) };
+    const base = { kind: 'link', id: d.name, object: d.name, want: wantText(d) };
     const link = actual.get(d.name);
     const peer = d.kind === 'pair' ? actual.get(d.peer) : undefined;
-    if (link === undefined) planned.push({ ...base, change: 'missing', have: '', step: makeStep(d) });
-    else if (!fits(link, d.mtu)) planned.push({ ...base, change: 'differs', have: text(link), step: setStep(d) });
+    if (link === undefined) {
+      if (d.kind !== 'device') planned.push({ ...base, change: 'missing', have: '', step: makeStep(d) });
+    } else if (!fits(link, d.mtu)) planned.push({ ...base, change: 'differs', have: text(link), step: setStep(d) });
     else if (peer !== undefined && !fits(peer, d.mtu))
       planned.push({ ...base, object: peer.name, change: 'differs', have: text(peer), step: setStep(d) });
   }
   const gone = new Set<string>();
   // The kernel's side is named where both are there.
-  const byPrimary = [...actual.keys()].sort((a, b) => Number(primaryOf(b) === b) - Number(primaryOf(a) === a));
+  const byPrimary = [...actual.keys()].filter(isOurLink).sort((a, b) => Number(primaryOf(b) === b) - Number(primaryOf(a) === a));
   for (const name of byPrimary) {
     const primary = primaryOf(name);
     if (wanted.has(primary) || gone.has(primary)) continue;
@@ -59,7 +62,10 @@ export function planLinks(desired: readonly DesiredLink[], actual: ReadonlyMap<s
   return planned;
 }
 
-function makeStep(d: DesiredLink): LinkStep {
+/** A link as it should be. */
+export const wantText = (d: DesiredLink): string => text({ mtu: d.mtu, up: true });
+
+function makeStep(d: Exclude<DesiredLink, { kind: 'device' }>): LinkStep {
   switch (d.kind) {
     case 'endpoint': {
       const veth = { host: d.name, container: d.container, mtu: d.mtu, mac: d.mac };

@@ -59,13 +59,16 @@ export const uplinkPort = (name: string): DesiredPort => ({
   externalIds: { weft: 'uplink' },
 });
 
-/** Name of an endpoint's port. */
-export const portNameOf = (endpointId: string, express: boolean): string =>
-  express ? switchLink(endpointId) : hostLink(endpointId);
+/** Name of an endpoint's port. @param e.device the user's own device, where that is the port */
+export const portNameOf = (e: { id: string; device: string | null }, express: boolean): string =>
+  e.device ?? (express ? switchLink(e.id) : hostLink(e.id));
 
 /** `iface-id` and `attached-mac` are what OVN and other tools read as well (ovs-vswitchd.conf.db(5)). */
-export const endpointPort = (e: { id: string; networkId: string; mac: string }, express: boolean): DesiredPort => ({
-  name: portNameOf(e.id, express),
+export const endpointPort = (
+  e: { id: string; networkId: string; mac: string; device: string | null },
+  express: boolean,
+): DesiredPort => ({
+  name: portNameOf(e, express),
   type: '',
   options: {},
   externalIds: { weft: 'endpoint', 'weft-network': e.networkId, 'iface-id': e.id, 'attached-mac': e.mac },

@@ -27,7 +27,7 @@ export function recordOf(e: LocalEndpoint, hostId: string, ofport: number): Endp
     mac: e.mac,
     givenMac: e.givenMac,
     container: e.container === null ? undefined : { id: e.container.id, name: e.container.name },
-    state: e.container === null ? 'pending' : 'known',
+    state: e.container === null && e.attached === undefined ? 'pending' : 'known',
     labels: { ...e.labels },
     createdAt: e.createdAt,
     ofport,
@@ -35,7 +35,7 @@ export function recordOf(e: LocalEndpoint, hostId: string, ofport: number): Endp
     allowed: [],
     trusted: false,
     express: mayExpress(e),
-    kind: 'container',
+    kind: e.attached?.kind ?? 'container',
     revision: 0n,
   };
 }
