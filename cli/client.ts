@@ -27,6 +27,7 @@ const READS: ReadonlySet<MethodName> = new Set([
   'listNetworks',
   'listHosts',
   'listEndpoints',
+  'listPeers',
   'getStatus',
   'waitApplied',
 ]);

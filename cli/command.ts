@@ -17,12 +17,16 @@ export const jsonFlag = (command: Command): Command => command.option('--json', 
 
 /** For the program and for each command that talks to a coordinator. */
 export function connectionFlags(command: Command): Command {
+  return connectionButKey(command).option('--key <file>', 'its key (WEFT_KEY)');
+}
+
+/** For a command that has a --key of its own. */
+export function connectionButKey(command: Command): Command {
   return command
     .optionsGroup('Connection:')
     .option('--coordinator <addresses>', 'HOST:PORT[,HOST:PORT] (WEFT_COORDINATOR)')
     .option('--ca <file>', 'certificate of the authority (WEFT_CA)')
-    .option('--cert <file>', 'client certificate (WEFT_CERT)')
-    .option('--key <file>', 'its key (WEFT_KEY)');
+    .option('--cert <file>', 'client certificate (WEFT_CERT)');
 }
 
 /** Connects, runs, closes. gRPC is loaded here and not before: commands that need no coordinator start without it. */

@@ -74,6 +74,7 @@ async function names(kind: string, command: Command, io: Io): Promise<string[]> 
 const READERS: Readonly<Record<string, (mesh: Mesh) => Promise<string[]>>> = {
   network: async (mesh) => (await mesh.call('listNetworks', { project: '' })).networks.map((n) => n.name),
   host: async (mesh) => (await mesh.call('listHosts', { localOnly: false })).hosts.map((h) => h.host?.name ?? ''),
+  peer: async (mesh) => (await mesh.call('listPeers', { project: '', network: '' })).peers.map((p) => p.name),
   container: containers,
   endpoint: containers,
 };

@@ -5,8 +5,10 @@ import type { Mesh } from './client.ts';
 import { flagsOf, print, remote, withMesh } from './command.ts';
 import type { Io } from './io.ts';
 import { keyValues, table } from './output.ts';
+import { settle } from './settle.ts';
 import { type EndpointJson, endpointJson } from './shapes.ts';
-import { nonEmpty } from './values.ts';
+import { UsageError } from './usage.ts';
+import { collect, nonEmpty, quote } from './values.ts';
 
 interface Filter {
   readonly network?: string;
@@ -32,11 +34,51 @@ export function register(program: Command, io: Io): void {
       print(io, command, found, () => keyValues(found));
     },
   );
-  remote(noun, 'set <endpoint> [change...]', 'change an endpoint while it is in use')
-    .allowUnknownOption()
-    .action(() => {
-      throw new WeftError('UNIMPLEMENTED', 'Nothing of an endpoint can be changed yet.');
+  registerSet(noun, io);
+}
+
+interface SetFlags {
+  readonly network?: string;
+  readonly allowAddress?: string[];
+  readonly disallowAddress?: string[];
+}
+
+function registerSet(noun: Command, io: Io): void {
+  remote(noun, 'set <endpoint>', 'change an endpoint while it is in use')
+    .optionsGroup('Endpoint:')
+    .option('--network <network>', 'its network, where the name is in several')
+    .option('--allow-address <ip[,mac]>', 'may send from this address too (may be repeated)', collect)
+    .option('--disallow-address <ip[,mac]>', 'may not any more (may be repeated)', collect)
+    .action(async (name: string, _options: unknown, command: Command) => {
+      const flags = flagsOf<SetFlags>(command);
+      const allow = (flags.allowAddress ?? []).map((text) => allowedAddress('--allow-address', text));
+      const disallow = (flags.disallowAddress ?? []).map((text) => allowedAddress('--disallow-address', text));
+      if (allow.length + disallow.length === 0)
+        throw new UsageError('Nothing to change was given.', 'see weft endpoint set --help');
+      const request = {
+        project: '',
+        endpoint: nonEmpty('endpoint', name),
+        network: flags.network === undefined ? '' : nonEmpty('--network', flags.network),
+        allow,
+        disallow,
+      };
+      const changed = await withMesh(io, command, async (mesh) => {
+        const { endpoint, revision } = await mesh.call('updateEndpoint', request, { timeoutMs: 30_000 });
+        if (endpoint === undefined) throw new WeftError('INTERNAL', 'The coordinator answered without an endpoint.');
+        await settle(io, mesh, revision, flagsOf(command).json === true);
+        const all = await listEndpoints(mesh, {});
+        return all.find((e) => e.id === endpoint.id) ?? endpointJson(endpoint, { networks: {}, hosts: {} });
+      });
+      print(io, command, changed, () => `${changed.id.slice(0, 12)}\n`);
     });
+}
+
+/** IP, IP,MAC or ,MAC: what of it is an address, the coordinator judges. */
+function allowedAddress(flag: string, text: string): { ip: string; mac: string } {
+  const [ip = '', mac = '', ...rest] = text.split(',').map((part) => part.trim());
+  if (rest.length > 0 || (ip === '' && mac === ''))
+    throw new UsageError(`${flag} takes IP, IP,MAC or ,MAC, not ${quote(text)}.`);
+  return { ip, mac };
 }
 
 async function listEndpoints(mesh: Mesh, filter: Filter): Promise<EndpointJson[]> {

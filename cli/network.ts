@@ -10,7 +10,7 @@ import { registerSet } from './network-set.ts';
 import { keyValues, showError, table } from './output.ts';
 import { ofThisEpoch, settle } from './settle.ts';
 import { networkJson } from './shapes.ts';
-import { collect, labels, mtu, nonEmpty, quote, vni } from './values.ts';
+import { collect, labels, mtu, nonEmpty, quote, vni, wholeNumber } from './values.ts';
 
 interface CreateFlags {
   readonly subnet?: string[];
@@ -24,6 +24,9 @@ interface CreateFlags {
   readonly encrypt?: boolean;
   readonly space?: string;
   readonly label?: string[];
+  readonly uplink?: string;
+  readonly tag?: string;
+  readonly allowTrust?: boolean;
 }
 
 export function register(program: Command, io: Io): void {
@@ -38,7 +41,16 @@ export function register(program: Command, io: Io): void {
       shown.sort((a, b) => (a.name < b.name ? -1 : 1));
       if (flagsOf<{ quiet?: boolean }>(command).quiet === true)
         return print(io, command, shown, () => shown.map((n) => `${n.id}\n`).join(''));
-      const rows = shown.map((n) => [n.name, String(n.vni), n.subnets.join(','), n.encap, String(n.mtu), n.id]);
+      const encap = (n: (typeof shown)[number]): string =>
+        n.uplink === null ? n.encap : `${n.encap} ${n.uplink}.${n.vlanTag}`;
+      const rows = shown.map((n) => [
+        n.name,
+        n.vni === null ? '-' : String(n.vni),
+        n.subnets.join(','),
+        encap(n),
+        String(n.mtu),
+        n.id,
+      ]);
       print(io, command, shown, () => table(['NAME', 'VNI', 'SUBNET', 'ENCAP', 'MTU', 'NETWORK ID'], rows));
     });
   remote(noun, 'inspect <network...>', 'show networks in full').action(
@@ -73,6 +85,9 @@ function registerCreate(noun: Command, io: Io): void {
     .option('--encap <kind>', 'vxlan, geneve, gre or vlan')
     .option('--vni <n>', 'network identifier, 1 to 16777215 (default: allocated)')
     .option('--mtu <n>', 'MTU of the containers’ interfaces')
+    .option('--uplink <interface>', 'physical interface of a vlan network, the same on every host')
+    .option('--tag <n>', '802.1Q tag of a vlan network, 1 to 4094')
+    .option('--allow-trust', 'endpoints may be made trusted (weft.trust=true)')
     .option('--internal', 'no way out of the mesh')
     .option('--encrypt', 'encrypt between hosts')
     .option('--space <name>', 'address space')
@@ -105,9 +120,9 @@ function createRequest(name: string, flags: CreateFlags): CreateNetworkRequest {
     space: given('--space', flags.space),
     labels: labels('--label', flags.label ?? []),
     options: {},
-    uplink: '',
-    vlanTag: 0,
-    allowTrust: false,
+    uplink: given('--uplink', flags.uplink),
+    vlanTag: flags.tag === undefined ? 0 : wholeNumber('--tag', flags.tag, 1, 4094),
+    allowTrust: flags.allowTrust ?? false,
   };
 }
 

@@ -20,6 +20,10 @@ export const NOUNS: Readonly<Record<string, Noun>> = {
     summary: 'attachments of containers to networks',
     load: async () => (await import('./endpoint.ts')).register,
   },
+  peer: {
+    summary: 'tunnel ends that are not hosts of the mesh',
+    load: async () => (await import('./peer.ts')).register,
+  },
   wait: {
     summary: 'wait until every connected host has applied a revision',
     load: async () => (await import('./wait.ts')).register,
@@ -27,6 +31,10 @@ export const NOUNS: Readonly<Record<string, Noun>> = {
   audit: {
     summary: 'compare what is installed on the hosts with what should be',
     load: async () => (await import('./audit.ts')).register,
+  },
+  doctor: {
+    summary: 'find what is wrong with the network below',
+    load: async () => (await import('./doctor.ts')).register,
   },
   status: {
     summary: 'show coordinators, hosts and conflicts',

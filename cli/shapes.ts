@@ -1,6 +1,6 @@
 /** JSON of the objects, as people and scripts see it: keys never left out, absent = null, 64-bit numbers as decimal strings. */
-import type { HostAudit, HostStatus, Laggard } from '../gen/weft/v1/control.ts';
-import type { Conflict, Drift, Endpoint, Event, Network, Revision } from '../gen/weft/v1/types.ts';
+import type { HostAudit, HostStatus, Laggard, PathMtu } from '../gen/weft/v1/control.ts';
+import type { Conflict, Drift, Endpoint, Event, ExternalPeer, Network, Revision } from '../gen/weft/v1/types.ts';
 
 const orNull = (text: string): string | null => (text === '' ? null : text);
 
@@ -11,7 +11,7 @@ export const revisionJson = (revision: Revision | undefined): string | null =>
 export const networkJson = (n: Network) => ({
   name: n.name,
   id: n.id,
-  vni: n.vni,
+  vni: n.vni === 0 ? null : n.vni,
   subnets: n.subnets,
   ipRange: orNull(n.ipRange),
   gateways: n.gateways,
@@ -19,6 +19,9 @@ export const networkJson = (n: Network) => ({
   mtu: n.mtu,
   internal: n.internal,
   encrypted: n.encrypted,
+  uplink: orNull(n.uplink),
+  vlanTag: n.vlanTag === 0 ? null : n.vlanTag,
+  allowTrust: n.allowTrust,
   labels: n.labels,
   revision: n.revision.toString(),
 });
@@ -29,6 +32,11 @@ export const hostJson = (h: HostStatus) => ({
   state: h.state,
   vteps: h.host?.vteps ?? [],
   datapath: orNull(h.host?.datapath ?? ''),
+  backend: orNull(h.host?.backend ?? ''),
+  express: h.host?.express ?? false,
+  underlayMtu: h.host?.underlayMtu || null,
+  capabilities: h.host?.capabilities ?? [],
+  probes: (h.host?.probes ?? []).map((p) => ({ name: p.name, result: p.result, reason: orNull(p.reason) })),
   appliedRevision: revisionJson(h.appliedRevision),
   versions: h.host?.versions ?? {},
   draining: h.host?.draining ?? false,
@@ -49,8 +57,39 @@ export const endpointJson = (
   mac: e.mac,
   ofport: e.ofport,
   state: e.state,
+  kind: orNull(e.kind),
+  allowed: e.allowed.map((a) => ({ ip: orNull(a.ip), mac: orNull(a.mac) })),
+  trusted: e.trusted,
+  express: e.express,
   /** What policies select by: the container's labels, once known. */
   identity: e.state === 'known' ? e.labels : null,
+});
+
+/** @param networks network names by id */
+export const peerJson = (p: ExternalPeer, networks: Readonly<Record<string, string>>) => ({
+  name: p.name,
+  id: p.id,
+  network: networks[p.networkId] ?? p.networkId,
+  vtep: p.vtep,
+  encap: p.encap,
+  /** null = the network's VNI. */
+  key: p.key === 0 ? null : p.key,
+  /** null = that of the mesh. */
+  udpPort: p.udpPort === 0 ? null : p.udpPort,
+  macs: p.macs.map((m) => ({ mac: m.mac, ip: orNull(m.ip) })),
+  learn: p.learn,
+  createdAt: orNull(p.createdAt),
+  revision: p.revision.toString(),
+});
+
+export const pathJson = (p: PathMtu) => ({
+  from: p.from,
+  to: p.to,
+  fromVtep: orNull(p.fromVtep),
+  toVtep: orNull(p.toVtep),
+  largest: p.largest === 0 ? null : p.largest,
+  underlayMtu: p.underlayMtu === 0 ? null : p.underlayMtu,
+  problem: orNull(p.problem),
 });
 
 export const conflictJson = (c: Conflict) => ({ host: orNull(c.host), network: orNull(c.network), message: c.message });
@@ -89,5 +128,7 @@ export const eventJson = (e: Event) => ({
 });
 
 export type NetworkJson = ReturnType<typeof networkJson>;
+export type PeerJson = ReturnType<typeof peerJson>;
+export type PathJson = ReturnType<typeof pathJson>;
 export type HostJson = ReturnType<typeof hostJson>;
 export type EndpointJson = ReturnType<typeof endpointJson>;

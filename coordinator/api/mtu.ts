@@ -5,7 +5,7 @@ import type { Host, Network } from '../../lib/model.ts';
 import { isEncap, overheadOf } from '../alloc/encap.ts';
 import type { State } from '../contract.ts';
 import type { Parts } from '../parts.ts';
-import { holds } from '../view.ts';
+import { peersOf } from '../view.ts';
 import type { Method } from './method.ts';
 import { networkOf } from './resolve.ts';
 
@@ -15,7 +15,12 @@ const PROBE_MS = 25_000;
 export function mtuMethods(parts: Parts, method: Method): Pick<ControlServer, 'probeMtu'> {
   const { state, fanout, sessions } = parts;
 
-  const probe = async (from: Host, to: readonly Target[], signal: AbortSignal): Promise<PathMtu[]> => {
+  const probe = async (
+    from: Host,
+    to: readonly Target[],
+    members: Members,
+    signal: AbortSignal,
+  ): Promise<PathMtu[]> => {
     const vteps = to.map((target) => target.vtep);
     // No path has to carry more than both its ends say.
     const largest = Math.max(0, ...to.map((target) => expected(from, target)));
@@ -32,7 +37,7 @@ export function mtuMethods(parts: Parts, method: Method): Pick<ControlServer, 'p
         toVtep: vtep,
         largest: found?.largest ?? 0,
         underlayMtu: from.underlayMtu,
-        problem: found === undefined ? 'the host did not try it' : pathProblem(state, from, target, found),
+        problem: found === undefined ? 'the host did not try it' : pathProblem(state, members, from, target, found),
       };
     });
   };
@@ -41,14 +46,15 @@ export function mtuMethods(parts: Parts, method: Method): Pick<ControlServer, 'p
     probeMtu: method(async ({ request, signal }) => {
       const network = request.network === '' ? null : networkOf(state, request.project, request.network);
       const errors: Record<string, string> = {};
-      const hosts = concerned(state, network, errors);
+      const members = membersOf(state);
+      const hosts = concerned(state, network, members, errors);
       const asking = request.localOnly ? hosts.filter((host) => sessions.live(host.id) !== undefined) : hosts;
       const all = await Promise.all(
         asking.map(async (host) => {
           const targets = targetsOf(state, host, hosts, network);
           if (targets.length === 0) return [];
           try {
-            return await probe(host, targets, signal);
+            return await probe(host, targets, members, signal);
           } catch (error) {
             errors[host.name] = WeftError.from(error).message;
             return [];
@@ -59,6 +65,12 @@ export function mtuMethods(parts: Parts, method: Method): Pick<ControlServer, 'p
     }),
   };
 }
+
+/** Network id to the hosts that have part in it. */
+export type Members = ReadonlyMap<string, ReadonlySet<string>>;
+
+export const membersOf = (state: State): Members =>
+  new Map([...state.networks.keys()].map((id) => [id, new Set(peersOf(state, id).keys())]));
 
 export interface Target {
   readonly name: string;
@@ -74,13 +86,19 @@ function expected(from: Host, { host }: Target): number {
 }
 
 /** What networks that both ends have part in need of the path: the largest underlay packet, and whose. */
-function needed(state: State, from: Host, { host, vtep }: Target): { readonly size: number; readonly name: string } {
+function needed(
+  state: State,
+  members: Members,
+  from: Host,
+  { host, vtep }: Target,
+): { readonly size: number; readonly name: string } {
   let most = { size: 0, name: '' };
   for (const network of state.networks.values()) {
     if (network.state !== 'bound' || !isEncap(network.encap) || network.encap === 'vlan') continue;
     const size = network.mtu + overheadOf(network.encap, vtep.includes(':') ? 'ipv6' : 'ipv4');
-    if (size <= most.size || !holds(state, network.id, from.id)) continue;
-    if (host === null || holds(state, network.id, host.id)) most = { size, name: network.name };
+    const hosts = members.get(network.id);
+    if (size <= most.size || hosts?.has(from.id) !== true) continue;
+    if (host === null || hosts.has(host.id)) most = { size, name: network.name };
   }
   return most;
 }
@@ -88,6 +106,7 @@ function needed(state: State, from: Host, { host, vtep }: Target): { readonly si
 /** Empty, or the sentence about a path. */
 export function pathProblem(
   state: State,
+  members: Members,
   from: Host,
   target: Target,
   found: { readonly largest: number; readonly problem: string },
@@ -96,7 +115,7 @@ export function pathProblem(
   const { largest, problem } = found;
   if (largest === 0) return `${path}: ${problem || 'unreachable'}`;
   const should = expected(from, target);
-  const need = needed(state, from, target);
+  const need = needed(state, members, from, target);
   if (target.host !== null && largest < should) {
     const announcer = from.underlayMtu === should ? from.name : target.name;
     const how = problem.startsWith('black hole') ? ', what is larger is lost without a word' : '';
@@ -112,9 +131,9 @@ export function pathProblem(
  * Connected hosts, or those that hold something of the network (all, while fewer than two do); the ones that are not connected are
  * named in `errors`.
  */
-function concerned(state: State, network: Network | null, errors: Record<string, string>): Host[] {
+function concerned(state: State, network: Network | null, members: Members, errors: Record<string, string>): Host[] {
   const all = [...state.hosts.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
-  const holders = network === null ? [] : all.filter((host) => holds(state, network.id, host.id));
+  const holders = network === null ? [] : all.filter((host) => members.get(network.id)?.has(host.id));
   const few = holders.length < 2;
   return (few ? all : holders).filter((host) => {
     if (state.presences.has(host.id)) return true;

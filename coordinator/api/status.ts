@@ -3,6 +3,7 @@ import type { ControlServer, CoordinatorStatus } from '../../gen/weft/v1/control
 import { ControlService } from '../../gen/weft/v1/control.ts';
 import { WeftError } from '../../lib/errors.ts';
 import type { CoordinatorRecord } from '../contract.ts';
+import { mtuConflicts } from '../mtu-conflicts.ts';
 import type { Parts } from '../parts.ts';
 import { allHosts } from './hosts.ts';
 import type { Method } from './method.ts';
@@ -31,7 +32,8 @@ export function statusMethods(parts: Parts, method: Method): Pick<ControlServer,
         Promise.all(records.map((record) => statusOf(record, signal))),
         allHosts(parts, signal),
       ]);
-      return { revision: revisionOf(state), coordinators, hosts, conflicts: hosts.flatMap((host) => host.conflicts) };
+      const conflicts = [...hosts.flatMap((host) => host.conflicts), ...mtuConflicts(state)];
+      return { revision: revisionOf(state), coordinators, hosts, conflicts };
     }),
   };
 }

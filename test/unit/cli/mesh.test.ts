@@ -69,6 +69,10 @@ test('endpoint ls and inspect', async () => {
     mac: '02:58:0a:80:00:07',
     ofport: 3,
     state: 'known',
+    kind: null,
+    allowed: [],
+    trusted: false,
+    express: false,
     identity: { app: 'x' },
   });
   expect(list[0]).toMatchObject({ host: 'gone', container: null, identity: null, state: 'pending' });
@@ -79,7 +83,7 @@ test('endpoint ls and inspect', async () => {
     err: expect.stringMatching(/h1\/web on blue.*h2\/web on blue/),
   });
   expect((await fake.run('endpoint', 'inspect', 'nothing')).code).toBe(1);
-  expect(await fake.run('endpoint', 'set', 'web', '--ip', '1.2.3.4')).toMatchObject({ code: 1, out: '' });
+  expect(await fake.run('endpoint', 'set', 'web', '--ip', '1.2.3.4')).toMatchObject({ code: 2, out: '' });
 });
 
 test('wait: the newest revision, a given one, laggards', async () => {

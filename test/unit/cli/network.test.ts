@@ -14,6 +14,9 @@ const BLUE_JSON = {
   mtu: 1450,
   internal: false,
   encrypted: false,
+  uplink: null,
+  vlanTag: null,
+  allowTrust: false,
   labels: { team: 'a' },
   revision: '9007199254740993',
 };
@@ -56,6 +59,11 @@ test('create sends what was given, prints the id or the record', async () => {
       allowTrust: false,
     },
   });
+  const vlan = ['--encap', 'vlan', '--uplink', 'eth1', '--tag', '100', '--allow-trust'];
+  await fake.run('network', 'create', 'red', ...vlan);
+  const asked = fake.calls.findLast((call) => call.method === 'createNetwork')?.request;
+  expect(asked).toMatchObject({ encap: 'vlan', uplink: 'eth1', vlanTag: 100, allowTrust: true, vni: 0 });
+  expect(await fake.run('network', 'create', 'red', '--tag', '4095')).toMatchObject({ code: 1 });
   const result = await fake.run('network', 'create', 'blue', '--json');
   expect(result.json()).toEqual(BLUE_JSON);
 });
@@ -203,7 +211,7 @@ test('inspect: one object for one name, an array for several, an error for none'
     BLUE_JSON,
     { ...BLUE_JSON, name: 'b' },
   ]);
-  expect((await fake.run('network', 'inspect', 'blue')).out).toContain('Subnets:     10.128.0.0/20\nIp range:    -\n');
+  expect((await fake.run('network', 'inspect', 'blue')).out).toContain('Subnets:       10.128.0.0/20\nIp range:      -\n');
   const failed = await fake.run('network', 'inspect', 'gone', '--json');
   expect(failed.code).toBe(1);
   expect(JSON.parse(failed.err)).toEqual({
