@@ -121,10 +121,19 @@ function endpointLinks(e: LocalEndpoint, express: boolean): DesiredLink[] {
   const joined =
     e.sandbox === null || e.interfaceName === null
       ? null
-      : { sandbox: e.sandbox, interfaceName: e.interfaceName, addresses: [`${e.ip}/${e.prefix}`] };
+      : { sandbox: e.sandbox, interfaceName: e.interfaceName, addresses: addressesOf(e) };
   const links: DesiredLink[] = [
     { kind: 'endpoint', name: hostLink(e.id), container: containerLink(e.id), mtu: e.mtu, mac: e.mac, joined },
   ];
   if (express) links.push({ kind: 'pair', name: slowLink(e.id), peer: switchLink(e.id), mtu: e.mtu });
   return links;
+}
+
+/** address/prefix, as the interface has them. */
+function addressesOf(e: LocalEndpoint): string[] {
+  const all = [
+    [e.ip, e.prefix],
+    [e.ip6, e.prefix6],
+  ] as const;
+  return all.filter(([ip]) => ip !== '').map(([ip, prefix]) => `${ip}/${prefix}`);
 }

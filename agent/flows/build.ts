@@ -5,6 +5,10 @@ import { cookie, type Stage, TABLE } from './pipeline.ts';
 
 export const ETH_IPV4 = 0x0800n;
 export const ETH_ARP = 0x0806n;
+export const ETH_IPV6 = 0x86ddn;
+export const ICMPV6 = 58n;
+/** Types of ICMPv6 that neighbour discovery has (RFC 4861 §4). */
+export const ND = { routerAdvertisement: 134n, solicitation: 135n, advertisement: 136n, redirect: 137n } as const;
 export const MULTICAST_BIT = 1n << 40n;
 
 export const is = (field: FieldName, value: bigint | number): MatchField => ({ field, value: BigInt(value) });
@@ -23,10 +27,10 @@ export const set = (field: FieldName, value: bigint | number): Action => ({
 });
 export const goto = (stage: Stage): Action => ({ type: 'goto', table: TABLE[stage] });
 /** Copies `nBits` from one field to another (NXAST_REG_MOVE, ovs-actions(7)). */
-export const move = (src: FieldName, dst: FieldName, nBits: number, dstOfs = 0): Action => ({
+export const move = (src: FieldName, dst: FieldName, nBits: number, dstOfs = 0, srcOfs = 0): Action => ({
   type: 'move',
   src,
-  srcOfs: 0,
+  srcOfs,
   dst,
   dstOfs,
   nBits,
@@ -43,7 +47,7 @@ export function flow(
 }
 
 export const ARP_REQUEST = 1n;
-const ARP_REPLY = 2n;
+export const ARP_REPLY = 2n;
 
 /** Turns an ARP request into a reply. @param sender sets the answering MAC and address */
 export const arpAnswer = (sender: readonly Action[]): Action[] => [

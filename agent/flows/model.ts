@@ -1,4 +1,5 @@
 /** What the renderer needs to know: plain data, no ids of Docker, etcd or OVSDB. Pure. */
+import type { Cidr as Cidr6 } from '../../lib/addr.ts';
 import type { Cidr } from '../../lib/ip.ts';
 
 export interface LocalPort {
@@ -6,9 +7,12 @@ export interface LocalPort {
   readonly id: string;
   readonly ofport: number;
   readonly mac: bigint;
-  readonly ip: number;
+  /** IPv4; null = none. */
+  readonly ip: number | null;
   /** Null = none. */
   readonly ip6: bigint | null;
+  /** The MAC that other hosts send its IPv6 to; null: they know its own. */
+  readonly alias: bigint | null;
   /** Nothing that only Open vSwitch enforces concerns it. */
   readonly express: boolean;
   /** The user's own device is the port: it has no links named after it. */
@@ -17,7 +21,9 @@ export interface LocalPort {
 
 export interface Entry {
   readonly mac: bigint;
-  readonly ip: number;
+  /** Null: a block answers for it, or it has none. */
+  readonly ip: number | null;
+  readonly ip6: bigint | null;
   readonly express: boolean;
 }
 
@@ -32,6 +38,8 @@ export interface Remote {
   readonly encap: TunnelEncap;
   readonly key: number;
   readonly blocks: readonly Cidr[];
+  /** IPv6, of addresses that their last 32 bits tell apart. */
+  readonly blocks6: readonly Cidr6[];
   /** Endpoints whose MAC or address their host's blocks do not describe. */
   readonly entries: readonly Entry[];
   /** MACs in its blocks that may not take the express path. */
@@ -42,6 +50,23 @@ export interface Remote {
   readonly external: boolean;
 }
 
+/** Receivers of a multicast MAC: OpenFlow ports here, and other hosts. */
+export interface Receivers {
+  readonly locals: readonly number[];
+  readonly remotes: readonly Remote[];
+}
+
+export interface GroupModel extends Receivers {
+  readonly mac: bigint;
+}
+
+export interface MulticastModel {
+  /** Groups that somebody wants, ascending by MAC. */
+  readonly groups: readonly GroupModel[];
+  /** Who gets a group that nobody is known to want: those of whom it is not known. */
+  readonly rest: Receivers;
+}
+
 /** One network as this host's bridge sees it. */
 export interface NetworkModel {
   /** Local network index. */
@@ -50,8 +75,13 @@ export interface NetworkModel {
   readonly encap: Encap;
   /** Encapsulation "vlan": OpenFlow port of the physical interface (null = not there), and the 802.1Q tag on it. */
   readonly uplink: { readonly port: number | null; readonly tag: number } | null;
+  /** Families of its subnets. */
+  readonly ipv4: boolean;
+  readonly ipv6: boolean;
   readonly locals: readonly LocalPort[];
   readonly remotes: readonly Remote[];
+  /** Null: not known, everything goes to everybody. */
+  readonly multicast: MulticastModel | null;
 }
 
 /** OpenFlow ports by which frames reach other hosts; null = not there (yet): nothing leaves, nothing arrives. */
@@ -62,4 +92,6 @@ export type Tunnels =
 export interface BridgeModel {
   readonly tunnels: Tunnels;
   readonly networks: readonly NetworkModel[];
+  /** Greatest number of a meter; 0 = the datapath has none: nothing is capped. */
+  readonly maxMeters: number;
 }

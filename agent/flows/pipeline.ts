@@ -10,37 +10,52 @@ export const TABLE = {
   portSecurity: 4,
   /** ARP requests are answered here, on the sender's host. */
   arpNd: 8,
+  /** An answer of neighbour discovery gets its last field. */
+  ndReply: 9,
   conntrack: 12,
   policyEgress: 16,
   service: 20,
   routing: 24,
   /** Destination MAC to a local port, or to a tunnel. */
   l2: 28,
+  /** Is it known who wants which multicast group? It is while the agent says so again and again. */
+  snoop: 29,
+  /** Copies of broadcasts and multicasts. */
+  multicast: 30,
   policyIngress: 32,
   commit: 36,
   qos: 40,
   output: 44,
-  /** Reserved: entries learned from trusted endpoints; packets for the agent. */
+  /** Reserved: entries learned from trusted endpoints. */
   learned: 48,
+  /** To the agent, metered. */
   punt: 52,
 } as const;
 
 export type Stage = keyof typeof TABLE;
 
-/** reg0: local network index (1..65535), also the conntrack zone. reg1: side. reg2: port to leave by. reg4: scratch. */
-export const REG = { network: 'reg0', side: 'reg1', out: 'reg2', scratch: 'reg4' } as const;
+/** reg0: local network index (1..65535), also the conntrack zone. reg1: side. reg2: port to leave by. reg4: scratch. reg6: 1 = copies go to a group's receivers. */
+export const REG = { network: 'reg0', side: 'reg1', out: 'reg2', scratch: 'reg4', snooped: 'reg6' } as const;
 
 export const SIDE = { local: 1n, tunnel: 2n } as const;
 
 export const PRIORITY = {
   /** Exceptions to what a local endpoint may do. */
   guard: 500,
+  /** Broadcasts and multicasts of an endpoint of this host: counted. */
+  capped: 450,
   /** An endpoint of this host. */
   local: 400,
   /** An endpoint of another host that its block does not describe. */
   entry: 300,
+  /** Neighbour discovery that is not true of a local endpoint. */
+  ndDrop: 350,
+  /** What a local endpoint sends otherwise. */
+  plain: 300,
   /** A remote block, plus its prefix length: the longer one wins. */
   block: 100,
+  /** More than an answer's: the question whether an address is taken. */
+  probe: 50,
   flood: 50,
   default: 0,
 } as const;

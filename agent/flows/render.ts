@@ -10,7 +10,6 @@ import {
   arpAnswer,
   arpReply,
   ETH_ARP,
-  ETH_IPV4,
   flow,
   goto,
   inCidr,
@@ -20,8 +19,10 @@ import {
   move,
   set,
 } from './build.ts';
-import type { BridgeModel, Entry, LocalPort, NetworkModel } from './model.ts';
+import type { BridgeModel, Entry, LocalPort, NetworkModel, Remote } from './model.ts';
+import { ndAlias, ndBase, ndBlock, ndBlock4, ndEntry, ndLocal } from './nd.ts';
 import { PRIORITY, REG, SIDE } from './pipeline.ts';
+import { portSecurity, securityBase } from './security.ts';
 import { renderVlan } from './vlan.ts';
 
 export function render(model: BridgeModel): Flow[] {
@@ -34,7 +35,10 @@ export function renderBase(): Flow[] {
     flow('classify', 0, PRIORITY.default, [], []),
     flow('portSecurity', 0, PRIORITY.default, [], []),
     flow('arpNd', 0, PRIORITY.default, [], []),
+    flow('ndReply', 0, PRIORITY.default, [], []),
     flow('l2', 0, PRIORITY.default, [], []),
+    ...securityBase(),
+    ...ndBase(),
     flow('output', 0, PRIORITY.local, [], [{ type: 'output_reg', field: REG.out }]),
   ];
 }
@@ -47,6 +51,8 @@ export function renderNetwork(n: NetworkModel, backend: Backend): Flow[] {
       ...classifyLocal(n, port),
       ...portSecurity(n, port),
       ...arpLocal(n, port),
+      ...ndLocal(n, port),
+      ...ndAlias(n, port),
       l2Local(n, port),
     ]),
     ...(n.encap === 'vlan' ? renderVlan(n) : renderOverlay(n, backend)),
@@ -58,8 +64,17 @@ function renderOverlay(n: NetworkModel, backend: Backend): Flow[] {
   return [
     ...backend.classify(n, n.remotes),
     ...n.remotes.flatMap((r) => [
-      ...r.blocks.flatMap((block) => [arpBlock(n, block), l2Block(n, block, backend.unicast(n, r))]),
-      ...r.entries.flatMap((entry) => [arpEntry(n, entry), l2Entry(n, entry, backend.unicast(n, r))]),
+      ...r.blocks.flatMap((block) => [
+        ...arpBlock(n, block, backend.unicast(n, r)),
+        ...ndBlock4(n, block, backend.unicast(n, r)),
+        l2Block(n, block, backend.unicast(n, r)),
+      ]),
+      ...r.blocks6.flatMap((block) => ndBlock(n, block, backend.unicast(n, r))),
+      ...r.entries.flatMap((entry) => [
+        ...arpEntry(n, entry),
+        ...ndEntry(n, entry),
+        l2Entry(n, entry, backend.unicast(n, r)),
+      ]),
     ]),
     ...flood(n, backend),
   ];
@@ -72,48 +87,32 @@ function classifyLocal(n: NetworkModel, port: LocalPort): Flow[] {
   return [flow('classify', n.index, PRIORITY.local, [is('in_port', port.ofport)], actions)];
 }
 
-/** Own MAC and own address, in Ethernet, IPv4 and ARP headers alike; everything else is dropped by the table's default. */
-function portSecurity(n: NetworkModel, port: LocalPort): Flow[] {
-  const from = [is('in_port', port.ofport), is('eth_src', port.mac)];
-  const arp = [
-    ...from,
-    is('eth_type', ETH_ARP),
-    is('arp_op', ARP_REQUEST),
-    is('arp_spa', port.ip),
-    is('arp_sha', port.mac),
-  ];
-  const ip = [...from, is('eth_type', ETH_IPV4), is('ipv4_src', port.ip)];
-  return [
-    flow('portSecurity', n.index, PRIORITY.local, arp, [goto('arpNd')]),
-    flow('portSecurity', n.index, PRIORITY.local, ip, [goto('l2')]),
-  ];
-}
-
 /** Back out of the port that the request came in by. */
-const answerExact = (e: Entry): Action[] => [...arpReply(e), { type: 'in_port' }];
+const answerExact = (e: { mac: bigint; ip: number }): Action[] => [...arpReply(e), { type: 'in_port' }];
 
 const request = (n: NetworkModel) => [inNetwork(n), is('eth_type', ETH_ARP), is('arp_op', ARP_REQUEST)];
 
 function arpLocal(n: NetworkModel, port: LocalPort): Flow[] {
+  const { mac, ip } = port;
+  if (ip === null) return [];
   // Announcing itself (RFC 5227 §3): an answer would look like a duplicate; only machines that are not Weft's need to hear it.
   const announcing = n.encap === 'vlan' ? [goto('l2')] : [];
   return [
-    flow(
-      'arpNd',
-      n.index,
-      PRIORITY.guard,
-      [...request(n), is('in_port', port.ofport), is('arp_tpa', port.ip)],
-      announcing,
-    ),
-    flow('arpNd', n.index, PRIORITY.local, [...request(n), is('arp_tpa', port.ip)], answerExact(port)),
+    flow('arpNd', n.index, PRIORITY.guard, [...request(n), is('in_port', port.ofport), is('arp_tpa', ip)], announcing),
+    flow('arpNd', n.index, PRIORITY.local, [...request(n), is('arp_tpa', ip)], answerExact({ mac, ip })),
   ];
 }
 
-const arpEntry = (n: NetworkModel, e: Entry): Flow =>
-  flow('arpNd', n.index, PRIORITY.entry, [...request(n), is('arp_tpa', e.ip)], answerExact(e));
+const arpEntry = (n: NetworkModel, { mac, ip }: Entry): Flow[] =>
+  ip === null
+    ? []
+    : [flow('arpNd', n.index, PRIORITY.entry, [...request(n), is('arp_tpa', ip)], answerExact({ mac, ip }))];
 
-/** One flow answers for a whole block: the MAC is the fixed 16 bits followed by the address that is asked for. */
-function arpBlock(n: NetworkModel, block: NetworkModel['remotes'][number]['blocks'][number]): Flow {
+/**
+ * One flow answers for a whole block: the MAC is the fixed 16 bits followed by the address that is asked for. Whether an address of it
+ * is taken (RFC 5227), only its holder knows: the question goes there.
+ */
+function arpBlock(n: NetworkModel, block: Remote['blocks'][number], out: readonly Action[]): Flow[] {
   const fixed = BigInt(MAC_PREFIX) << 32n;
   const actions = arpAnswer([
     move('arp_tpa', REG.scratch, 32),
@@ -124,13 +123,12 @@ function arpBlock(n: NetworkModel, block: NetworkModel['remotes'][number]['block
     move('arp_spa', 'arp_tpa', 32),
     move(REG.scratch, 'arp_spa', 32),
   ]);
-  return flow(
-    'arpNd',
-    n.index,
-    PRIORITY.block + block.prefix,
-    [...request(n), inCidr('arp_tpa', block)],
-    [...actions, { type: 'in_port' }],
-  );
+  const match = [...request(n), inCidr('arp_tpa', block)];
+  const priority = PRIORITY.block + block.prefix;
+  return [
+    flow('arpNd', n.index, priority, match, [...actions, { type: 'in_port' }]),
+    flow('arpNd', n.index, priority + PRIORITY.probe, [...match, is('arp_spa', 0)], out),
+  ];
 }
 
 const l2Local = (n: NetworkModel, port: LocalPort): Flow =>
@@ -145,11 +143,7 @@ const l2Local = (n: NetworkModel, port: LocalPort): Flow =>
 const l2Entry = (n: NetworkModel, e: Entry, out: readonly Action[]): Flow =>
   flow('l2', n.index, PRIORITY.entry, [inNetwork(n), is(REG.side, SIDE.local), is('eth_dst', e.mac)], out);
 
-function l2Block(
-  n: NetworkModel,
-  block: NetworkModel['remotes'][number]['blocks'][number],
-  out: readonly Action[],
-): Flow {
+function l2Block(n: NetworkModel, block: Remote['blocks'][number], out: readonly Action[]): Flow {
   const bits = BigInt(32 - block.prefix);
   const mask = ((1n << 48n) - 1n) & ~((1n << bits) - 1n);
   const mac = (BigInt(MAC_PREFIX) << 32n) | BigInt(block.base);

@@ -4,7 +4,7 @@
  */
 import type { Action, Flow } from '../openflow/flow.ts';
 import { ARP_REQUEST, arpReply, ETH_ARP, flow, goto, is, MULTICAST_BIT, masked, set } from './build.ts';
-import type { LocalPort, NetworkModel } from './model.ts';
+import type { NetworkModel } from './model.ts';
 import { PRIORITY, REG, SIDE } from './pipeline.ts';
 
 /** OFPVID_PRESENT (OpenFlow 1.4 §7.2.3.7): the frame has a tag. */
@@ -34,7 +34,7 @@ export function renderVlan(n: NetworkModel): Flow[] {
       [is('in_port', port), is('vlan_vid', PRESENT | tag), ...match],
       [{ type: 'pop_vlan' }, set(REG.network, n.index), set(REG.side, SIDE.tunnel), goto(to)],
     );
-  const answer = (p: LocalPort): Flow =>
+  const answer = (p: { mac: bigint; ip: number }): Flow =>
     flow(
       'arpNd',
       n.index,
@@ -46,7 +46,7 @@ export function renderVlan(n: NetworkModel): Flow[] {
     ...within,
     arrived([is('eth_type', ETH_ARP), is('arp_op', ARP_REQUEST)], PRIORITY.entry + 1, 'arpNd'),
     arrived([], PRIORITY.entry, 'l2'),
-    ...n.locals.map(answer),
+    ...n.locals.flatMap(({ mac, ip }) => (ip === null ? [] : [answer({ mac, ip })])),
     flow('l2', n.index, PRIORITY.flood, [here, local, group], [...locals, ...tagged, { type: 'output', port }]),
     flow('l2', n.index, PRIORITY.default + 1, [here, local], [...tagged, set(REG.out, port), goto('output')]),
   ];

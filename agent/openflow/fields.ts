@@ -32,6 +32,7 @@ export const NXM_OF = 0x0000;
 export const NXM_NX = 0x0001;
 export const OXM = 0x8000;
 export const OXM_PKT_REG = 0x8001;
+export const ERICSSON = 0x1000;
 export const EXPERIMENTER = 0xffff;
 export const ONF = 0x4f4e4600;
 export const NICIRA = 0x00002320;
@@ -148,6 +149,8 @@ const TABLE = {
   nd_target: field(16, 31, ['NXM_NX_ND_TARGET', 23], ipv6),
   nd_sll: field(6, 32, ['NXM_NX_ND_SLL', 24], mac),
   nd_tll: field(6, 33, ['NXM_NX_ND_TLL', 25], mac),
+  nd_reserved: { ...field(4, null, 'ERICOXM_OF_ICMPV6_ND_RESERVED', decimal), wire: [[ERICSSON, 1]] as const },
+  nd_options_type: { ...field(1, null, 'ERICOXM_OF_ICMPV6_ND_OPTIONS_TYPE', decimal), wire: [[ERICSSON, 2]] as const },
   tcp_src: field(2, 13, ['NXM_OF_TCP_SRC', 9], { ...decimal, text: 'tp_src' }),
   udp_src: field(2, 15, ['NXM_OF_UDP_SRC', 11], { ...decimal, text: 'tp_src' }),
   sctp_src: field(2, 17, 'OXM_OF_SCTP_SRC', { ...decimal, text: 'tp_src' }),

@@ -1,16 +1,24 @@
 /** From what the host was told (view) and what it holds (journal) to what its bridge has to know. Pure. */
-import { cidrOf, containsIp, parseCidr, parseIp, tryParseIp } from '../../lib/ip.ts';
+import { type Cidr, isIp4, lowOf, subnetOf, tryParseIp } from '../../lib/addr.ts';
 import { parseMac } from '../../lib/mac.ts';
 import type { ExternalPeer, NetworkView, View, Vtep } from '../../lib/model.ts';
 import { deviceOf, type LocalEndpoint, type LocalNetwork } from '../contract.ts';
 import { mayExpress } from '../express.ts';
 import type { Encap, Entry, LocalPort, NetworkModel, Remote, TunnelEncap } from '../flows/model.ts';
+import { addressesOf, behindHost } from './entries.ts';
 
 /** What this host is, as far as its networks are concerned. */
 export interface Self {
   readonly hostId: string;
   /** Its VTEP is an IPv6 address: so are the others' that it reaches. */
   readonly ipv6: boolean;
+}
+
+/** What of a network decides how its frames travel and are answered for. */
+interface Wire {
+  readonly encap: Encap;
+  readonly vni: number;
+  readonly subnet6: Cidr | null;
 }
 
 export interface PortNumbers {
@@ -34,7 +42,7 @@ export function networkModels(
     const list = locals.get(e.networkId) ?? [];
     const direct = deviceOf(e) === null ? {} : { direct: true as const };
     const mac = parseMac(e.mac);
-    list.push({ id: e.id, ofport: port, mac, ip: parseIp(e.ip), ip6: null, express: mayExpress(e), ...direct });
+    list.push({ id: e.id, ofport: port, mac, ...addressesOf(e), express: mayExpress(e), ...direct });
     locals.set(e.networkId, list);
   }
   const models: NetworkModel[] = [];
@@ -49,8 +57,13 @@ export function networkModels(
       vni,
       encap,
       uplink: encap === 'vlan' ? { port: ports.uplink(uplink), tag: vlanTag } : null,
+      ipv4: subnetOf(network.network, 4) !== null,
+      ipv6: subnetOf(network.network, 6) !== null,
       locals: list.sort((a, b) => a.ofport - b.ofport),
-      remotes: interest === undefined || encap === 'vlan' ? [] : remotesOf(interest, self, { encap, vni }),
+      remotes:
+        interest === undefined || encap === 'vlan'
+          ? []
+          : remotesOf(interest, self, { encap, vni, subnet6: subnetOf(network.network, 6) }),
     });
   }
   return models.sort((a, b) => a.index - b.index);
@@ -61,7 +74,7 @@ const ENCAPS: readonly string[] = ['vxlan', 'geneve', 'gre', 'vlan'] satisfies E
 export const encapOf = (text: string): Encap => (ENCAPS.includes(text) ? (text as Encap) : 'vxlan');
 
 /** The other hosts of a network, and who is not Weft's: their VTEP, their blocks, and what the blocks do not say. */
-export function remotesOf(interest: NetworkView, self: Self, n: { encap: Encap; vni: number }): Remote[] {
+export function remotesOf(interest: NetworkView, self: Self, n: Wire): Remote[] {
   const remotes: Remote[] = [];
   const blocks = Map.groupBy(interest.blocks.values(), (b) => b.hostId);
   const endpoints = Map.groupBy(interest.endpoints.values(), (e) => e.hostId);
@@ -69,25 +82,14 @@ export function remotesOf(interest: NetworkView, self: Self, n: { encap: Encap; 
     if (peer.hostId === self.hostId) continue;
     const vtep = vtepFor(peer.vteps, n.encap, self);
     if (vtep === null) continue;
-    const own = (blocks.get(peer.hostId) ?? []).map((b) => parseCidr(b.cidr));
-    const entries: Entry[] = [];
-    const withheld: bigint[] = [];
-    for (const e of endpoints.get(peer.hostId) ?? []) {
-      const ip = tryParseIp(e.ips[0] ?? '');
-      if (ip === null) continue;
-      const mac = parseMac(e.mac);
-      if (e.givenMac || !own.some((block) => containsIp(block, ip))) entries.push({ mac, ip, express: e.express });
-      else if (!e.express) withheld.push(mac);
-    }
+    const theirs = endpoints.get(peer.hostId) ?? [];
     remotes.push({
       vtep,
       encap: tunnelEncapOf(n.encap),
       key: n.vni,
       external: false,
-      learn: (endpoints.get(peer.hostId) ?? []).some((e) => e.trusted),
-      withheld: withheld.sort(byNumber),
-      blocks: own.map((b) => cidrOf(b.base, b.prefix)).sort(byBase),
-      entries: entries.sort((a, b) => a.ip - b.ip),
+      learn: theirs.some((e) => e.trusted),
+      ...behindHost(blocks.get(peer.hostId) ?? [], theirs, n.subnet6),
     });
   }
   for (const peer of interest.externals.values()) remotes.push(externalOf(peer, n));
@@ -98,17 +100,19 @@ export function remotesOf(interest: NetworkView, self: Self, n: { encap: Encap; 
 const vtepFor = (vteps: readonly Vtep[], encap: Encap, self: Self): string | null =>
   vteps.find((v) => !v.encrypted && v.address.includes(':') === self.ipv6 && v.encaps.includes(encap))?.address ?? null;
 
-function externalOf(peer: ExternalPeer, n: { encap: Encap; vni: number }): Remote {
-  const entries = peer.macs.flatMap((m): Entry[] => {
-    const ip = tryParseIp(m.ip);
-    return ip === null ? [] : [{ mac: parseMac(m.mac), ip, express: false }];
+function externalOf(peer: ExternalPeer, n: Wire): Remote {
+  const entries = peer.macs.map(({ mac, ip }): Entry => {
+    const address = tryParseIp(ip);
+    const four = address !== null && isIp4(address);
+    return { mac: parseMac(mac), ip: four ? lowOf(address) : null, ip6: four ? null : address, express: false };
   });
   return {
     vtep: peer.vtep,
     encap: tunnelEncapOf(peer.encap === '' ? n.encap : peer.encap),
     key: peer.key === 0 ? n.vni : peer.key,
     blocks: [],
-    entries: entries.sort((a, b) => a.ip - b.ip),
+    blocks6: [],
+    entries: entries.sort((a, b) => (a.mac < b.mac ? -1 : 1)),
     withheld: [],
     learn: peer.learn,
     external: true,
@@ -119,7 +123,3 @@ function tunnelEncapOf(text: string): TunnelEncap {
   const encap = encapOf(text);
   return encap === 'vlan' ? 'vxlan' : encap;
 }
-
-const byNumber = (a: bigint, b: bigint): number => (a < b ? -1 : a > b ? 1 : 0);
-const byBase = (a: { base: number; prefix: number }, b: { base: number; prefix: number }): number =>
-  a.base - b.base || a.prefix - b.prefix;

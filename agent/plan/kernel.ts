@@ -83,8 +83,8 @@ export function kernelSide(
         });
         const place: BpfPlace = { kind: 'local', ifindex: wft, rewrite: null };
         model.fdb.push({ index, mac: p.mac, place, express: p.express });
-        const alias = ip6 === null ? p.mac : aliasMac(ip6);
-        if (alias !== p.mac)
+        const { alias } = p;
+        if (alias !== null && alias !== p.mac)
           model.fdb.push({ index, mac: alias, place: { ...place, rewrite: p.mac }, express: p.express });
       }
     for (const r of n.remotes) {
@@ -95,7 +95,8 @@ export function kernelSide(
       const place: BpfPlace & { kind: 'remote' } = { kind: 'remote', ...at };
       for (const e of r.entries) model.fdb.push({ index, mac: e.mac, place, express: !r.external && e.express });
       for (const mac of r.withheld) model.fdb.push({ index, mac, place, express: false });
-      for (const block of r.blocks) model.blocks.push({ index, ...macRange(block), place, express: true });
+      for (const range of [...r.blocks.map(macRange), ...r.blocks6.map(aliasRange)])
+        model.blocks.push({ index, ...range, place, express: true });
       const { external, learn } = r;
       model.sources.push({ index, vtep, device: device(r), key: r.key, external, learn });
     }
@@ -129,6 +130,12 @@ export function kernelSide(
 const macRange = (block: { base: number; prefix: number }): { mac: bigint; bits: number } => ({
   mac: (BigInt(MAC_PREFIX) << 32n) | BigInt(block.base),
   bits: 16 + block.prefix,
+});
+
+/** Alias MACs of a block of IPv6 addresses. */
+const aliasRange = (block: { base: bigint; prefix: number }): { mac: bigint; bits: number } => ({
+  mac: aliasMac(block.base),
+  bits: 16 + block.prefix - 96,
 });
 
 function addressOf(text: string): BpfAddress | null {
