@@ -49,13 +49,13 @@ async function probe(vtep: string, o: ProbeOptions, usual: Set<number>, end: num
   /** `low` gets through, `high` does not. */
   let low = 0;
   let high = o.largest + 1;
-  let told: number | null = null;
+  const told: { mtu: number | null } = { mtu: null };
   const attempt = async (size: number): Promise<void> => {
     const echo = await o.ping(vtep, size);
     if (echo.kind === 'reply') low = size;
     else high = size;
     if (echo.kind !== 'limit') return;
-    told = told === null ? echo.mtu : Math.min(told, echo.mtu);
+    told.mtu = told.mtu === null ? echo.mtu : Math.min(told.mtu, echo.mtu);
     if (echo.mtu > low && echo.mtu + 1 < high) high = echo.mtu + 1;
   };
   const late = (): boolean => o.now() >= end;
@@ -66,10 +66,10 @@ async function probe(vtep: string, o: ProbeOptions, usual: Set<number>, end: num
   if (low === 0) return { vtep, largest: 0, problem: 'unreachable' };
   while (high - low > 1) {
     if (late()) return unfinished(vtep, low);
-    await attempt(nextSize(low, high, usual, told));
+    await attempt(nextSize(low, high, usual, told.mtu));
   }
   usual.add(low);
-  return { vtep, largest: low, problem: told === low ? `carries ${low} bytes` : `black hole above ${low} bytes` };
+  return { vtep, largest: low, problem: told.mtu === low ? `carries ${low} bytes` : `black hole above ${low} bytes` };
 }
 
 /** What is most likely first: the size that somebody named, sizes of other paths and the byte above; then the middle. */

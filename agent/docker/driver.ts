@@ -1,11 +1,12 @@
 /** The network driver's networks: a Docker network is bound to its reservation, or is a copy of a network of the catalogue. */
+import { parseCidr, parseIp } from '../../lib/addr.ts';
 import { WeftError } from '../../lib/errors.ts';
 import type { Log } from '../../lib/log.ts';
 import type { Network } from '../../lib/model.ts';
+import { networkOptions } from '../../lib/network-options.ts';
 import type { Clock } from '../clock.ts';
 import type { Journal, LocalNetwork, Mesh } from '../contract.ts';
 import type { Copies } from './copies.ts';
-import { refuseUnknownOptions } from './ipam.ts';
 import { auxOf, joined, poolsOf } from './pools.ts';
 import { type CreateNetworkRequest, type IpamData, KEY, type NetworkRef } from './wire.ts';
 
@@ -39,9 +40,9 @@ export class NetworkDriver {
     const other = pools.four === null || pools.six === null ? row : this.#pendingRow(pools.six);
     let network = row.network;
     if (row.network.state === 'reserved') {
-      refuseUnknownOptions(options);
+      const carried = await this.#carried(network, options);
       network = {
-        ...(other === row ? network : joined(network, other.network)),
+        ...(other === row ? carried : joined(carried, other.network)),
         options,
         internal: request.Options?.[KEY.internal] === true,
         auxAddresses: auxOf(pools),
@@ -58,6 +59,19 @@ export class NetworkDriver {
     this.#copies.changed();
     this.#created();
     return {};
+  }
+
+  /** Options say how the network travels: the mesh judges that now, while Docker can still tell its user. @throws its refusal */
+  async #carried(reserved: Network, options: Readonly<Record<string, string>>): Promise<Network> {
+    if (Object.keys(networkOptions(options)).length === 0) return reserved;
+    const bind = { networkId: reserved.id, name: '', labels: {}, options, internal: false, attachable: false };
+    const none = { gateway: '', gateway6: '', joins: '', ipv6: false, auxAddresses: {} };
+    const { network } = await this.#mesh.bindNetwork({ ...bind, ...none });
+    const { vni, encap, uplink, vlanTag, allowTrust, mtu, revision } = network;
+    // The mesh's own choice of a gateway is not there on a vlan; the user's stays.
+    const mesh = network.gateways.length === 0 && reserved.encap !== 'vlan';
+    const gateways = mesh ? reserved.gateways.filter((text) => !isFirst(reserved, text)) : reserved.gateways;
+    return { ...reserved, vni, encap, uplink, vlanTag, allowTrust, mtu, revision, gateways };
   }
 
   /** The pool that Docker has asked for just before. */
@@ -142,6 +156,10 @@ export class NetworkDriver {
       .toArray();
   }
 }
+
+/** The address that the mesh takes for a gateway by itself. */
+const isFirst = (network: Network, text: string): boolean =>
+  network.subnets.some((subnet) => parseCidr(subnet).base + 1n === parseIp(text));
 
 function userOptions(options: Readonly<Record<string, unknown>> | null): Record<string, string> {
   const generic = options?.[KEY.generic];

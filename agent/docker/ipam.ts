@@ -6,6 +6,7 @@ import {
   familyOf,
   familyOfText,
   formatCidr,
+  formatIp,
   isUsable,
   parseCidr,
   parseIp,
@@ -14,6 +15,7 @@ import {
 import { WeftError } from '../../lib/errors.ts';
 import type { Log } from '../../lib/log.ts';
 import type { Network } from '../../lib/model.ts';
+import { networkOptions } from '../../lib/network-options.ts';
 import type { AddressBook } from '../addresses.ts';
 import type { Clock } from '../clock.ts';
 import type { Journal, LocalNetwork, Mesh } from '../contract.ts';
@@ -84,7 +86,7 @@ export class Ipam {
 
   /** docker network create by a user: subnet and VNI are held by the mesh until the name is known. */
   async #reserve(request: RequestPoolRequest, options: Readonly<Record<string, string>>): Promise<Network> {
-    refuseUnknownOptions(options);
+    networkOptions(options);
     // Docker writes IPv6 its own way.
     const canonical = (text: string): string => (text === '' ? '' : formatCidr(parseCidr(text)));
     const [pool, subPool] = [canonical(request.Pool), canonical(request.SubPool)];
@@ -136,6 +138,8 @@ export class Ipam {
     const network = this.#copies.record(row);
     const wanted = given === '' ? '' : canonicalIp(given);
     const present = gatewayText(network, family);
+    // dockerd wants one always: a network without gets its own base address, which nobody can have, and no route leads there.
+    if (wanted === '' && present === '') return formatIp(subnetOf(network, family)!.base);
     if (wanted === '' || wanted === present) return present;
     if (network.state !== 'reserved')
       throw new WeftError('INVALID_ARGUMENT', `network ${network.name} has gateway ${present}, not ${wanted}`);
@@ -193,13 +197,4 @@ function checkUsable(what: string, text: string, network: Network): void {
     ? `not in the subnet ${formatCidr(subnet)}`
     : `the ${ip === subnet.base ? 'network' : 'broadcast'} address of ${formatCidr(subnet)}`;
   throw new WeftError('INVALID_ARGUMENT', `${what} ${text} is ${why}`, { hint: 'choose another address' });
-}
-
-/** An option that would be ignored is refused; those without our prefix are the user's own remarks. */
-export function refuseUnknownOptions(options: Readonly<Record<string, string>>): void {
-  for (const key of Object.keys(options))
-    if (key.startsWith('weft.') || key.startsWith('com.docker.network.'))
-      throw new WeftError('UNIMPLEMENTED', `option "${key}" is not available on Weft networks`, {
-        hint: 'leave it out',
-      });
 }

@@ -89,7 +89,7 @@ export function sessionService(parts: Parts): SessionServer {
         throw new WeftError('PERMISSION_DENIED', `Network ${request.networkId} was not reserved by this host.`);
       const { networkId, ...bind } = request;
       const { network, won } = await store.bindNetwork(networkId, bind);
-      log.info({ network: bind.name, id: network.id, won }, 'network bound');
+      if (bind.name !== '') log.info({ network: bind.name, id: network.id, won }, 'network bound');
       const winnerHost = state.hosts.get(network.originHost)?.name ?? '';
       return { network, won, winnerHost, revision: revisionOf(state, network.revision || state.revision) };
     }),
