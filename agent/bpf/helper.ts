@@ -35,6 +35,11 @@ export class BpfHelper {
     return this.#child !== null;
   }
 
+  /** Of the process; null while there is none. */
+  get pid(): number | null {
+    return this.#child?.pid ?? null;
+  }
+
   /**
    * @param text one request, without the last line end.
    * @throws UNAVAILABLE when the helper refuses or is gone, DEADLINE_EXCEEDED when it does not answer (it is ended then).

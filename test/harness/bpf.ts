@@ -2,7 +2,7 @@
  * Hosts and containers as network namespaces around the kernel side of the datapath, each host with an Open vSwitch (userspace
  * datapath) whose few flows bring frames to local ports by MAC, and to weft-to otherwise.
  */
-import { execFile } from 'node:child_process';
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -44,6 +44,42 @@ export class Namespaces implements AsyncDisposable {
   }
 }
 
+/** A mount namespace that lasts until it is closed, or this process ends: BPF file systems mounted in it go with it. */
+export class Mounts implements AsyncDisposable {
+  readonly #holder: ChildProcess;
+
+  private constructor(holder: ChildProcess) {
+    this.#holder = holder;
+  }
+
+  static async make(): Promise<Mounts> {
+    const held = ['--pdeathsig', 'KILL', 'unshare', '-m', 'sh', '-c', 'echo ready; exec sleep infinity'];
+    const holder = spawn('setpriv', held, { stdio: ['ignore', 'pipe', 'ignore'] });
+    await new Promise((ready, failed) => {
+      holder.stdout?.once('data', ready);
+      holder.once('error', failed);
+    });
+    return new Mounts(holder);
+  }
+
+  /** Arguments of nsenter(1). */
+  get enter(): string {
+    return `--mount=/proc/${this.#holder.pid}/ns/mnt`;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    const gone = new Promise((resolve) => this.#holder.once('close', resolve));
+    this.#holder.kill('SIGKILL');
+    await gone;
+  }
+}
+
+/** A driver whose helper runs in these namespaces. */
+export function driverIn(netns: string, mounts: Mounts): { driver: BpfDriver; helper: BpfHelper } {
+  const helper = new BpfHelper(['nsenter', `--net=/run/netns/${netns}`, mounts.enter, HELPER]);
+  return { helper, driver: new BpfDriver({ helper, object: OBJECT, pins: '/mnt/bpf/weft' }) };
+}
+
 /** Namespaces of test processes that are gone. */
 export async function sweepNamespaces(): Promise<void> {
   for (const name of existsSync('/run/netns') ? readdirSync('/run/netns') : []) {
@@ -70,21 +106,24 @@ export class BpfHost implements AsyncDisposable {
   readonly ovs: TestOvs;
   readonly netns: string;
   readonly vtep: string;
+  readonly mounts: Mounts;
   readonly driver: BpfDriver;
+  readonly helper: BpfHelper;
   readonly containers: Container[] = [];
   readonly attachments: BpfAttachment[] = [];
 
-  private constructor(ovs: TestOvs, vtep: string) {
+  private constructor(ovs: TestOvs, mounts: Mounts, vtep: string) {
     this.ovs = ovs;
     this.netns = ovs.netns;
     this.vtep = vtep;
-    // A mount namespace of its own: the BPF file system goes with the helper.
-    const helper = new BpfHelper(['nsenter', `--net=/run/netns/${this.netns}`, 'unshare', '-m', HELPER]);
-    this.driver = new BpfDriver({ helper, object: OBJECT, pins: `${ovs.dir}/pins/weft` });
+    this.mounts = mounts;
+    const { driver, helper } = driverIn(this.netns, mounts);
+    this.driver = driver;
+    this.helper = helper;
   }
 
   static async start(vtep: string): Promise<BpfHost> {
-    const host = new BpfHost(await startOvs(), vtep);
+    const host = new BpfHost(await startOvs(), await Mounts.make(), vtep);
     await host.#links();
     await host.driver.start();
     return host;
@@ -97,7 +136,21 @@ export class BpfHost implements AsyncDisposable {
     await ip('link', 'add', 'weft-tk', 'type', 'veth', 'peer', 'name', 'weft-to');
     for (const link of ['weft-vxlan', 'weft-tk', 'weft-to']) await ip('link', 'set', link, 'addrgenmode', 'none', 'up');
     await this.#complete('weft-tk');
-    await this.ovs.vsctl('add-br', BRIDGE, '--', 'set', 'bridge', BRIDGE, 'datapath_type=netdev', 'fail_mode=secure');
+    await this.ovs.vsctl(
+      'set',
+      'open',
+      '.',
+      'other_config:vlan-limit=2',
+      '--',
+      'add-br',
+      BRIDGE,
+      '--',
+      'set',
+      'bridge',
+      BRIDGE,
+      'datapath_type=netdev',
+      'fail_mode=secure',
+    );
     await this.#port('weft-to', TUNNEL_PORT);
     await this.#attach('weft-vxlan', 'from_tunnel');
     await this.#attach('weft-tk', 'to_tunnel');
@@ -208,18 +261,15 @@ export class BpfHost implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.driver.close();
+    await this.mounts[Symbol.asyncDispose]();
     await this.ovs[Symbol.asyncDispose]();
   }
 }
 
-/** What was counted meanwhile: only reasons that changed. */
-export async function counted(
-  driver: BpfDriver,
-  work: () => Promise<unknown>,
-): Promise<Partial<Record<BpfReason, number>>> {
+/** @returns what has been counted since: only reasons that changed. To be polled: frames may still be on their way. */
+export async function counting(driver: BpfDriver): Promise<() => Promise<Partial<Record<BpfReason, number>>>> {
   const before = await driver.counters();
-  await work();
-  return difference(before, await driver.counters());
+  return async () => difference(before, await driver.counters());
 }
 
 function difference(before: BpfCounters, after: BpfCounters): Partial<Record<BpfReason, number>> {

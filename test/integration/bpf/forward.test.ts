@@ -1,96 +1,168 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { BpfModel, BpfVtep } from '../../../agent/bpf/model.ts';
-import { parseIp } from '../../../lib/ip.ts';
-import { BpfHost, type Container, counted, inside, Namespaces, sweepNamespaces } from '../../harness/bpf.ts';
+import type { BpfModel } from '../../../agent/bpf/model.ts';
+import { type Container, counting, inside } from '../../harness/bpf.ts';
+import { NET, Pair, ping, STRANGER, VNI, v4, vtep } from '../../harness/bpf-pair.ts';
+import { arp, ethernet, icmp6, ipv4, ipv6, sendRaw, sendVxlan, tagged } from '../../harness/frames.ts';
 
-const NET = 3;
-const VNI = 4097;
-const VTEPS = { a: '192.0.2.1', b: '192.0.2.2' };
-
-const remoteOf = (address: string): BpfVtep => ({
-  vtep: { family: 4, address: parseIp(address) },
-  device: null,
-  key: null,
-});
+const BROADCAST = 'ff:ff:ff:ff:ff:ff';
+const SOON = { timeout: 5_000, interval: 20 };
 
 describe('two hosts', () => {
-  const namespaces = new Namespaces();
-  let a: BpfHost;
-  let b: BpfHost;
-  let ca: Container;
-  let cb: Container;
-  let cc: Container;
-
-  /** Everything of this network as a host sees it; the other host's endpoints by their block. */
-  async function model(of: BpfHost, other: BpfHost, block: string): Promise<BpfModel> {
-    const remote = remoteOf(other.vtep);
-    const device = await of.ifindex('weft-vxlan');
-    return {
-      config: {
-        tunnelPort: await of.ifindex('weft-tk'),
-        ttl: 64,
-        dscp: 0,
-        checksum: false,
-        dontFragment: true,
-        source4: parseIp(of.vtep),
-        source6: null,
-      },
-      ports: of.containers.map((c) => c.port),
-      nets: [{ index: NET, device, vni: VNI }],
-      fdb: of.containers.map((c) => ({
-        index: NET,
-        mac: c.port.mac,
-        place: { kind: 'local', ifindex: c.port.ifindex, rewrite: null },
-        express: c.port.express,
-      })),
-      blocks: [
-        {
-          index: NET,
-          mac: (0x0258n << 32n) | BigInt(parseIp(block)),
-          bits: 42,
-          place: { kind: 'remote', ...remote },
-          express: true,
-        },
-      ],
-      sources: [{ index: NET, vtep: remote.vtep, device, key: VNI, external: false, learn: false }],
-      lists: [{ id: NET, vteps: [remote] }],
-      groups: [],
-    };
-  }
-
+  let pair: Pair;
   beforeAll(async () => {
-    await sweepNamespaces();
-    a = await BpfHost.start(VTEPS.a);
-    b = await BpfHost.start(VTEPS.b);
-    const veth = ['type', 'veth', 'peer', 'name', 'u0', 'netns', b.netns];
-    await inside(a.netns, 'ip', 'link', 'add', 'u0', 'mtu', '1500', ...veth);
-    for (const host of [a, b]) {
-      await inside(host.netns, 'ip', 'addr', 'add', `${host.vtep}/24`, 'dev', 'u0');
-      await inside(host.netns, 'ip', 'link', 'set', 'u0', 'up');
-    }
-    ca = await a.container(namespaces, NET, '10.128.0.7');
-    cb = await b.container(namespaces, NET, '10.128.0.70');
-    cc = await a.container(namespaces, NET, '10.128.0.8');
-    await a.apply(await model(a, b, '10.128.0.64'));
-    await b.apply(await model(b, a, '10.128.0.0'));
+    pair = await Pair.start();
   });
   afterAll(async () => {
-    await a?.[Symbol.asyncDispose]();
-    await b?.[Symbol.asyncDispose]();
-    await namespaces[Symbol.asyncDispose]();
+    await pair?.[Symbol.asyncDispose]();
   });
 
-  const ping = (from: Container, to: string, ...options: string[]): Promise<string> =>
-    inside(from.netns, 'ping', '-c', '3', '-i', '0.05', '-W', '1', ...options, to);
-
   it('a second look finds nothing to do', async () => {
-    expect(await a.apply(await model(a, b, '10.128.0.64'))).toBe(0);
+    expect(await pair.a.apply(pair.modelA)).toBe(0);
+    expect(await pair.b.apply(pair.modelB)).toBe(0);
   });
 
   it('ARP goes the slow way, as a copy to the other host; ping takes the express path', async () => {
-    const onA = await counted(a.driver, () => ping(ca, cb.ip));
-    expect(onA).toMatchObject({ express_remote: 3, express_rx: 3, copies: 1 });
-    expect(await counted(b.driver, () => ping(ca, cb.ip))).toEqual({ express_remote: 3, express_rx: 3 });
-    expect(await counted(a.driver, () => ping(ca, cc.ip))).toMatchObject({ express_local: 6 });
+    const { a, b, ca, cb, cc } = pair;
+    const onA = await counting(a.driver);
+    await ping(ca, cb.ip);
+    // The question, to OVS, from there to the other container and by tunnel; the answer comes by tunnel through OVS.
+    const question = { slow: 1, copies: 1, tunnel_to_ovs: 1, ovs_to_container: 2 };
+    await expect.poll(onA, SOON).toEqual({ ...question, express_remote: 3, express_rx: 3 });
+    const onB = await counting(b.driver);
+    await ping(ca, cb.ip);
+    await expect.poll(onB, SOON).toEqual({ express_remote: 3, express_rx: 3 });
+    const local = await counting(a.driver);
+    await ping(ca, cc.ip);
+    await expect.poll(local, SOON).toMatchObject({ express_local: 6 });
+  });
+
+  it('packets longer than the MTU go in fragments, also by the express path', async () => {
+    const seen = await counting(pair.a.driver);
+    await ping(pair.ca, pair.cb.ip, '-s', '4000');
+    await expect.poll(seen, SOON).toEqual({ express_remote: 9, express_rx: 9 });
+  });
+
+  it('an endpoint that is not flagged goes through OVS on both hosts, whatever the other thinks', async () => {
+    const { a, b, ca, cb } = pair;
+    const plain = (m: BpfModel, c: Container): BpfModel => ({
+      ...m,
+      ports: m.ports.map((p) => (p === c.port ? { ...p, express: false } : p)),
+      fdb: m.fdb.map((e) => (e.mac === c.port.mac ? { ...e, express: false } : e)),
+    });
+    // Host a does not know yet that OVS must see the receiver's frames: what it sends by express arrives at OVS all the same.
+    await b.apply(plain(pair.modelB, cb));
+    let [onA, onB] = [await counting(a.driver), await counting(b.driver)];
+    await ping(ca, cb.ip);
+    await expect.poll(onA, SOON).toEqual({ express_remote: 3, express_rx: 3 });
+    await expect.poll(onB, SOON).toEqual({ tunnel_to_ovs: 3, ovs_to_container: 3, slow: 3, ovs_to_tunnel: 3 });
+    await b.apply(pair.modelB);
+    await a.apply(plain(pair.modelA, ca));
+    [onA, onB] = [await counting(a.driver), await counting(b.driver)];
+    await ping(ca, cb.ip);
+    await expect.poll(onA, SOON).toEqual({ slow: 3, ovs_to_tunnel: 3, tunnel_to_ovs: 3, ovs_to_container: 3 });
+    await expect.poll(onB, SOON).toEqual({ express_remote: 3, express_rx: 3 });
+    await pair.reset();
+  });
+
+  it('frames from a stranger, of an unknown VNI, or with a source that is not of that VTEP are dropped and counted', async () => {
+    const { a, b, ca, cb, cc } = pair;
+    const good = ethernet(ca.mac, cb.mac, 0x0800, ipv4(cb.ip, ca.ip));
+    const cases: readonly [from: string, vni: number, frame: string, counted: Record<string, number>][] = [
+      [b.vtep, VNI, good, { express_rx: 1 }],
+      [STRANGER, VNI, good, { foreign_vtep: 1 }],
+      [b.vtep, VNI + 1, good, { unknown_vni: 1 }],
+      // A container of the receiving host, and nobody at all.
+      [b.vtep, VNI, ethernet(ca.mac, cc.mac, 0x0800, ipv4(cc.ip, ca.ip)), { foreign_source: 1 }],
+      [b.vtep, VNI, ethernet(ca.mac, '02:aa:00:00:00:01', 0x0800, ipv4(cb.ip, ca.ip)), { foreign_source: 1 }],
+      // ICMPv6 without a byte of ICMPv6; shorter ones the kernel's VXLAN drops itself.
+      [b.vtep, VNI, ethernet(ca.mac, cb.mac, 0x86dd, ipv6('fd::1', 'fd::2', 58, '')), { tunnel_short: 1 }],
+      [b.vtep, VNI, ethernet(ca.mac, cb.mac, 0x86dd, ipv6('fd::1', 'fd::2', 58, icmp6(135))), { tunnel_to_ovs: 1 }],
+      [b.vtep, VNI, tagged(good, 0x8100, 5), { tunnel_to_ovs: 1 }],
+      [b.vtep, VNI, arp(BROADCAST, cb.mac, cb.ip, '10.128.0.99'), { tunnel_to_ovs: 1 }],
+      // An address of this host's that nobody has.
+      [b.vtep, VNI, ethernet('02:58:0a:80:00:33', cb.mac, 0x0800, ipv4(cb.ip, ca.ip)), { tunnel_to_ovs: 1 }],
+    ];
+    for (const [from, vni, frame, counted] of cases) {
+      const seen = await counting(a.driver);
+      await sendVxlan(b.netns, from, a.vtep, vni, [frame]);
+      await expect.poll(seen, { ...SOON, message: `${from} ${vni} ${frame}` }).toMatchObject(counted);
+    }
+  });
+
+  it('a spoofed source goes to OVS, which judges; an unknown destination is not flooded', async () => {
+    const { a, ca, cb } = pair;
+    const attempt = async (...args: string[]): Promise<void> => {
+      await inside(ca.netns, 'ping', '-c', '1', '-W', '0.2', ...args).catch(() => '');
+    };
+    await inside(ca.netns, 'ip', 'addr', 'add', '10.128.0.9/32', 'dev', 'eth0');
+    const spoofed = await counting(a.driver);
+    await attempt('-I', '10.128.0.9', cb.ip);
+    await expect.poll(spoofed, SOON).toMatchObject({ security: 1 });
+    await inside(ca.netns, 'ip', 'addr', 'del', '10.128.0.9/32', 'dev', 'eth0');
+    await inside(ca.netns, 'ip', 'neigh', 'add', '10.128.1.1', 'lladdr', '02:58:0a:80:01:01', 'dev', 'eth0');
+    const nobody = await counting(a.driver);
+    await attempt('10.128.1.1');
+    await expect.poll(nobody, SOON).toMatchObject({ slow: 1, unknown_unicast: 1 });
+  });
+
+  it('copies go to every VTEP of the network, or of the list of a group', async () => {
+    const { a, b, ca } = pair;
+    const others = (n: number) => Array.from({ length: n }, (_, i) => vtep(v4(`192.0.2.${100 + i}`)));
+    await a.apply({
+      ...pair.modelA,
+      lists: [
+        { id: NET, vteps: [vtep(v4(b.vtep)), ...others(40)] },
+        { id: 5000, vteps: [vtep(v4(b.vtep)), ...others(2)] },
+      ],
+      groups: [{ index: NET, mac: 0x01005e010203n, list: 5000 }],
+    });
+    const send = (to: string) =>
+      inside(ca.netns, 'ping', '-c', '1', '-b', '-W', '0.1', '-I', 'eth0', to).catch(() => '');
+    const everybody = await counting(a.driver);
+    await send('10.128.255.255');
+    await expect.poll(everybody, SOON).toMatchObject({ copies: 41 });
+    const [group, onB] = [await counting(a.driver), await counting(b.driver)];
+    await send('224.1.2.3');
+    await expect.poll(group, SOON).toMatchObject({ copies: 3 });
+    await expect.poll(onB, SOON).toMatchObject({ tunnel_to_ovs: 1 });
+    await pair.reset();
+  });
+
+  it("tenants' own 802.1Q tags pass inside; frames too short for their headers are OVS's to judge", async () => {
+    const { a, b, ca, cb } = pair;
+    const eth0 = Number((await inside(ca.netns, 'ip', '-o', 'link', 'show', 'eth0')).split(':')[0]);
+    const capture = inside(
+      cb.netns,
+      'timeout',
+      '10',
+      'tcpdump',
+      '-l',
+      '-nn',
+      '-e',
+      '-c',
+      '1',
+      '-i',
+      'eth0',
+      'vlan',
+      '5',
+    );
+    const frame = ethernet(cb.mac, ca.mac, 0x0800, ipv4(ca.ip, cb.ip));
+    const [onA, onB] = [await counting(a.driver), await counting(b.driver)];
+    const arrived = capture.then(() => true);
+    let seen = false;
+    let sent = 0;
+    // tcpdump does not say when it listens.
+    while (!seen) {
+      await sendRaw(ca.netns, eth0, [tagged(frame, 0x8100, 5)]);
+      sent++;
+      seen = await Promise.race([arrived, delay(100).then(() => false)]);
+    }
+    expect(await capture).toMatch(/vlan 5, p 0, ethertype IPv4/);
+    await expect.poll(onA, SOON).toEqual({ slow: sent, ovs_to_tunnel: sent });
+    await expect.poll(onB, SOON).toEqual({ tunnel_to_ovs: sent, ovs_to_container: sent });
+    const short = await counting(a.driver);
+    await sendRaw(ca.netns, eth0, [frame.slice(0, 40)]);
+    await expect.poll(short, SOON).toMatchObject({ slow: 1 });
   });
 });
