@@ -13,9 +13,14 @@ import { Scope } from '../lib/scope.ts';
 import { readTls } from '../lib/tls.ts';
 import { AddressBook } from './addresses.ts';
 import { kernelDriver } from './bpf/start.ts';
+import { Attachments } from './attach/index.ts';
+import { isNamespaceGone } from './attach/namespaces.ts';
+import { AbsenceWatch } from './attach/watch.ts';
 import { systemClock } from './clock.ts';
+import { deviceOf } from './contract.ts';
 import { BRIDGE } from './desired.ts';
 import { DockerSide } from './docker/index.ts';
+import { JoinWaiter } from './docker/join-wait.ts';
 import { hostRecord, ovsVersion, vswitchdControl } from './facts.ts';
 import { FileJournal } from './journal.ts';
 import { Kernel } from './kernel.ts';
@@ -77,7 +82,9 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
     tso: () => userspaceTso(db, ovs),
     checksum: async () => '',
   });
-  const links = new LinkDriver({ complete: wiring.complete, log });
+  const devices = (): ReadonlySet<string> =>
+    new Set(journal.endpoints.values().flatMap((e) => deviceOf(e) ?? []));
+  const links = new LinkDriver({ complete: wiring.complete, devices, log });
   const neighbours = new Neighbours({
     own: wiring.vtep,
     teach:
@@ -120,7 +127,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
     flows,
     kernel: wiring.backend === 'kernel-tunnel' ? new Kernel(bpf, wiring) : null,
     switch: openflow,
-    desire: { bridge: BRIDGE, hostId: id, wiring },
+    desire: { bridge: BRIDGE, hostId: id, wiring, gone: isNamespaceGone },
     heal: config.heal,
     onDrift: drifted,
     onPorts: () => mesh.portsChanged(),
@@ -183,6 +190,27 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
     },
     log,
   });
+  const attachments = new Attachments({
+    journal,
+    mesh,
+    datapath: reconciler,
+    settled: () => reconciler.settled(),
+    addresses,
+    waiter: new JoinWaiter({ journal, mesh, addresses, clock: systemClock, log }),
+    ovs: () => ovs.observe(),
+    bridge: BRIDGE,
+    clock: systemClock,
+    log,
+  });
+  const absence = new AbsenceWatch({
+    journal,
+    mesh,
+    hasLink: (name) => reconciler.hasLink(name),
+    detach: (endpoint) => attachments.remove(endpoint),
+    kick: () => reconciler.kick(),
+    clock: systemClock,
+    log,
+  });
   const versions = new Versions({
     read: {
       ovs: () => ovsVersion(config.ovs.rundir),
@@ -215,11 +243,14 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
     mesh,
     journal,
     reconciler,
+    attachments,
     audit: (heal) => audit(heal && config.heal),
     flowText: async () => (await flows.observe()).map(formatFlow).join('\n'),
     log,
   });
   scope.defer('service', await serveAgent(config.agentSocket, service));
+  absence.start();
+  scope.defer('attachments', () => absence.close());
   await metrics.start();
   scope.defer('metrics', () => metrics.close());
   scope.background(

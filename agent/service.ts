@@ -6,9 +6,11 @@ import { WeftError } from '../lib/errors.ts';
 import type { Log } from '../lib/log.ts';
 import type { Drift, Host } from '../lib/model.ts';
 import { insecureServerCredentials, serverOptions, unary } from '../lib/rpc.ts';
+import type { Attachments } from './attach/index.ts';
 import type { Journal } from './contract.ts';
 import type { Reconciler } from './reconcile.ts';
 import type { SessionMesh } from './session/mesh.ts';
+import { recordOf } from './session/registrar.ts';
 import { encodeView } from './viewstore.ts';
 
 export interface AgentParts {
@@ -16,16 +18,13 @@ export interface AgentParts {
   readonly mesh: SessionMesh;
   readonly journal: Journal;
   readonly reconciler: Reconciler;
+  readonly attachments: Attachments;
   readonly audit: (heal: boolean) => Promise<Drift[]>;
   readonly flowText: () => Promise<string>;
   readonly log: Log;
 }
 
 export function agentService(p: AgentParts): AgentServer {
-  const later = (what: string) =>
-    Promise.reject(
-      new WeftError('UNIMPLEMENTED', `${what} is not available yet`, { hint: 'it comes with a later version' }),
-    );
   return {
     status: unary(
       async () => ({
@@ -43,8 +42,16 @@ export function agentService(p: AgentParts): AgentServer {
     ),
     dump: unary(async (call) => ({ text: await dump(p, call.request.what) }), p.log),
     resync: unary(async (call) => ({ drift: await p.audit(call.request.heal) }), p.log),
-    attach: unary(() => later('attach'), p.log),
-    detach: unary(() => later('detach'), p.log),
+    attach: unary(async ({ request }) => {
+      const { endpoint, network } = await p.attachments.attach(request);
+      const { id, name } = p.host();
+      const ofport = p.reconciler.ofport(endpoint.id) ?? 0;
+      return { endpoint: recordOf(endpoint, id, ofport), network: network.name, host: name };
+    }, p.log),
+    detach: unary(async ({ request }) => {
+      await p.attachments.detach(request.endpoint);
+      return {};
+    }, p.log),
   };
 }
 
