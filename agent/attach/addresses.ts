@@ -1,0 +1,45 @@
+/** Addresses of what is attached: from the host's blocks, or as given, of each family that the network has. */
+import { canonicalIp, type Family, lengthOf, subnetOf } from '../../lib/addr.ts';
+import type { Network } from '../../lib/model.ts';
+import { type AddressBook, addressKey } from '../addresses.ts';
+import type { Clock } from '../clock.ts';
+import type { Journal, JournalWrite, LocalEndpoint } from '../contract.ts';
+
+/** All of them or none. @param given empty = given by the mesh. @throws as AddressBook does */
+export async function takeAddresses(
+  addresses: AddressBook,
+  network: Network,
+  given: { readonly ip: string; readonly ip6: string },
+): Promise<Pick<LocalEndpoint, 'ip' | 'prefix' | 'ip6' | 'prefix6'>> {
+  const taken: string[] = [];
+  const of = async (family: Family, wanted: string): Promise<{ ip: string; prefix: number }> => {
+    const subnet = subnetOf(network, family);
+    if (subnet === null && wanted === '') return { ip: '', prefix: 0 };
+    const ip =
+      wanted === ''
+        ? await addresses.request(network, family)
+        : await addresses.requestGiven(network, canonicalIp(wanted));
+    taken.push(ip);
+    return { ip, prefix: subnet === null ? 0 : lengthOf(subnet) };
+  };
+  try {
+    const [four, six] = [await of(4, given.ip), await of(6, given.ip6)];
+    return { ip: four.ip, prefix: four.prefix, ip6: six.ip, prefix6: six.prefix };
+  } catch (error) {
+    for (const ip of taken) await addresses.release(network.id, ip);
+    throw error;
+  }
+}
+
+/** The write that says what an address is used for. */
+export function addressRow(
+  parts: { readonly journal: Journal; readonly addresses: AddressBook; readonly clock: Clock },
+  networkId: string,
+  ip: string,
+  state: 'requested' | 'endpoint',
+): JournalWrite {
+  const key = addressKey(networkId, ip);
+  const row = parts.journal.addresses.get(key);
+  const claimed = row?.claimed ?? parts.addresses.blockOf(networkId, ip) === undefined;
+  return { table: 'address', key, value: { networkId, ip, state, since: parts.clock.now(), lentTo: null, claimed } };
+}

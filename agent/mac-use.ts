@@ -1,0 +1,44 @@
+/** One MAC, one endpoint of a network, as far as this host knows; default MACs are unique as their addresses are. Pure. */
+import { WeftError } from '../lib/errors.ts';
+import { isDefaultForm } from '../lib/mac.ts';
+import type { Network } from '../lib/model.ts';
+import { type Journal, type Mesh, nameOf } from './contract.ts';
+
+export interface MacUse {
+  readonly network: Network;
+  readonly mac: string;
+  /** The default MAC of its address; `own`: it does not follow from the address by a rule that others know. */
+  readonly usual: { readonly mac: string; readonly own: boolean };
+  readonly endpointId: string;
+  /** By which the user gave it. */
+  readonly flag: '--mac' | '--mac-address';
+}
+
+/** @throws INVALID_ARGUMENT another address's default MAC; ALREADY_EXISTS in use */
+export function refuseMac(
+  { journal, mesh }: { journal: Pick<Journal, 'endpoints'>; mesh: Pick<Mesh, 'hostId' | 'hostName' | 'view'> },
+  { network, mac, usual, endpointId, flag }: MacUse,
+): void {
+  if (mac === usual.mac && !usual.own) return;
+  if (isDefaultForm(mac) && mac !== usual.mac)
+    throw new WeftError('INVALID_ARGUMENT', `MAC address ${mac} belongs to another address of the network`, {
+      hint: `addresses beginning with 02:58 to 02:5a are made from the IP address; leave ${flag} out to get ${usual.mac}`,
+    });
+  const inUse = (who: string, host: string): never => {
+    throw new WeftError(
+      'ALREADY_EXISTS',
+      `MAC address ${mac} of network ${network.name} is in use by ${who} on ${host}`,
+      { hint: `choose another one, or leave ${flag} out` },
+    );
+  };
+  for (const other of journal.endpoints.values())
+    if (other.networkId === network.id && other.mac === mac && other.id !== endpointId)
+      inUse(nameOf(other) || `endpoint ${other.id.slice(0, 12)}`, mesh.hostName);
+  const interest = mesh.view().interests.get(network.id);
+  for (const other of interest?.endpoints.values() ?? [])
+    if (other.mac === mac && other.id !== endpointId && other.hostId !== mesh.hostId)
+      inUse(
+        other.container?.name ?? other.aliases[0] ?? `endpoint ${other.id.slice(0, 12)}`,
+        interest?.peers.get(other.hostId)?.name ?? other.hostId,
+      );
+}
