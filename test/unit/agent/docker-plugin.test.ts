@@ -98,27 +98,22 @@ test('a stale socket file is replaced, a living one is not', async () => {
 });
 
 test('close lets calls under way finish', async () => {
-  let finish = (): void => undefined;
-  const began = new Promise<void>((started) => {
-    void serve({
-      'A.B': {
-        needs: [],
-        answer: async () => {
-          started();
-          await new Promise<void>((resolve) => {
-            finish = resolve;
-          });
-          return { done: true };
-        },
+  const began = Promise.withResolvers<void>();
+  const finish = Promise.withResolvers<void>();
+  const server = await serve({
+    'A.B': {
+      needs: [],
+      answer: async () => {
+        began.resolve();
+        await finish.promise;
+        return { done: true };
       },
-    });
+    },
   });
-  await new Promise((resolve) => setImmediate(resolve));
-  while (!existsSync(path)) await new Promise((resolve) => setImmediate(resolve));
   const answer = call('A.B', '');
-  await began;
-  const closed = plugin!.close();
-  finish();
+  await began.promise;
+  const closed = server.close();
+  finish.resolve();
   expect((await answer).body).toEqual({ done: true });
   await closed;
 });
