@@ -1,5 +1,6 @@
 /** The words that may follow, one a line, for the completion scripts. Quick, and silent about every failure. */
 import type { Argument, Command } from 'commander';
+import { endpointName } from '../lib/endpoint-name.ts';
 import type { Mesh } from './client.ts';
 import { withMesh } from './command.ts';
 import type { Io } from './io.ts';
@@ -81,5 +82,5 @@ const READERS: Readonly<Record<string, (mesh: Mesh) => Promise<string[]>>> = {
 
 async function containers(mesh: Mesh): Promise<string[]> {
   const { endpoints } = await mesh.call('listEndpoints', { project: '', network: '', host: '' });
-  return endpoints.map((e) => e.container?.name ?? '').filter((name) => name !== '');
+  return endpoints.map(endpointName).filter((name) => name !== '');
 }

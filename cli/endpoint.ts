@@ -1,4 +1,4 @@
-/** weft endpoint: attachments of containers to networks. */
+/** weft endpoint: attachments to networks. */
 import type { Command } from 'commander';
 import { WeftError } from '../lib/errors.ts';
 import type { Mesh } from './client.ts';
@@ -16,7 +16,7 @@ interface Filter {
 }
 
 export function register(program: Command, io: Io): void {
-  const noun = program.command('endpoint').description('attachments of containers to networks');
+  const noun = program.command('endpoint').description('attachments to networks: of containers, VMs and processes');
   const filtered = (command: Command): Command =>
     command
       .optionsGroup('Filter:')
@@ -26,7 +26,7 @@ export function register(program: Command, io: Io): void {
     const shown = await withMesh(io, command, (mesh) => listEndpoints(mesh, flagsOf<Filter>(command)));
     print(io, command, shown, () => endpointTable(shown));
   });
-  filtered(remote(noun, 'inspect <endpoint>', 'by id, prefix of an id, address, container NAME or HOST/NAME')).action(
+  filtered(remote(noun, 'inspect <endpoint>', 'by id, prefix of an id, address, NAME or HOST/NAME')).action(
     async (name: string, _options: unknown, command: Command) => {
       nonEmpty('endpoint', name);
       const all = await withMesh(io, command, (mesh) => listEndpoints(mesh, flagsOf<Filter>(command)));
@@ -89,7 +89,7 @@ async function listEndpoints(mesh: Mesh, filter: Filter): Promise<EndpointJson[]
   };
   const { endpoints, networkNames, hostNames } = await mesh.call('listEndpoints', request);
   const shown = endpoints.map((e) => endpointJson(e, { networks: networkNames, hosts: hostNames }));
-  const order = (e: EndpointJson): string => `${e.network}\0${e.host}\0${e.container?.name ?? ''}\0${e.id}`;
+  const order = (e: EndpointJson): string => `${e.network}\0${e.host}\0${e.name ?? ''}\0${e.id}`;
   return shown.sort((a, b) => (order(a) < order(b) ? -1 : 1));
 }
 
@@ -98,22 +98,22 @@ function endpointTable(endpoints: readonly EndpointJson[]): string {
     e.id.slice(0, 12),
     e.network,
     e.host,
-    e.container?.name ?? '-',
+    e.name ?? '-',
     e.ips.join(','),
     e.mac,
     e.ofport === 0 ? '-' : String(e.ofport),
     e.state,
   ]);
-  return table(['ENDPOINT ID', 'NETWORK', 'HOST', 'CONTAINER', 'IP', 'MAC', 'OFPORT', 'STATE'], rows);
+  return table(['ENDPOINT ID', 'NETWORK', 'HOST', 'NAME', 'IP', 'MAC', 'OFPORT', 'STATE'], rows);
 }
 
 function findEndpoint(all: readonly EndpointJson[], name: string): EndpointJson {
   const exact = all.filter(
     (e) =>
       e.id === name ||
-      e.container?.name === name ||
+      e.name === name ||
       e.container?.id === name ||
-      `${e.host}/${e.container?.name}` === name ||
+      `${e.host}/${e.name}` === name ||
       e.ips.includes(name),
   );
   const prefix = /^[0-9a-f]{4,}$/.test(name)
@@ -124,8 +124,7 @@ function findEndpoint(all: readonly EndpointJson[], name: string): EndpointJson 
   if (first === undefined)
     throw new WeftError('NOT_FOUND', `There is no endpoint “${name}”.`, { hint: 'weft endpoint ls lists them' });
   if (found.length === 1) return first;
-  const one = (e: EndpointJson): string =>
-    `${e.id.slice(0, 12)} (${e.host}/${e.container?.name ?? '-'} on ${e.network})`;
+  const one = (e: EndpointJson): string => `${e.id.slice(0, 12)} (${e.host}/${e.name ?? '-'} on ${e.network})`;
   throw new WeftError('INVALID_ARGUMENT', `“${name}” means several endpoints: ${found.map(one).join(', ')}.`, {
     hint: 'give the id, or --network and --host',
   });

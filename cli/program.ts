@@ -17,8 +17,16 @@ export const NOUNS: Readonly<Record<string, Noun>> = {
   network: { summary: 'networks that exist on every host', load: async () => (await import('./network.ts')).register },
   host: { summary: 'machines of the mesh', load: async () => (await import('./host.ts')).register },
   endpoint: {
-    summary: 'attachments of containers to networks',
+    summary: 'attachments to networks: of containers, VMs and processes',
     load: async () => (await import('./endpoint.ts')).register,
+  },
+  attach: {
+    summary: "attach a network namespace or a VM's tap of this host",
+    load: async () => (await import('./attach.ts')).registerAttach,
+  },
+  detach: {
+    summary: 'detach what weft attach has attached',
+    load: async () => (await import('./attach.ts')).registerDetach,
   },
   peer: {
     summary: 'tunnel ends that are not hosts of the mesh',

@@ -1,6 +1,7 @@
 /** JSON of the objects, as people and scripts see it: keys never left out, absent = null, 64-bit numbers as decimal strings. */
 import type { HostAudit, HostStatus, Laggard, PathMtu } from '../gen/weft/v1/control.ts';
 import type { Conflict, Drift, Endpoint, Event, ExternalPeer, Network, Revision } from '../gen/weft/v1/types.ts';
+import { endpointName } from '../lib/endpoint-name.ts';
 
 const orNull = (text: string): string | null => (text === '' ? null : text);
 
@@ -52,6 +53,7 @@ export const endpointJson = (
   id: e.id,
   network: names.networks[e.networkId] ?? e.networkId,
   host: names.hosts[e.hostId] ?? e.hostId,
+  name: orNull(endpointName(e)),
   container: e.container === undefined ? null : { id: e.container.id, name: e.container.name },
   ips: e.ips,
   mac: e.mac,

@@ -2,6 +2,7 @@
  * What happened, for `weft events`: a bounded ring and its followers. Events of networks, hosts and endpoints are read off the
  * change sets, so every replica has all of those; drift and conflicts are known only where the host's session is ("local").
  */
+import { endpointName } from '../lib/endpoint-name.ts';
 import type { Event } from '../lib/model.ts';
 import type { Change, ChangeSet, State } from './contract.ts';
 
@@ -120,7 +121,7 @@ export class Events {
           type: 'endpoint',
           action,
           host: this.#hostName(endpoint.hostId),
-          object: endpoint.container?.name ?? endpoint.id.slice(0, 12),
+          object: endpointName(endpoint) || endpoint.id.slice(0, 12),
           message: `${endpoint.ips.join(', ')} on ${network?.name ?? change.networkId}`,
         };
       }

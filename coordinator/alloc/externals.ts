@@ -1,5 +1,6 @@
 /** What external peers and allowed addresses must not take away from others: MACs and addresses of one network. Pure. */
 import { containsIp, isUsable, parseCidr, tryParseIp } from '../../lib/addr.ts';
+import { endpointName } from '../../lib/endpoint-name.ts';
 import { WeftError } from '../../lib/errors.ts';
 
 import { macOfIp } from '../../lib/mac.ts';
@@ -146,7 +147,7 @@ function endpointWith(source: Source, network: Network, match: (endpoint: Endpoi
   for (const endpoint of source.endpoints.get(network.id)?.values() ?? [])
     if (match(endpoint)) {
       const host = source.hosts.get(endpoint.hostId)?.name ?? endpoint.hostId;
-      return `${endpoint.container?.name || `endpoint ${endpoint.id.slice(0, 12)}`} on ${host}`;
+      return `${endpointName(endpoint) || `endpoint ${endpoint.id.slice(0, 12)}`} on ${host}`;
     }
   return null;
 }

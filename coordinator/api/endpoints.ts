@@ -1,6 +1,7 @@
 /** Control: endpoints, and what the mesh's side sets on them. */
 import type { ControlServer } from '../../gen/weft/v1/control.ts';
 import { canonicalIp } from '../../lib/addr.ts';
+import { endpointName } from '../../lib/endpoint-name.ts';
 import { middleCut, WeftError } from '../../lib/errors.ts';
 import { normalMac } from '../../lib/mac.ts';
 import type { AllowedAddress, Endpoint } from '../../lib/model.ts';
@@ -66,7 +67,7 @@ function canonical({ ip, mac }: AllowedAddress): AllowedAddress {
 }
 
 /**
- * By id, container id or a prefix of one, container name, HOST/NAME, or address, as the command line takes it.
+ * By id, container id or a prefix of one, name, HOST/NAME, or address, as the command line takes it.
  * @throws NOT_FOUND; FAILED_PRECONDITION when several could be meant
  */
 export function findEndpoint(state: State, text: string, networkId: string | null): Endpoint {
@@ -78,8 +79,8 @@ export function findEndpoint(state: State, text: string, networkId: string | nul
   const names = (e: Endpoint): (string | undefined)[] => [
     e.id,
     e.container?.id,
-    e.container?.name,
-    `${host(e)}/${e.container?.name ?? ''}`,
+    endpointName(e),
+    `${host(e)}/${endpointName(e)}`,
     ...e.ips,
   ];
   const exact = all.filter((e) => names(e).includes(text));
@@ -94,7 +95,7 @@ export function findEndpoint(state: State, text: string, networkId: string | nul
     });
   if (found.length === 1) return first;
   const one = (e: Endpoint): string =>
-    `${e.id.slice(0, 12)} (${host(e)}/${e.container?.name ?? '-'} on ${state.networks.get(e.networkId)?.name ?? e.networkId})`;
+    `${e.id.slice(0, 12)} (${host(e)}/${endpointName(e) || '-'} on ${state.networks.get(e.networkId)?.name ?? e.networkId})`;
   throw new WeftError('FAILED_PRECONDITION', `${text} means several endpoints: ${found.map(one).join(', ')}.`, {
     hint: 'name the network too, or write HOST/NAME or the id',
   });

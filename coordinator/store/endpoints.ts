@@ -1,4 +1,5 @@
 /** Endpoints, as their hosts register them; and the reconciliation of all that a host holds. */
+import { endpointName } from '../../lib/endpoint-name.ts';
 import { WeftError } from '../../lib/errors.ts';
 import type { Address, Block, Endpoint, Network, Revision } from '../../lib/model.ts';
 import { releaseAddresses, restoreAddress, restoreBlock } from './blocks.ts';
@@ -124,7 +125,9 @@ function refuseTakenMac(deps: Deps, network: Network, endpoint: Endpoint): void 
     if (other.id === endpoint.id || other.mac !== endpoint.mac) continue;
     const host = deps.cache.hosts.get(other.hostId)?.name ?? other.hostId;
     const what =
-      other.container === undefined ? `endpoint ${other.id.slice(0, 12)}` : `container ${other.container.name}`;
+      other.container === undefined
+        ? `endpoint ${endpointName(other) || other.id.slice(0, 12)}`
+        : `container ${other.container.name}`;
     throw new WeftError(
       'ALREADY_EXISTS',
       `MAC address ${endpoint.mac} of network ${network.name} is in use by ${what} on host ${host}`,

@@ -1,6 +1,7 @@
 /** Networks: create or reserve, bind, delete. */
 import { type Cidr, formatCidr, formatIp } from '../../lib/addr.ts';
 import { rfc3339 } from '../../lib/clock.ts';
+import { endpointName } from '../../lib/endpoint-name.ts';
 import { WeftError } from '../../lib/errors.ts';
 import type { Endpoint, Network, Revision } from '../../lib/model.ts';
 import { networkOptions } from '../../lib/network-options.ts';
@@ -327,9 +328,11 @@ function planDelete(deps: Deps, present: Network, lease: string): Planned<Revisi
 /** CONTAINER on HOST, …: at most ten of them. */
 function inUse(deps: Deps, network: Network, endpoints: readonly Endpoint[]): WeftError {
   const host = (id: string): string => deps.cache.hosts.get(id)?.name ?? id;
-  const shown = endpoints.slice(0, 10).map((e) => `${e.container?.name || e.id.slice(0, 12)} on ${host(e.hostId)}`);
+  const shown = endpoints.slice(0, 10).map((e) => `${endpointName(e) || e.id.slice(0, 12)} on ${host(e.hostId)}`);
   const more = endpoints.length > 10 ? ` and ${endpoints.length - 10} more` : '';
   return new WeftError('FAILED_PRECONDITION', `${ownerName(network)} has endpoints: ${shown.join(', ')}${more}`, {
-    hint: 'disconnect them first: weft network disconnect NETWORK CONTAINER',
+    hint: endpoints.some((e) => e.container === undefined && e.aliases.length > 0)
+      ? 'end them first: weft network disconnect NETWORK CONTAINER, or, on its host, weft detach NAME'
+      : 'disconnect them first: weft network disconnect NETWORK CONTAINER',
   });
 }
