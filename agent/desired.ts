@@ -14,6 +14,7 @@ import {
 import type { OvsState } from './ovs/steps.ts';
 import { networkModels, type PortNumbers, type Self } from './plan/bridge.ts';
 import { type DesiredLink, wantText } from './plan/links.ts';
+import type { Snooped } from './plan/multicast.ts';
 import {
   type DesiredBridge,
   type DesiredPort,
@@ -39,7 +40,7 @@ export const BRIDGE = 'br-weft';
 export interface Desired {
   readonly links: readonly DesiredLink[];
   readonly bridge: DesiredBridge;
-  readonly models: (ports: PortNumbers) => NetworkModel[];
+  readonly models: (ports: PortNumbers, snooped: Snooped | null) => NetworkModel[];
   /** Links, bridge and ports wanted, as kind and id → text: what Settled remembers. */
   readonly wanted: () => Map<string, string>;
 }
@@ -71,7 +72,7 @@ export function desire(view: View, journal: Pick<Journal, 'endpoints' | 'network
   return {
     links,
     bridge,
-    models: (ports) => networkModels(view, self, journal.networks, endpoints, ports),
+    models: (ports, snooped) => networkModels(view, self, journal.networks, endpoints, ports, snooped),
     wanted: () => {
       const out = new Map<string, string>();
       for (const d of links) out.set(Settled.key('link', d.name), wantText(d));

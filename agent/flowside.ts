@@ -1,15 +1,31 @@
-/** br-weft's flows: rendered, compared with what is there, and changed in one bundle. */
+/** br-weft's flows and meters: rendered, compared with what is there, and changed, the flows in one bundle. */
 import type { Entry } from './flows/memo.ts';
 import { render } from './flows/memo.ts';
 import type { BridgeModel } from './flows/model.ts';
-import type { FlowDriver } from './openflow/driver.ts';
+import { renderMeters } from './flows/punt.ts';
+import type { FlowDriver, MeterStep } from './openflow/driver.ts';
 import type { Flow } from './openflow/flow.ts';
+import type { Meter } from './openflow/meter.ts';
 import { type FlowStep, type FlowTable, keyed, planFlows } from './plan/flows.ts';
+import { planMeters } from './plan/meters.ts';
 import type { Planned } from './plan/planned.ts';
+import { Settled } from './plan/settled.ts';
+
+export interface FlowPlan {
+  readonly flows: Planned<FlowStep>[];
+  readonly meters: Planned<MeterStep>[];
+  /** All flows that are wanted. */
+  readonly table: FlowTable;
+  /** Meters that are wanted, as kind and id → text. */
+  readonly wanted: () => Map<string, string>;
+}
 
 export class FlowSide {
   readonly #driver: FlowDriver;
   #flows: Map<string, Flow> | null = null;
+  #meters: Map<number, Meter> = new Map();
+  #maxMeters = 0;
+  #rendered: FlowTable = new Map();
   readonly #memo = new Map<number, Entry>();
 
   constructor(driver: FlowDriver) {
@@ -27,19 +43,66 @@ export class FlowSide {
 
   /** @param reachable false: the bridge is not there, or does not speak to us until it is mended; then no flows are known. */
   async observe(reachable: boolean): Promise<void> {
-    this.#flows = keyed(reachable ? await this.#driver.observe() : []);
+    if (!reachable) {
+      this.#flows = new Map();
+      this.#meters = new Map();
+      return;
+    }
+    const [flows, meters, most] = await Promise.all([
+      this.#driver.observe(),
+      this.#driver.observeMeters(),
+      this.#driver.maxMeters(),
+    ]);
+    this.#flows = keyed(flows);
+    this.#meters = meters;
+    this.#maxMeters = most;
   }
 
   get known(): boolean {
     return this.#flows !== null;
   }
 
-  plan(model: BridgeModel): { planned: Planned<FlowStep>[]; table: FlowTable } {
-    const table = render(model, this.#memo);
-    return { planned: planFlows(table, this.#flows ?? new Map()), table };
+  plan(model: Omit<BridgeModel, 'maxMeters'>): FlowPlan {
+    const whole = { ...model, maxMeters: this.#maxMeters };
+    const table = render(whole, this.#memo);
+    const wanted = renderMeters(whole);
+    this.#rendered = table;
+    return {
+      flows: planFlows(table, this.#flows ?? new Map()),
+      meters: planMeters(wanted, this.#meters),
+      table,
+      wanted: () => new Map(planMeters(wanted, new Map()).map((p) => [Settled.key(p.kind, p.id), p.want])),
+    };
   }
 
-  async apply(planned: readonly Planned<FlowStep>[]): Promise<void> {
+  /** A flow may name a meter only once it is there, and goes with it. */
+  async apply(flows: readonly Planned<FlowStep>[], meters: readonly Planned<MeterStep>[]): Promise<void> {
+    const [down, up] = [meters.filter((p) => p.change === 'extra'), meters.filter((p) => p.change !== 'extra')];
+    await this.#applyMeters(up.map((p) => p.step));
+    await this.#applyFlows(flows);
+    await this.#applyMeters(down.map((p) => p.step));
+  }
+
+  /** Flows that end by themselves begin anew. */
+  async repeat(): Promise<void> {
+    const add = [...this.#rendered].filter(([key, f]) => f.hardTimeout !== undefined && this.#flows?.has(key) === true);
+    if (add.length > 0) await this.#driver.apply({ add: add.map(([, f]) => f), remove: [] });
+  }
+
+  async #applyMeters(steps: readonly MeterStep[]): Promise<void> {
+    try {
+      await this.#driver.applyMeters(steps);
+    } catch (error) {
+      this.#flows = null;
+      throw error;
+    }
+    for (const { kind, meter } of steps) {
+      if (kind === 'removeMeter') this.#meters.delete(meter.id);
+      else this.#meters.set(meter.id, meter);
+    }
+  }
+
+  async #applyFlows(planned: readonly Planned<FlowStep>[]): Promise<void> {
     if (planned.length === 0) return;
     const add = planned.filter((p) => p.step.kind === 'addFlow').map((p) => p.step.flow);
     const remove = planned.filter((p) => p.step.kind === 'removeFlow').map((p) => p.step.flow);

@@ -12,10 +12,10 @@ import { channelCredentials, channelOptions, parseIdentity } from '../lib/rpc.ts
 import { Scope } from '../lib/scope.ts';
 import { readTls } from '../lib/tls.ts';
 import { AddressBook } from './addresses.ts';
-import { kernelDriver } from './bpf/start.ts';
 import { Attachments } from './attach/index.ts';
 import { isNamespaceGone } from './attach/namespaces.ts';
 import { AbsenceWatch } from './attach/watch.ts';
+import { kernelDriver } from './bpf/start.ts';
 import { systemClock } from './clock.ts';
 import { deviceOf } from './contract.ts';
 import { BRIDGE } from './desired.ts';
@@ -27,6 +27,7 @@ import { Kernel } from './kernel.ts';
 import { LinkDriver } from './link/driver.ts';
 import { Neighbours } from './link/neighbours.ts';
 import { agentMetrics } from './metrics.ts';
+import { MulticastSide } from './multicast/index.ts';
 import { OpenFlowClient } from './openflow/client.ts';
 import { FlowDriver } from './openflow/driver.ts';
 import { formatFlow } from './openflow/format.ts';
@@ -82,8 +83,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
     tso: () => userspaceTso(db, ovs),
     checksum: async () => '',
   });
-  const devices = (): ReadonlySet<string> =>
-    new Set(journal.endpoints.values().flatMap((e) => deviceOf(e) ?? []));
+  const devices = (): ReadonlySet<string> => new Set(journal.endpoints.values().flatMap((e) => deviceOf(e) ?? []));
   const links = new LinkDriver({ complete: wiring.complete, devices, log });
   const neighbours = new Neighbours({
     own: wiring.vtep,
@@ -118,7 +118,15 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
     });
   };
 
-  const reconciler = new Reconciler({
+  const multicast = new MulticastSide({
+    switchPath: `${config.ovs.rundir}/${BRIDGE}.mgmt`,
+    file: `${config.stateDir}/multicast.json`,
+    journal,
+    mesh: () => mesh,
+    datapath: () => reconciler,
+    log,
+  });
+  const reconciler: Reconciler = new Reconciler({
     journal,
     view: () => mesh.view(),
     mayRemove: () => mesh.complete,
@@ -127,6 +135,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
     flows,
     kernel: wiring.backend === 'kernel-tunnel' ? new Kernel(bpf, wiring) : null,
     switch: openflow,
+    snooped: () => multicast.state(),
     desire: { bridge: BRIDGE, hostId: id, wiring, gone: isNamespaceGone },
     heal: config.heal,
     onDrift: drifted,
@@ -230,6 +239,8 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
   // Docker may be waiting: what is on disk is enough to answer it.
   await docker.start();
   scope.defer('docker', () => docker.close());
+  await multicast.start();
+  scope.defer('multicast', () => multicast.close());
   reconciler.start();
   scope.defer('reconciler', () => reconciler.close());
   addresses.start();

@@ -15,11 +15,12 @@ import { containerLink, TUNNEL_DEVICE, TUNNEL_SWITCH } from './link/names.ts';
 import { LinkPicture } from './link/picture.ts';
 import type { LinkChange, LinkStep } from './link/steps.ts';
 import type { OpenFlowClient } from './openflow/client.ts';
-import type { FlowDriver } from './openflow/driver.ts';
+import type { FlowDriver, MeterStep } from './openflow/driver.ts';
 import type { OvsDriver, OvsStep } from './ovs/driver.ts';
 import type { FlowStep, FlowTable } from './plan/flows.ts';
 import { planLinks } from './plan/links.ts';
 import type { BpfStep } from './plan/maps.ts';
+import type { Snooped } from './plan/multicast.ts';
 import { driftOf, type Planned } from './plan/planned.ts';
 import { planPorts, portNameOf, stalePorts } from './plan/ports.ts';
 import { Settled } from './plan/settled.ts';
@@ -42,6 +43,8 @@ export interface ReconcilerOptions {
   /** The OpenFlow connection: up again means that flows may be gone. */
   readonly switch: OpenFlowClient;
   readonly desire: DesireOptions;
+  /** Who wants which multicast groups; null: everything is flooded. */
+  readonly snooped: () => Snooped | null;
   /** Mend what somebody else changed. */
   readonly heal: boolean;
   /** Times are epoch milliseconds; healed null: it was left as it is. */
@@ -57,9 +60,10 @@ interface Pass {
   readonly links: Planned<LinkStep>[];
   readonly ports: Planned<OvsStep>[];
   readonly flows: Planned<FlowStep>[];
+  readonly meters: Planned<MeterStep>[];
   readonly table: FlowTable;
   readonly kernel: Planned<BpfStep>[];
-  /** Maps and programs wanted, as kind and id → text. */
+  /** Meters, maps and programs wanted, as kind and id → text. */
   readonly wanted: () => Map<string, string>;
 }
 
@@ -158,10 +162,16 @@ export class Reconciler implements Datapath {
     await this.settled();
     return this.#exclusive(async () => {
       const { planned } = await this.#observeAndPlan(true);
-      const drift = [...planned.links, ...planned.ports, ...planned.flows, ...planned.kernel].map(driftOf);
+      const { links, ports, flows, meters, kernel } = planned;
+      const drift = [...links, ...ports, ...flows, ...meters, ...kernel].map(driftOf);
       if (heal && drift.length > 0) await this.#apply(planned, true);
       return drift;
     });
+  }
+
+  /** Flows that end by themselves while nobody repeats them begin anew. */
+  repeat(): Promise<void> {
+    return this.#exclusive(() => this.#flows.repeat());
   }
 
   /** OpenFlow port of an endpoint; null while it has none. */
@@ -241,14 +251,13 @@ export class Reconciler implements Datapath {
   }
 
   /** What depends on the numbers of links and ports. */
-  async #forwarding(desired: Desired, fresh: boolean): Promise<Pick<Pass, 'flows' | 'table' | 'kernel' | 'wanted'>> {
-    const networks = desired.models({
-      endpoint: (id) => this.ofport(id),
-      uplink: (name) => this.#portNumber(name),
-    });
-    const { planned: flows, table } = this.#flows.plan({ tunnels: this.#tunnels(), networks });
+  async #forwarding(desired: Desired, fresh: boolean): Promise<Omit<Pass, 'desired' | 'links' | 'ports'>> {
+    const ports = { endpoint: (id: string) => this.ofport(id), uplink: (name: string) => this.#portNumber(name) };
+    const networks = desired.models(ports, this.#o.snooped());
+    const { wanted, ...flows } = this.#flows.plan({ tunnels: this.#tunnels(), networks });
     const kernel = await this.#o.kernel?.plan(networks, this.#links.links ?? new Map(), fresh);
-    return { flows, table, kernel: kernel?.planned ?? [], wanted: kernel?.wanted ?? (() => new Map()) };
+    const all = (): Map<string, string> => new Map([...wanted(), ...(kernel?.wanted() ?? [])]);
+    return { ...flows, kernel: kernel?.planned ?? [], wanted: all };
   }
 
   #reachable(): boolean {
@@ -289,15 +298,16 @@ export class Reconciler implements Datapath {
     }
     // Port and link numbers are known only now.
     const stale = ports.length > 0 || linksUp.length > 0;
-    const { flows, table, kernel, wanted } = stale ? await this.#forwarding(planned.desired, false) : planned;
+    const { flows, meters, table, kernel, wanted } = stale ? await this.#forwarding(planned.desired, false) : planned;
     const selected = this.#select(flows, heal);
     const side = this.#select(kernel, heal);
-    await this.#flows.apply(selected);
+    const selectedMeters = this.#select(meters, heal);
+    await this.#flows.apply(selected, selectedMeters);
     if (side.length > 0) await this.#o.kernel?.apply(side);
     if (linksDown.length > 0) this.#deleteLinks(linksDown.map((p) => p.step));
     const unfinished = await finished;
     if (unfinished !== null) throw unfinished;
-    this.#steps += links.length + ports.length + selected.length + side.length;
+    this.#steps += links.length + ports.length + selected.length + selectedMeters.length + side.length;
     this.#settled.settle(new Map([...planned.desired.wanted(), ...wanted()]), table);
     if (ports.length > 0) this.#o.onPorts();
     this.#tell();

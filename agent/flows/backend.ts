@@ -15,8 +15,11 @@ export interface Backend {
   classify(n: NetworkModel, from: readonly Remote[]): Flow[];
   /** Last actions of a frame for that host. */
   unicast(n: NetworkModel, to: Remote): Action[];
-  /** Actions that send a copy to each of the hosts. They change the frame: nothing else may follow. */
-  copies(n: NetworkModel, to: readonly Remote[]): Action[];
+  /**
+   * Actions that send a copy to each of the hosts. They change the frame: nothing else may follow.
+   * @param pruned not to all hosts of the network, but to receivers of the frame's group
+   */
+  copies(n: NetworkModel, to: readonly Remote[], pruned?: boolean): Action[];
 }
 
 const NOWHERE: Backend = { classify: () => [], unicast: () => [], copies: () => [] };
@@ -24,6 +27,8 @@ const NOWHERE: Backend = { classify: () => [], unicast: () => [], copies: () => 
 /** OFPVID_PRESENT (OpenFlow 1.4 §7.2.3.7): the frame has a tag. */
 const PRESENT = 0x1000;
 const TAG_8021AD = 0x88a8;
+/** Priority in the tag: the eBPF program looks for the receivers of the group, where it else takes all hosts. */
+const PRUNED = 1;
 
 export function backendOf(n: NetworkModel, tunnels: Tunnels): Backend {
   if (n.encap === 'vlan') return NOWHERE;
@@ -43,10 +48,11 @@ const arrived = (n: NetworkModel, match: readonly MatchField[], before: readonly
 function kernelTunnel(port: number | null, index: number): Backend {
   if (port === null) return NOWHERE;
   const push: Action[] = [{ type: 'push_vlan', etherType: TAG_8021AD }, set('vlan_vid', PRESENT | index)];
+  const mark = (pruned: boolean): Action[] => (pruned ? [set('vlan_pcp', PRUNED)] : []);
   return {
     classify: (n) => [arrived(n, [is('in_port', port), is('vlan_vid', PRESENT | index)], [{ type: 'pop_vlan' }])],
     unicast: () => [...push, set(REG.out, port), goto('output')],
-    copies: (_n, to) => (to.length === 0 ? [] : [...push, { type: 'output', port }]),
+    copies: (_n, to, pruned = false) => (to.length === 0 ? [] : [...push, ...mark(pruned), { type: 'output', port }]),
   };
 }
 

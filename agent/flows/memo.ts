@@ -24,13 +24,14 @@ export function render(model: BridgeModel, memo: Map<number, Entry>): FlowTable 
     }
     for (const [key, flow] of entry.flows) all.set(key, flow);
   };
-  take(BASE, '', renderBase);
+  const { maxMeters } = model;
+  take(BASE, `${maxMeters}`, () => renderBase(maxMeters));
   for (const network of model.networks) {
     used.add(network.index);
-    const fingerprint = JSON.stringify([model.tunnels, network], (_, v: unknown) =>
+    const fingerprint = JSON.stringify([model.tunnels, maxMeters, network], (_, v: unknown) =>
       typeof v === 'bigint' ? `${v}n` : v,
     );
-    take(network.index, fingerprint, () => renderNetwork(network, backendOf(network, model.tunnels)));
+    take(network.index, fingerprint, () => renderNetwork(network, backendOf(network, model.tunnels), maxMeters));
   }
   for (const index of memo.keys()) if (!used.has(index)) memo.delete(index);
   return all;

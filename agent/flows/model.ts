@@ -32,6 +32,8 @@ export type TunnelEncap = Exclude<Encap, 'vlan'>;
 
 /** What is behind one VTEP, in one network. */
 export interface Remote {
+  /** Empty: an external peer. */
+  readonly hostId: string;
   /** Address of the VTEP, canonical text: IPv4 or IPv6. */
   readonly vtep: string;
   /** How it speaks: the network's own encapsulation and VNI, or what an external peer was given. */

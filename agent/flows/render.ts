@@ -5,32 +5,22 @@
 import { MAC_PREFIX } from '../../lib/mac.ts';
 import type { Action, Flow } from '../openflow/flow.ts';
 import { type Backend, backendOf } from './backend.ts';
-import {
-  ARP_REQUEST,
-  arpAnswer,
-  arpReply,
-  ETH_ARP,
-  flow,
-  goto,
-  inCidr,
-  is,
-  MULTICAST_BIT,
-  masked,
-  move,
-  set,
-} from './build.ts';
+import { ARP_REQUEST, arpAnswer, arpReply, ETH_ARP, flow, goto, inCidr, is, masked, move, set } from './build.ts';
 import type { BridgeModel, Entry, LocalPort, NetworkModel, Remote } from './model.ts';
+import { cappedClassify, multicast } from './multicast.ts';
 import { ndAlias, ndBase, ndBlock, ndBlock4, ndEntry, ndLocal } from './nd.ts';
 import { PRIORITY, REG, SIDE } from './pipeline.ts';
+import { renderPunt } from './punt.ts';
 import { portSecurity, securityBase } from './security.ts';
 import { renderVlan } from './vlan.ts';
 
 export function render(model: BridgeModel): Flow[] {
-  return [...renderBase(), ...model.networks.flatMap((n) => renderNetwork(n, backendOf(n, model.tunnels)))];
+  const { tunnels, networks, maxMeters } = model;
+  return [...renderBase(maxMeters), ...networks.flatMap((n) => renderNetwork(n, backendOf(n, tunnels), maxMeters))];
 }
 
 /** What holds whatever networks there are. Without a match a table drops (OpenFlow 1.4 §5.4), said aloud to be counted. */
-export function renderBase(): Flow[] {
+export function renderBase(maxMeters: number): Flow[] {
   return [
     flow('classify', 0, PRIORITY.default, [], []),
     flow('portSecurity', 0, PRIORITY.default, [], []),
@@ -40,15 +30,16 @@ export function renderBase(): Flow[] {
     ...securityBase(),
     ...ndBase(),
     flow('output', 0, PRIORITY.local, [], [{ type: 'output_reg', field: REG.out }]),
+    ...renderPunt(maxMeters),
   ];
 }
 
 /** All flows of one network; none where it has no local endpoint: then nothing of it concerns this host. */
-export function renderNetwork(n: NetworkModel, backend: Backend): Flow[] {
+export function renderNetwork(n: NetworkModel, backend: Backend, maxMeters: number): Flow[] {
   if (n.locals.length === 0) return [];
   return [
     ...n.locals.flatMap((port) => [
-      ...classifyLocal(n, port),
+      ...classifyLocal(n, port, maxMeters),
       ...portSecurity(n, port),
       ...arpLocal(n, port),
       ...ndLocal(n, port),
@@ -76,15 +67,18 @@ function renderOverlay(n: NetworkModel, backend: Backend): Flow[] {
         l2Entry(n, entry, backend.unicast(n, r)),
       ]),
     ]),
-    ...flood(n, backend),
+    ...multicast(n, backend),
   ];
 }
 
 const inNetwork = (n: NetworkModel) => is(REG.network, n.index);
 
-function classifyLocal(n: NetworkModel, port: LocalPort): Flow[] {
+function classifyLocal(n: NetworkModel, port: LocalPort, maxMeters: number): Flow[] {
   const actions = [set(REG.network, n.index), set(REG.side, SIDE.local), goto('portSecurity')];
-  return [flow('classify', n.index, PRIORITY.local, [is('in_port', port.ofport)], actions)];
+  return [
+    flow('classify', n.index, PRIORITY.local, [is('in_port', port.ofport)], actions),
+    ...cappedClassify(n, port, actions, maxMeters),
+  ];
 }
 
 /** Back out of the port that the request came in by. */
@@ -153,15 +147,4 @@ function l2Block(n: NetworkModel, block: Remote['blocks'][number], out: readonly
     bits === 0n ? is('eth_dst', mac) : masked('eth_dst', mac, mask),
   ];
   return flow('l2', n.index, PRIORITY.block + block.prefix, match, out);
-}
-
-/** Broadcast and multicast: local ports, and one copy for each host of the network; what came by tunnel stays here. */
-function flood(n: NetworkModel, backend: Backend): Flow[] {
-  const group = masked('eth_dst', MULTICAST_BIT, MULTICAST_BIT);
-  const locals: Action[] = n.locals.map((p) => ({ type: 'output', port: p.ofport }));
-  const copies = backend.copies(n, n.remotes);
-  return [
-    flow('l2', n.index, PRIORITY.flood, [inNetwork(n), is(REG.side, SIDE.local), group], [...locals, ...copies]),
-    flow('l2', n.index, PRIORITY.flood, [inNetwork(n), is(REG.side, SIDE.tunnel), group], locals),
-  ];
 }

@@ -22,7 +22,9 @@ import {
   type Meter,
   type MeterStats,
   readMeterConfig,
+  readMeterFeatures,
   readMeterStats,
+  writeMeterFeaturesRequest,
   writeMeterMod,
   writeMeterRequest,
 } from './meter.ts';
@@ -126,6 +128,12 @@ export class FlowDriver {
   async observeMeters(timeoutMs = 10_000): Promise<Map<number, Meter>> {
     const parts = await this.#multipart(METER_CONFIG, timeoutMs);
     return new Map(parts.flatMap(readMeterConfig).map((meter) => [meter.id, meter]));
+  }
+
+  /** Greatest number that a meter can have; 0 = this datapath has none. */
+  async maxMeters(timeoutMs = 10_000): Promise<number> {
+    const parts = await this.#client.request(writeMeterFeaturesRequest, timeoutMs);
+    return parts.reduce((most, part) => Math.max(most, readMeterFeatures(readMultipart(part.body).body)), 0);
   }
 
   /** What meters let pass and dropped, by id. */

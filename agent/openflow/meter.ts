@@ -23,6 +23,7 @@ export interface MeterStats {
 /** Kinds of multipart message. */
 export const METER_STATS = 9;
 export const METER_CONFIG = 10;
+const METER_FEATURES = 11;
 const ALL = 0xffffffff;
 const COMMAND = { add: 0, modify: 1, delete: 2 };
 const FLAG = { kbps: 1, packets: 2, burst: 4, stats: 8 };
@@ -42,6 +43,12 @@ export function writeMeterMod(writer: Writer, xid: number, command: 'add' | 'mod
 /** @param kind METER_CONFIG or METER_STATS, of all meters. */
 export const writeMeterRequest = (writer: Writer, xid: number, kind: number): void =>
   writeMessage(writer, TYPE.multipartRequest, xid, () => writer.u16(kind).u16(0).u32(0).u32(ALL).u32(0));
+
+export const writeMeterFeaturesRequest = (writer: Writer, xid: number): void =>
+  writeMessage(writer, TYPE.multipartRequest, xid, () => writer.u16(METER_FEATURES).u16(0).u32(0));
+
+/** Greatest number of a meter. */
+export const readMeterFeatures = (body: Buffer): number => new Reader(body).u32();
 
 /** A meter that somebody made in a way that this program does not is told as one of rate 0. */
 export function readMeterConfig(body: Buffer): Meter[] {

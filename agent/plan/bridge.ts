@@ -6,6 +6,7 @@ import { deviceOf, type LocalEndpoint, type LocalNetwork } from '../contract.ts'
 import { mayExpress } from '../express.ts';
 import type { Encap, Entry, LocalPort, NetworkModel, Remote, TunnelEncap } from '../flows/model.ts';
 import { addressesOf, behindHost } from './entries.ts';
+import { multicastModel, type Snooped } from './multicast.ts';
 
 /** What this host is, as far as its networks are concerned. */
 export interface Self {
@@ -34,6 +35,7 @@ export function networkModels(
   networks: ReadonlyMap<string, LocalNetwork>,
   endpoints: Iterable<LocalEndpoint>,
   ports: PortNumbers,
+  snooped: Snooped | null = null,
 ): NetworkModel[] {
   const locals = new Map<string, LocalPort[]>();
   for (const e of endpoints) {
@@ -52,6 +54,10 @@ export function networkModels(
     const interest = view.interests.get(id);
     const { vni, uplink, vlanTag } = network.network;
     const encap = encapOf(network.network.encap);
+    const remotes =
+      interest === undefined || encap === 'vlan'
+        ? []
+        : remotesOf(interest, self, { encap, vni, subnet6: subnetOf(network.network, 6) });
     models.push({
       index: network.index,
       vni,
@@ -60,10 +66,11 @@ export function networkModels(
       ipv4: subnetOf(network.network, 4) !== null,
       ipv6: subnetOf(network.network, 6) !== null,
       locals: list.sort((a, b) => a.ofport - b.ofport),
-      remotes:
+      remotes,
+      multicast:
         interest === undefined || encap === 'vlan'
-          ? []
-          : remotesOf(interest, self, { encap, vni, subnet6: subnetOf(network.network, 6) }),
+          ? null
+          : multicastModel(snooped?.locals.get(id), list, remotes, interest.memberships),
     });
   }
   return models.sort((a, b) => a.index - b.index);
@@ -84,6 +91,7 @@ export function remotesOf(interest: NetworkView, self: Self, n: Wire): Remote[] 
     if (vtep === null) continue;
     const theirs = endpoints.get(peer.hostId) ?? [];
     remotes.push({
+      hostId: peer.hostId,
       vtep,
       encap: tunnelEncapOf(n.encap),
       key: n.vni,
@@ -107,6 +115,7 @@ function externalOf(peer: ExternalPeer, n: Wire): Remote {
     return { mac: parseMac(mac), ip: four ? lowOf(address) : null, ip6: four ? null : address, express: false };
   });
   return {
+    hostId: '',
     vtep: peer.vtep,
     encap: tunnelEncapOf(peer.encap === '' ? n.encap : peer.encap),
     key: peer.key === 0 ? n.vni : peer.key,

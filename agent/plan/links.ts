@@ -43,7 +43,9 @@ export function planLinks(desired: readonly DesiredLink[], actual: ReadonlyMap<s
   }
   const gone = new Set<string>();
   // The kernel's side is named where both are there.
-  const byPrimary = [...actual.keys()].filter(isOurLink).sort((a, b) => Number(primaryOf(b) === b) - Number(primaryOf(a) === a));
+  const byPrimary = [...actual.keys()]
+    .filter(isOurLink)
+    .sort((a, b) => Number(primaryOf(b) === b) - Number(primaryOf(a) === a));
   for (const name of byPrimary) {
     const primary = primaryOf(name);
     if (wanted.has(primary) || gone.has(primary)) continue;

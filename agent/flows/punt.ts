@@ -1,0 +1,65 @@
+/** Packets for the agent, and how many of any kind: meters and the punt stage. Pure. */
+import type { Flow, MatchField } from '../openflow/flow.ts';
+import type { Meter } from '../openflow/meter.ts';
+import { flow, is } from './build.ts';
+import type { BridgeModel } from './model.ts';
+import { PRIORITY } from './pipeline.ts';
+
+/** First byte of a punted packet's userdata: who of the agent gets it. */
+export const PUNT = Object.freeze({ membership: 1 });
+
+/**
+ * Reports of one host. A general query makes each endpoint answer once in ten seconds for each version: a thousand endpoints are
+ * within it. What is dropped here is said again after the next query.
+ */
+const PUNT_RATE = { rate: 100, burst: 200 } as const;
+
+/**
+ * Broadcasts, multicasts, and ARP and ND requests that one endpoint may send in a second. Each is copied to every host and port of
+ * the network, so a storm of one container would be one of all; discovery, ARP and VRRP stay far below.
+ */
+const FLOOD_RATE = { rate: 1000, burst: 1000 } as const;
+
+const PUNT_METER = 1;
+/** Meters of endpoints: this plus the OpenFlow port. */
+const FLOOD_METERS = 16;
+
+/** Null where the datapath has no such meter: no cap then. @param most of the switch, 0 = it has no meters at all. */
+export const floodMeter = (ofport: number, most: number): number | null =>
+  FLOOD_METERS + ofport <= most ? FLOOD_METERS + ofport : null;
+
+/** All meters of the bridge. */
+export function renderMeters(model: BridgeModel): Map<number, Meter> {
+  const meters = new Map<number, Meter>();
+  const add = (id: number, rate: typeof PUNT_RATE | typeof FLOOD_RATE): void => {
+    if (id <= model.maxMeters) meters.set(id, { id, unit: 'packets', ...rate });
+  };
+  add(PUNT_METER, PUNT_RATE);
+  for (const n of model.networks) for (const port of n.locals) add(FLOOD_METERS + port.ofport, FLOOD_RATE);
+  return meters;
+}
+
+const ETH_IPV6 = 0x86ddn;
+const IPV6_REPORTS = [131, 132, 143];
+
+export const IGMP: readonly MatchField[] = [is('eth_type', 0x0800), is('ip_proto', 2)];
+export const MLD_QUERY = mld(130);
+export const MLD_REPORTS: readonly (readonly MatchField[])[] = IPV6_REPORTS.map(mld);
+
+function mld(type: number): readonly MatchField[] {
+  return [is('eth_type', ETH_IPV6), is('ip_proto', 58), is('icmpv6_type', type)];
+}
+
+/** The punt stage: what comes here goes to the agent, or nowhere. */
+export function renderPunt(maxMeters: number): Flow[] {
+  const meter = maxMeters >= PUNT_METER ? { meter: PUNT_METER } : {};
+  const userdata = PUNT.membership.toString(16).padStart(2, '0');
+  return [
+    flow('snoop', 0, PRIORITY.default, [], []),
+    flow('multicast', 0, PRIORITY.default, [], []),
+    flow('punt', 0, PRIORITY.default, [], []),
+    ...[IGMP, ...MLD_REPORTS].map((match) =>
+      flow('punt', 0, PRIORITY.local, match, [{ type: 'controller', maxLen: 0xffff, userdata, ...meter }]),
+    ),
+  ];
+}
