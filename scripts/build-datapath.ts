@@ -22,10 +22,10 @@ const NEEDS: readonly Need[] = [
 const WARNINGS = ['-O2', '-Wall', '-Wextra', '-Werror', '-Wno-unused-parameter'];
 
 /** Arguments of clang for an object of eBPF programs. */
-export const bpfArguments = (source: string, out: string): string[] => [
-  ...WARNINGS,
-  ...['-g', '-target', 'bpf', '-mcpu=v3', `-I/usr/include/${TRIPLET}`, `-I${SOURCES}`, '-c', source, '-o', out],
-];
+function programArguments(source: string, out: string): string[] {
+  const target = ['-g', '-target', 'bpf', '-mcpu=v3', `-I/usr/include/${TRIPLET}`];
+  return [...WARNINGS, ...target, '-c', source, '-o', out];
+}
 
 /** Debian 13's libelf reads compressed sections by zstd. */
 function helperArguments(out: string): string[] {
@@ -56,7 +56,7 @@ export async function buildDatapath(require: boolean): Promise<void> {
   try {
     const [object, helper] = [join(work, 'weft.bpf.o'), join(work, 'weft-bpf')];
     const ended = await Promise.all([
-      runProgram('clang', bpfArguments(join(SOURCES, 'weft.bpf.c'), object), { show: false }),
+      runProgram('clang', programArguments(join(SOURCES, 'weft.bpf.c'), object), { show: false }),
       runProgram('clang', helperArguments(helper), { show: false }),
     ]);
     for (const { status, output } of ended) if (status !== 0) throw new Error(`clang failed: ${output}`);

@@ -18,14 +18,13 @@ export type BpfStep = MapStep | ProgramStep;
 /** At our place of a link: one of our programs as loaded now, something else (an older one, or foreign), nothing. */
 export type AttachedProgram = BpfProgram | 'other' | null;
 
-const NONE: ReadonlyMap<string, string> = new Map();
-
 /** Identity of an entry among all maps. */
 export const mapEntryId = (map: MapName, key: string): string => `${map}:${key}`;
 
 export function planMaps(desired: EncodedMaps, actual: EncodedMaps): Planned<MapStep>[] {
+  const none: ReadonlyMap<string, string> = new Map();
   return MAP_NAMES.flatMap((map) => {
-    const { missing, differs, extra } = diff(desired.get(map) ?? NONE, actual.get(map) ?? NONE, (a, b) => a === b);
+    const { missing, differs, extra } = diff(desired.get(map) ?? none, actual.get(map) ?? none, (a, b) => a === b);
     const planned = (key: string, want: string | null, have: string | null): Planned<MapStep> => ({
       kind: 'map',
       id: mapEntryId(map, key),

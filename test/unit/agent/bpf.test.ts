@@ -1,0 +1,187 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { describeKey, describeValue } from '../../../agent/bpf/describe.ts';
+import { type EncodedMaps, encode, LAYOUT, MAP_NAMES } from '../../../agent/bpf/encode.ts';
+import { type BpfAddress, type BpfModel, type BpfVtep, MAX_COPIES } from '../../../agent/bpf/model.ts';
+import { type MapStep, planMaps, planPrograms } from '../../../agent/plan/maps.ts';
+
+const number32 = fc.integer({ min: 0, max: 0xffffffff });
+const ifindex = fc.integer({ min: 1, max: 0x7fffffff });
+const index = fc.integer({ min: 1, max: 4094 });
+const mac = fc.bigInt({ min: 0n, max: (1n << 48n) - 1n });
+const ip6 = fc.bigInt({ min: 0n, max: (1n << 128n) - 1n });
+const maybe = <T>(of: fc.Arbitrary<T>) => fc.option(of, { nil: null });
+const address: fc.Arbitrary<BpfAddress> = fc.oneof(
+  fc.record({ family: fc.constant(4 as const), address: number32 }),
+  fc.record({ family: fc.constant(6 as const), address: ip6 }),
+);
+const vtep: fc.Arbitrary<BpfVtep> = fc.record({ vtep: address, device: maybe(ifindex), key: maybe(number32) });
+const remote = vtep.map((v) => ({ kind: 'remote' as const, ...v }));
+const local = fc.record({ kind: fc.constant('local' as const), ifindex, rewrite: maybe(mac) });
+
+const model: fc.Arbitrary<BpfModel> = fc.record({
+  config: fc.record({
+    tunnelPort: ifindex,
+    ttl: maybe(fc.integer({ min: 1, max: 255 })),
+    dscp: maybe(fc.integer({ min: 0, max: 63 })),
+    checksum: fc.boolean(),
+    dontFragment: fc.boolean(),
+    source4: maybe(number32),
+    source6: maybe(ip6),
+  }),
+  ports: fc.array(
+    fc.record({
+      ifindex,
+      slow: ifindex,
+      index,
+      mac,
+      ip4: maybe(number32),
+      ip6: maybe(ip6),
+      linkLocal: maybe(ip6),
+      express: fc.boolean(),
+    }),
+  ),
+  nets: fc.array(fc.record({ index, device: ifindex, vni: number32 })),
+  fdb: fc.array(fc.record({ index, mac, place: fc.oneof(local, remote), express: fc.boolean() })),
+  blocks: fc.array(
+    fc.record({ index, mac, bits: fc.integer({ min: 1, max: 48 }), place: maybe(remote), express: fc.boolean() }),
+  ),
+  sources: fc.array(
+    fc.record({ index, vtep: address, device: ifindex, key: number32, external: fc.boolean(), learn: fc.boolean() }),
+  ),
+  lists: fc.array(fc.record({ id: number32, vteps: fc.array(vtep) })),
+  groups: fc.array(fc.record({ index, mac, list: number32 })),
+});
+
+const NONE: EncodedMaps = new Map();
+
+function applied(actual: EncodedMaps, steps: readonly MapStep[]): EncodedMaps {
+  const maps = new Map(MAP_NAMES.map((name) => [name, new Map(actual.get(name) ?? [])]));
+  for (const s of steps) {
+    if (s.kind === 'setMap') maps.get(s.map)?.set(s.key, s.value);
+    else maps.get(s.map)?.delete(s.key);
+  }
+  return maps;
+}
+
+describe('the model as bytes of the maps', () => {
+  it('has the length of the layouts, and a description', () => {
+    fc.assert(
+      fc.property(model, (m) => {
+        for (const [name, entries] of encode(m))
+          for (const [key, value] of entries) {
+            expect([key.length, value.length]).toEqual([LAYOUT[name].key * 2, LAYOUT[name].value * 2]);
+            expect(`${key}${value}`).toMatch(/^[0-9a-f]+$/);
+            expect(describeKey(name, key)).toMatch(new RegExp(`^${name}`));
+            expect(describeValue(name, value)).not.toMatch(/NaN|undefined/);
+          }
+      }),
+    );
+  });
+
+  it('differs by the steps that make one out of the other', () => {
+    fc.assert(
+      fc.property(model, model, (before, after) => {
+        const [have, want] = [applied(NONE, []), encode(after)];
+        const first = applied(have, steps(encode(before), have));
+        const second = applied(first, steps(want, first));
+        expect(steps(want, second)).toEqual([]);
+        for (const name of MAP_NAMES) expect(second.get(name)).toEqual(want.get(name));
+      }),
+    );
+  });
+
+  const steps = (want: EncodedMaps, have: EncodedMaps): MapStep[] => planMaps(want, have).map((p) => p.step);
+
+  it('reads, entry by entry, as people would say it', () => {
+    const remoteA = { kind: 'remote', vtep: { family: 4, address: 0xc0000201 }, device: null, key: null } as const;
+    const external = { vtep: { family: 6, address: (0xfd00n << 112n) | 2n }, device: 7, key: 77 } as const;
+    const m: BpfModel = {
+      config: {
+        tunnelPort: 9,
+        ttl: null,
+        dscp: 46,
+        checksum: true,
+        dontFragment: true,
+        source4: 0xc0000202,
+        source6: null,
+      },
+      ports: [
+        {
+          ifindex: 12,
+          slow: 13,
+          index: 3,
+          mac: 0x02580a800007n,
+          ip4: 0x0a800007,
+          ip6: 1n,
+          linkLocal: 0xfe80n << 112n,
+          express: true,
+        },
+      ],
+      nets: [{ index: 3, device: 5, vni: 4097 }],
+      fdb: [
+        { index: 3, mac: 0x02580a800007n, place: { kind: 'local', ifindex: 12, rewrite: null }, express: true },
+        {
+          index: 3,
+          mac: 0x0259_0000_0001n,
+          place: { kind: 'local', ifindex: 12, rewrite: 0x02580a800007n },
+          express: false,
+        },
+        { index: 3, mac: 0x02ee_0000_0001n, place: { kind: 'remote', ...external }, express: false },
+      ],
+      blocks: [
+        { index: 3, mac: 0x02580a800040n, bits: 42, place: remoteA, express: true },
+        { index: 3, mac: 0x02580a800000n, bits: 42, place: null, express: true },
+      ],
+      sources: [{ index: 3, vtep: external.vtep, device: 7, key: 77, external: true, learn: true }],
+      lists: [{ id: 3, vteps: [remoteA] }],
+      groups: [{ index: 3, mac: 0x01005e010203n, list: 5000 }],
+    };
+    const text = planMaps(encode(m), NONE).map((p) => `${p.change} ${p.object} = ${p.want}`);
+    expect(text).toEqual([
+      'missing ports ifindex 12 = net 3 02:58:0a:80:00:07 10.128.0.7 ::1 fe80:: slow ifindex 13 express',
+      'missing slow ifindex 13 = ifindex 12',
+      'missing nets net 3 = device 5 vni 4097',
+      'missing vnis device 7 key 77 = known',
+      'missing fdb net 3 02:58:0a:80:00:07 = local ifindex 12 express',
+      'missing fdb net 3 02:59:00:00:00:01 = local ifindex 12 rewrite 02:58:0a:80:00:07',
+      'missing fdb net 3 02:ee:00:00:00:01 = remote fd00::2 device 7 key 77',
+      'missing blocks net 3 02:58:0a:80:00:40/42 = remote 192.0.2.1 express',
+      'missing blocks net 3 02:58:0a:80:00:00/42 = nobody',
+      'missing vteps device 7 key 77 fd00::2 = net 3 external learn',
+      'missing lists 3 slot 0 = remote 192.0.2.1',
+      'missing groups net 3 01:00:5e:01:02:03 = list 5000',
+      'missing config = tunnel port ifindex 9 ttl inherit dscp 46 checksum df source 192.0.2.2',
+    ]);
+  });
+
+  it('makes no more copies than the programs do', () => {
+    const one: BpfVtep = { vtep: { family: 4, address: 1 }, device: null, key: null };
+    const [base] = fc.sample(model, 1);
+    const lists = [{ id: 3, vteps: Array<BpfVtep>(MAX_COPIES + 10).fill(one) }];
+    expect(encode({ ...base!, lists }).get('lists')?.size).toBe(MAX_COPIES);
+  });
+});
+
+describe('programs on links', () => {
+  it('are attached where they miss or differ, detached where nobody wants them, waited for where the link is not there', () => {
+    const desired = [
+      { ifindex: 1, link: 'wft1', program: 'from_container' },
+      { ifindex: 2, link: 'wfk1', program: 'from_ovs' },
+      { ifindex: 3, link: 'wfo1', program: 'sink' },
+      { ifindex: 4, link: 'weft-tk', program: 'to_tunnel' },
+    ] as const;
+    const actual = new Map([
+      [1, 'from_container'],
+      [2, 'other'],
+      [3, null],
+      [9, 'sink'],
+      [10, null],
+    ] as const);
+    expect(planPrograms(desired, actual).map((p) => `${p.change} ${p.object} ${p.have}→${p.want}`)).toEqual([
+      'differs wfk1 other→from_ovs',
+      'missing wfo1 →sink',
+      'extra ifindex 9 sink→',
+    ]);
+  });
+});
