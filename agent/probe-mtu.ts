@@ -31,8 +31,11 @@ export async function probeMtu(options: ProbeOptions): Promise<MtuProbe[]> {
   /** What other paths carry: most have one of few sizes, so that the search is short. */
   const usual = new Set<number>();
   const worker = async (): Promise<void> => {
-    for (let vtep = waiting.shift(); vtep !== undefined; vtep = waiting.shift())
+    while (options.now() < end) {
+      const vtep = waiting.shift();
+      if (vtep === undefined) return;
       found.set(vtep, await probe(vtep, options, usual, end));
+    }
   };
   await Promise.all(Array.from({ length: options.parallel ?? 8 }, worker));
   return options.vteps.map((vtep) => found.get(vtep) ?? unfinished(vtep, 0));

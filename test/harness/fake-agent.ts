@@ -13,7 +13,17 @@ import {
   type Welcome,
 } from '../../gen/weft/v1/session.ts';
 import { CODES, WeftError } from '../../lib/errors.ts';
-import type { Address, Block, Endpoint, Host, Network, Revision } from '../../lib/model.ts';
+import type {
+  Address,
+  Block,
+  Endpoint,
+  EndpointSettings,
+  ExternalPeer,
+  Host,
+  Memberships,
+  Network,
+  Revision,
+} from '../../lib/model.ts';
 import { callUnary, channelCredentials, channelOptions, type Method } from '../../lib/rpc.ts';
 import type { TlsMaterial } from '../../lib/tls.ts';
 
@@ -23,7 +33,21 @@ export interface FakeNetwork {
   endpoints: Map<string, Endpoint>;
   peers: Map<string, Peer>;
   addresses: Map<string, Address>;
+  externals: Map<string, ExternalPeer>;
+  memberships: Map<string, Memberships>;
+  settings: Map<string, EndpointSettings>;
 }
+
+const emptyNetwork = (): FakeNetwork => ({
+  at: 0n,
+  blocks: new Map(),
+  endpoints: new Map(),
+  peers: new Map(),
+  addresses: new Map(),
+  externals: new Map(),
+  memberships: new Map(),
+  settings: new Map(),
+});
 
 /** What an agent answers to a query: a body, or an error. Undefined = nothing at all. */
 export type QueryHandler = (
@@ -128,7 +152,7 @@ export class FakeAgent {
   }
 
   async block(networkId: string, containing = ''): Promise<Block> {
-    const { blocks } = await this.call(SessionService.requestBlock, { networkId, containing });
+    const { blocks } = await this.call(SessionService.requestBlock, { networkId, containing, ipv6: false });
     if (blocks[0] === undefined) throw new Error('no block');
     return blocks[0];
   }
@@ -224,10 +248,7 @@ export class FakeAgent {
     const known = this.views.get(update.networkId);
     if (!update.complete && known?.at !== update.basedOn?.number)
       throw new Error(`gap in network ${update.networkId}: ${known?.at} is not ${update.basedOn?.number}`);
-    const view: FakeNetwork =
-      known === undefined || update.complete
-        ? { at: 0n, blocks: new Map(), endpoints: new Map(), peers: new Map(), addresses: new Map() }
-        : known;
+    const view: FakeNetwork = known === undefined || update.complete ? emptyNetwork() : known;
     for (const cidr of update.removedBlocks) view.blocks.delete(cidr);
     for (const block of update.blocks) view.blocks.set(block.cidr, block);
     for (const id of update.removedEndpoints) view.endpoints.delete(id);
@@ -236,6 +257,12 @@ export class FakeAgent {
     for (const peer of update.peers) view.peers.set(peer.hostId, peer);
     for (const address of update.removedAddresses) view.addresses.delete(address);
     for (const address of update.addresses) view.addresses.set(address.address, address);
+    for (const id of update.removedExternals) view.externals.delete(id);
+    for (const peer of update.externals) view.externals.set(peer.id, peer);
+    for (const id of update.removedMemberships) view.memberships.delete(id);
+    for (const one of update.memberships) view.memberships.set(one.hostId, one);
+    for (const id of update.removedSettings) view.settings.delete(id);
+    for (const one of update.settings) view.settings.set(one.endpointId, one);
     view.at = update.revision?.number ?? 0n;
     this.views.set(update.networkId, view);
     this.#reached(update.revision);
