@@ -1,5 +1,5 @@
 /** The agent of this host, over its unix socket: whoever may open that may ask. */
-import { access, constants } from 'node:fs/promises';
+import { createConnection } from 'node:net';
 import { AgentClient, AgentService, type AttachRequest, type AttachResponse } from '../gen/weft/v1/agent.ts';
 import { WeftError } from '../lib/errors.ts';
 import { callUnary, channelOptions, insecureChannelCredentials } from '../lib/rpc.ts';
@@ -38,16 +38,20 @@ export class Agent {
 
   /** gRPC would only say that it has no connection. */
   async #reachable(): Promise<void> {
-    const why = await access(this.#path, constants.R_OK | constants.W_OK).then(
-      () => null,
-      (error: NodeJS.ErrnoException) => error.code ?? error.message,
-    );
+    const why = await new Promise<string | null>((resolve) => {
+      const socket = createConnection(this.#path, () => {
+        socket.destroy();
+        resolve(null);
+      });
+      socket.on('error', (error: NodeJS.ErrnoException) => resolve(error.code ?? error.message));
+    });
     if (why === null) return;
     if (why === 'EACCES')
       throw new WeftError('PERMISSION_DENIED', `The agent's socket ${this.#path} may not be used by this user.`, {
         hint: 'run it as root',
       });
-    throw new WeftError('UNAVAILABLE', `There is no agent on this host: ${this.#path} is missing.`, {
+    const what = why === 'ECONNREFUSED' ? 'nothing listens there' : why === 'ENOENT' ? 'it does not exist' : why;
+    throw new WeftError('UNAVAILABLE', `No agent of this host answers on ${this.#path}: ${what}.`, {
       hint: 'run it on the host itself, where weft-agent runs; --socket says where its socket is',
     });
   }
