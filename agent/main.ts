@@ -83,7 +83,13 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
     tso: () => userspaceTso(db, ovs),
     checksum: async () => '',
   });
-  const devices = (): ReadonlySet<string> => new Set(journal.endpoints.values().flatMap((e) => deviceOf(e) ?? []));
+  const devices = (): ReadonlySet<string> =>
+    new Set(
+      journal.endpoints
+        .values()
+        .map(deviceOf)
+        .filter((name) => name !== null),
+    );
   const links = new LinkDriver({ complete: wiring.complete, devices, log });
   const neighbours = new Neighbours({
     own: wiring.vtep,

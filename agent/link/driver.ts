@@ -26,7 +26,7 @@ export type Completion = 'container' | 'kernel' | 'both' | 'none';
 export class LinkDriver {
   readonly #log: Log;
   readonly #complete: Completion;
-  readonly #concerns: (name: string) => boolean;
+  readonly #devices: () => ReadonlySet<string>;
   readonly #work = new IpBatch();
   /** Apart: the kernel takes 20 ms to delete a pair, most of it without a lock that others need. */
   readonly #deletions = new IpBatch();
@@ -37,8 +37,7 @@ export class LinkDriver {
   /** @param options.devices devices of the user's that are to be watched too */
   constructor(options: { complete: Completion; devices?: () => ReadonlySet<string>; log: Log }) {
     this.#complete = options.complete;
-    const { devices } = options;
-    this.#concerns = (name) => isOurLink(name) || devices?.().has(name) === true;
+    this.#devices = options.devices ?? (() => new Set());
     this.#log = options.log;
   }
 
@@ -46,7 +45,12 @@ export class LinkDriver {
   async observe(): Promise<Map<string, Link>> {
     const r = await exec('ip', ['-j', 'link', 'show']);
     if (r.code !== 0) throw new WeftError('UNAVAILABLE', `ip link show failed: ${r.stderr.trim()}`);
-    return parseLinks(r.stdout, this.#concerns);
+    return parseLinks(r.stdout, this.#concerns());
+  }
+
+  #concerns(): (name: string) => boolean {
+    const devices = this.#devices();
+    return (name) => isOurLink(name) || devices.has(name);
   }
 
   /** @throws the first failure; the other steps have been tried all the same. Deleting what is gone is no failure. */
@@ -92,8 +96,9 @@ export class LinkDriver {
     child.stdout.on('data', (chunk: Buffer) => {
       const lines = (rest + chunk.toString()).split('\n');
       rest = (lines.pop() ?? '').slice(-4096);
+      const concerns = this.#concerns();
       for (const line of lines) {
-        const change = parseNotice(line, this.#concerns);
+        const change = parseNotice(line, concerns);
         if (change !== null) callback(change);
       }
     });
