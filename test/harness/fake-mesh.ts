@@ -2,18 +2,24 @@
 import type { AddressBook } from '../../agent/addresses.ts';
 import type { Mesh } from '../../agent/contract.ts';
 import { Turns } from '../../coordinator/turns.ts';
-import { type Code, WeftError } from '../../lib/errors.ts';
 import {
   blockPrefix,
+  blockSpace,
   type Cidr,
   containsIp,
+  type Family,
+  familyOfText,
   formatCidr,
   formatIp,
+  isUsable,
+  lastOf,
   overlaps,
   parseCidr,
   parseIp,
   sizeOf,
-} from '../../lib/ip.ts';
+  subnetOf,
+} from '../../lib/addr.ts';
+import { type Code, WeftError } from '../../lib/errors.ts';
 import type { Address, Block, Conflict, Endpoint, Network, NetworkView, Revision, View } from '../../lib/model.ts';
 
 export const networkOf = (fields: Partial<Network> & { id: string; subnets: string[] }): Network => ({
@@ -22,7 +28,7 @@ export const networkOf = (fields: Partial<Network> & { id: string; subnets: stri
   space: 'default',
   vni: 100,
   ipRange: '',
-  gateways: [formatIp(parseCidr(fields.subnets[0]!).base + 1)],
+  gateways: fields.subnets.map((subnet) => formatIp(parseCidr(subnet).base + 1n)),
   encap: 'vxlan',
   mtu: 1450,
   internal: false,
@@ -114,11 +120,11 @@ export class FakeWorld {
     return turns.run(call);
   }
 
-  async allocate(networkId: string, hostId: string, containing: string | null): Promise<Block> {
+  async allocate(networkId: string, hostId: string, wanted: string | Family): Promise<Block> {
     const network = this.networks.get(networkId);
     if (network === undefined) throw new WeftError('NOT_FOUND', `no network ${networkId}`);
     for (let round = 0; round < 2; round++) {
-      const free = this.#freeBlock(network, containing);
+      const free = this.#freeBlock(network, wanted);
       if (free !== null) {
         const block: Block = { networkId, cidr: formatCidr(free), hostId, revision: this.bump() };
         this.blocks.set(`${networkId}/${block.cidr}`, block);
@@ -131,11 +137,13 @@ export class FakeWorld {
     throw new WeftError('RESOURCE_EXHAUSTED', `every usable address of network ${network.name} is taken`);
   }
 
-  #freeBlock(network: Network, containing: string | null): Cidr | null {
-    const subnet = parseCidr(network.subnets[0]!);
-    const range = network.ipRange === '' ? subnet : parseCidr(network.ipRange);
+  /** @param wanted an address that must be in it, or a family */
+  #freeBlock(network: Network, wanted: string | Family): Cidr | null {
+    const containing = typeof wanted === 'string' ? wanted : null;
+    const subnet = subnetOf(network, typeof wanted === 'string' ? familyOfText(wanted) : wanted)!;
+    const range = network.ipRange === '' ? blockSpace(subnet) : parseCidr(network.ipRange);
     const held = this.blocksOf(network.id).map((block) => parseCidr(block.cidr));
-    for (let prefix = blockPrefix(range); prefix <= 32; prefix++) {
+    for (let prefix = blockPrefix(range); prefix <= 128; prefix++) {
       const size = sizeOf(prefix);
       for (let base = range.base; base < range.base + sizeOf(range.prefix); base += size) {
         const cidr = { base, prefix };
@@ -148,10 +156,9 @@ export class FakeWorld {
 
   /** Not only the network, broadcast and gateway address. */
   #useful(network: Network, cidr: Cidr): boolean {
-    const subnet = parseCidr(network.subnets[0]!);
-    for (let ip = cidr.base; ip < cidr.base + sizeOf(cidr.prefix); ip++)
-      if (ip !== subnet.base && ip !== subnet.base + sizeOf(subnet.prefix) - 1 && formatIp(ip) !== network.gateways[0])
-        return true;
+    const subnets = network.subnets.map(parseCidr);
+    for (let ip = cidr.base; ip <= lastOf(cidr); ip++)
+      if (subnets.some((subnet) => isUsable(subnet, ip)) && !network.gateways.includes(formatIp(ip))) return true;
     return false;
   }
 
@@ -251,9 +258,9 @@ export class FakeMesh implements Mesh {
     await this.world.pause();
   }
 
-  async requestBlock(networkId: string, containing: string | null): Promise<{ blocks: Block[]; revision: Revision }> {
+  async requestBlock(networkId: string, family: Family): Promise<{ blocks: Block[]; revision: Revision }> {
     await this.#call('requestBlock');
-    const block = await this.world.allocate(networkId, this.hostId, containing);
+    const block = await this.world.allocate(networkId, this.hostId, family);
     await this.world.pause();
     return { blocks: [block], revision: this.world.revision };
   }
@@ -319,10 +326,10 @@ export class FakeMesh implements Mesh {
   async reserveNetwork(r: Parameters<Mesh['reserveNetwork']>[0]): Promise<Network> {
     await this.#call('reserveNetwork');
     const { world } = this;
-    const taken = [...world.networks.values()].map((n) => parseCidr(n.subnets[0]!));
+    const taken = [...world.networks.values()].flatMap((n) => n.subnets.map(parseCidr));
     let subnet = r.pool;
     for (let i = 0; subnet === ''; i++) {
-      const candidate = parseCidr(`10.200.${i}.0/24`);
+      const candidate = parseCidr(r.ipv6 ? `fd00:200:${i}::/64` : `10.200.${i}.0/24`);
       if (!taken.some((other) => overlaps(other, candidate))) subnet = formatCidr(candidate);
     }
     if (taken.some((other) => overlaps(other, parseCidr(subnet))))
@@ -334,6 +341,7 @@ export class FakeMesh implements Mesh {
         ipRange: r.subPool,
         state: 'reserved',
         originHost: this.hostId,
+        ipv6: r.ipv6,
       }),
     );
   }
@@ -346,6 +354,9 @@ export class FakeMesh implements Mesh {
     const { world } = this;
     const reserved = world.networks.get(b.networkId);
     if (reserved === undefined) throw new WeftError('NOT_FOUND', `no network ${b.networkId}`);
+    const other = b.joins === '' ? undefined : world.networks.get(b.joins);
+    if (b.joins !== '' && other === undefined) throw new WeftError('NOT_FOUND', `no network ${b.joins}`);
+    if (other !== undefined) world.networks.delete(other.id);
     const winner = [...world.networks.values()].find((n) => n.name === b.name && n.id !== b.networkId);
     if (winner !== undefined) {
       world.removeNetwork(b.networkId);
@@ -358,7 +369,9 @@ export class FakeMesh implements Mesh {
       options: { ...b.options },
       internal: b.internal,
       attachable: b.attachable,
-      gateways: [b.gateway],
+      subnets: [...reserved.subnets, ...(other?.subnets ?? [])],
+      gateways: [b.gateway, b.gateway6].filter((ip) => ip !== ''),
+      ipv6: b.ipv6 || reserved.ipv6,
       auxAddresses: { ...b.auxAddresses },
       state: 'bound',
     });

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { AddressBook } from '../../agent/addresses.ts';
-import { containsCidr, parseCidr } from '../../lib/ip.ts';
+import { containsCidr, type Family, parseCidr } from '../../lib/addr.ts';
 import { silentLog } from '../../lib/log.ts';
 import { FakeWorld } from '../harness/fake-mesh.ts';
 import { FakeClock, MemoryJournal } from '../harness/memory-journal.ts';
@@ -20,14 +20,16 @@ const step: fc.Arbitrary<Step> = fc.record({
 }) as fc.Arbitrary<Step>;
 
 /** Runs the steps, several at a time, with seeded interleaving; checks I1 after each. */
-async function walk(steps: readonly Step[], order: () => number): Promise<void> {
+async function walk(steps: readonly Step[], family: Family, order: () => number): Promise<void> {
   const world = new FakeWorld();
   const clock = new FakeClock();
   const pause = async (): Promise<void> => {
     for (let i = order() % 4; i > 0; i--) await Promise.resolve();
   };
   world.pause = pause;
-  const network = world.createNetwork('net', '10.0.0.0/27'); // tight: every way of getting addresses is used
+  // Tight: every way of getting addresses is used.
+  const network = world.createNetwork('net', family === 4 ? '10.0.0.0/27' : 'fd00::/123');
+  const given = (n: number): string => (family === 4 ? `10.0.0.${n}` : `fd00::${n === 0 ? '' : n.toString(16)}`);
   const hosts = Array.from({ length: HOSTS }, (_, i) => {
     const mesh = world.host(`h${i + 1}`);
     const journal = new MemoryJournal();
@@ -46,8 +48,8 @@ async function walk(steps: readonly Step[], order: () => number): Promise<void> 
   };
   const one = async (s: Step): Promise<void> => {
     const { mesh, book } = hosts[s.host]!;
-    if (s.do === 'request') take(await book.request(network), s.host);
-    else if (s.do === 'given') take(await book.requestGiven(network, `10.0.0.${s.n}`), s.host);
+    if (s.do === 'request') take(await book.request(network, family), s.host);
+    else if (s.do === 'given') take(await book.requestGiven(network, given(s.n)), s.host);
     else if (s.do === 'cut') mesh.setConnected(false);
     else if (s.do === 'join') mesh.setConnected(true);
     else if (s.do === 'time') clock.advance(s.n * 2_000);
@@ -97,9 +99,10 @@ test('no address is ever held twice: requests, claims, lending, giving back, cut
   await fc.assert(
     fc.asyncProperty(
       fc.array(step, { minLength: 10, maxLength: 120 }),
+      fc.constantFrom<Family>(4, 6),
       fc.infiniteStream(fc.nat(11)),
-      async (steps, stream) => {
-        await walk(steps, () => stream.next().value as number);
+      async (steps, family, stream) => {
+        await walk(steps, family, () => stream.next().value as number);
       },
     ),
     { numRuns: Number(process.env['WEFT_RUNS'] ?? 300) },

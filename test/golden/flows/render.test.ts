@@ -10,6 +10,7 @@ const local = (ofport: number, ip: string, mac = macOfIp(ip)): LocalPort => ({
   ofport,
   ip: parseIp(ip),
   ip6: null,
+  alias: null,
   mac: parseMac(mac),
   express: true,
 });
@@ -18,6 +19,7 @@ const remote = (vtep: string, more: Partial<Remote> = {}): Remote => ({
   encap: 'vxlan',
   key: 4096,
   blocks: [],
+  blocks6: [],
   entries: [],
   withheld: [],
   learn: false,
@@ -29,7 +31,10 @@ const network = (index: number, more: Partial<NetworkModel> = {}): NetworkModel 
   vni: 4095 + index,
   encap: 'vxlan',
   uplink: null,
+  ipv4: true,
+  ipv6: false,
   locals: [],
+  mtu: 1450,
   remotes: [],
   ...more,
 });
@@ -43,7 +48,7 @@ const MODEL: BridgeModel = {
       remotes: [
         remote('192.0.2.2', { blocks: [parseCidr('10.128.0.32/27')] }),
         remote('192.0.2.3', {
-          entries: [{ ip: parseIp('10.128.0.9'), mac: parseMac(macOfIp('10.128.0.9')), express: true }],
+          entries: [{ ip: parseIp('10.128.0.9'), ip6: null, mac: parseMac(macOfIp('10.128.0.9')), express: true }],
         }),
       ],
     }),

@@ -90,7 +90,7 @@ describe('two coordinators as one', () => {
           }
           case 'connect':
             if (body.value.ip === '10.31.0.66') throw new WeftError('ALREADY_EXISTS', 'that address is taken');
-            return { body: { $case: 'connect', value: { ip: body.value.ip || '10.31.0.2' } } };
+            return { body: { $case: 'connect', value: { ip: body.value.ip || '10.31.0.2', ip6: '' } } };
           case 'audit': {
             const drift = [{ kind: 'flow', object: 'table=0', change: 'missing', want: 'x', have: '' }];
             return { body: { $case: 'audit', value: { drift: body.value.noHeal ? drift : [] } } };
@@ -115,11 +115,12 @@ describe('two coordinators as one', () => {
         container,
         host: '',
         ip: '',
+        ip6: '',
         mac: '',
         ...more,
       });
-    expect(await connect('cache')).toEqual({ host: 'h2', ip: '10.31.0.2' });
-    expect(await connect('h2/web', { ip: '10.31.0.5' })).toEqual({ host: 'h2', ip: '10.31.0.5' });
+    expect(await connect('cache')).toEqual({ host: 'h2', ip: '10.31.0.2', ip6: '' });
+    expect(await connect('h2/web', { ip: '10.31.0.5' })).toEqual({ host: 'h2', ip: '10.31.0.5', ip6: '' });
     await expect(connect('web')).rejects.toMatchObject({
       code: 'FAILED_PRECONDITION',
       message: expect.stringContaining('h1/web, h2/web'),

@@ -107,13 +107,18 @@ test('connect and disconnect on behalf of the mesh', async () => {
   await docker('run', '-d', '--name', 'mover', '--network', 'net', IMAGE, 'sleep', '1000');
   const { side } = host.agent;
   expect(await side.findContainer('mover')).toMatchObject([{ name: 'mover' }]);
-  expect(await side.connect(second.id, 'mover', { ip: '10.140.0.9', mac: '' })).toBe('10.140.0.9');
+  expect(await side.connect(second.id, 'mover', { ip: '10.140.0.9', ip6: '', mac: '' })).toEqual({
+    ip: '10.140.0.9',
+    ip6: '',
+  });
   expect((await docker('exec', 'mover', 'ip', 'addr', 'show', 'eth1')).stdout).toContain('10.140.0.9/24');
   await side.disconnect(second.id, 'mover', false);
   await until('disconnected', () =>
     [...host.agent.journal.endpoints.values()].every((e) => e.networkId === network.id),
   );
-  await expect(side.connect(second.id, 'nobody', { ip: '', mac: '' })).rejects.toMatchObject({ code: 'NOT_FOUND' });
+  await expect(side.connect(second.id, 'nobody', { ip: '', ip6: '', mac: '' })).rejects.toMatchObject({
+    code: 'NOT_FOUND',
+  });
 });
 
 test('a MAC address given by connect is kept, and refused like that of docker run', async () => {
@@ -123,14 +128,18 @@ test('a MAC address given by connect is kept, and refused like that of docker ru
   const { side } = host.agent;
   const links = async () => (await docker('exec', 'owner', 'ip', 'link')).stdout;
   await docker('run', '-d', '--name', 'owner', '--network', 'net', IMAGE, 'sleep', '1000');
-  await side.connect(macs.id, 'owner', { ip: '', mac: '02:AA:00:00:00:09' });
+  await side.connect(macs.id, 'owner', { ip: '', ip6: '', mac: '02:AA:00:00:00:09' });
   expect(await links()).toContain('02:aa:00:00:00:09');
   await docker('restart', '-t', '0', 'owner');
   expect(await links()).toContain('02:aa:00:00:00:09');
   await until('identity', () => [...host.agent.journal.endpoints.values()].every((e) => e.container !== null));
   await docker('run', '-d', '--name', 'other', '--network', 'net', IMAGE, 'sleep', '1000');
-  await expect(side.connect(macs.id, 'other', { ip: '', mac: '02:aa:00:00:00:09' })).rejects.toThrow(/in use by/);
-  await expect(side.connect(macs.id, 'other', { ip: '', mac: '03:aa:00:00:00:09' })).rejects.toThrow(/multicast/);
+  await expect(side.connect(macs.id, 'other', { ip: '', ip6: '', mac: '02:aa:00:00:00:09' })).rejects.toThrow(
+    /in use by/,
+  );
+  await expect(side.connect(macs.id, 'other', { ip: '', ip6: '', mac: '03:aa:00:00:00:09' })).rejects.toThrow(
+    /multicast/,
+  );
   const opt = (option: string) => docker('network', 'connect', '--driver-opt', option, 'macs', 'other');
   expect((await opt('weft.speed=9')).stderr).toContain('option "weft.speed" is not available');
   expect(await opt('their.remark=9')).toMatchObject({ code: 0 });

@@ -24,7 +24,7 @@ describe('keys changed by hand', () => {
     await one.store.putHost(aHost('h1'));
     await one.store.putHost(aHost('h2'));
     await one.store.registerEndpoints('h1', [anEndpoint(network.id, 'h1', 'e1', '10.128.0.2')], []);
-    await one.store.allocateBlock(network.id, 'h1', null);
+    await one.store.allocateBlock(network.id, 'h1', { family: 4 });
     for (const { auditor } of [one, two])
       auditor.onDrift((drift, _, healedAt) => {
         seen.push({ drift, healedAt });

@@ -87,7 +87,7 @@ describe('what hosts hold', () => {
   test('blocks asked for at the same time never overlap, until none is left', async () => {
     const asked = await Promise.all(
       Array.from({ length: 20 }, (_, i) =>
-        (i % 2 ? one : two).store.allocateBlock(network.id, `h${(i % 3) + 1}`, null),
+        (i % 2 ? one : two).store.allocateBlock(network.id, `h${(i % 3) + 1}`, { family: 4 }),
       ),
     );
     const got = asked.filter((b) => b !== null);
@@ -95,12 +95,12 @@ describe('what hosts hold', () => {
     const cidrs = got.map((b) => parseCidr(b.cidr));
     expect(cidrs.flatMap((a, i) => cidrs.slice(i + 1).filter((b) => overlaps(a, b)))).toEqual([]);
     await two.state.reached(await one.deps.committer.barrier());
-    expect(await two.store.allocateBlock(network.id, 'h1', null)).toBe(null);
+    expect(await two.store.allocateBlock(network.id, 'h1', { family: 4 })).toBe(null);
     // A host gives half of one back: that half is the next block, for whoever asks.
     const mine = got.find((b) => b.hostId === 'h1' && b.cidr !== cidr('0/28'))!;
     const [base] = mine.cidr.split('/');
     await one.store.shrinkBlock(network.id, mine.cidr, 'h1', [`${base}/29`]);
-    const half = await one.store.allocateBlock(network.id, 'h2', null);
+    const half = await one.store.allocateBlock(network.id, 'h2', { family: 4 });
     expect(half?.cidr).toMatch(/\/29$/);
     // Once more, as after a lost answer; and parts that it does not hold.
     await one.store.shrinkBlock(network.id, mine.cidr, 'h1', [`${base}/29`]);
@@ -112,15 +112,15 @@ describe('what hosts hold', () => {
   });
 
   test('the block around a given address', async () => {
-    expect((await one.store.allocateBlock(network.id, 'h1', cidr('20')))?.cidr).toBe(cidr('16/28'));
-    expect((await one.store.allocateBlock(network.id, 'h1', cidr('21')))?.cidr).toBe(cidr('16/28'));
+    expect((await one.store.allocateBlock(network.id, 'h1', { containing: cidr('20') }))?.cidr).toBe(cidr('16/28'));
+    expect((await one.store.allocateBlock(network.id, 'h1', { containing: cidr('21') }))?.cidr).toBe(cidr('16/28'));
     await two.state.reached(one.state.revision);
-    expect(await two.store.allocateBlock(network.id, 'h2', cidr('21'))).toBe(null);
-    const ask = (suffix: string) => one.store.allocateBlock(network.id, 'h1', cidr(suffix));
+    expect(await two.store.allocateBlock(network.id, 'h2', { containing: cidr('21') })).toBe(null);
+    const ask = (suffix: string) => one.store.allocateBlock(network.id, 'h1', { containing: cidr(suffix) });
     for (const bad of ['0', '1', '255']) await expect(ask(bad)).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
-    await expect(one.store.allocateBlock('nope', 'h1', null)).rejects.toMatchObject({ code: 'NOT_FOUND' });
+    await expect(one.store.allocateBlock('nope', 'h1', { family: 4 })).rejects.toMatchObject({ code: 'NOT_FOUND' });
     await one.store.putHost(aHost('h3', { draining: true }));
-    await expect(one.store.allocateBlock(network.id, 'h3', null)).rejects.toMatchObject({
+    await expect(one.store.allocateBlock(network.id, 'h3', { family: 4 })).rejects.toMatchObject({
       code: 'FAILED_PRECONDITION',
     });
     await one.store.putHost(aHost('h3'));
@@ -144,7 +144,7 @@ describe('what hosts hold', () => {
     await one.store.answerClaim(again, true, '');
     await one.store.answerClaim(again, true, '');
     // Nobody else gets a block with it.
-    expect((await one.store.allocateBlock(network.id, 'h1', cidr('41')))?.cidr).toBe(cidr('41/32'));
+    expect((await one.store.allocateBlock(network.id, 'h1', { containing: cidr('41') }))?.cidr).toBe(cidr('41/32'));
     await one.store.releaseAddresses(network.id, 'h3', [cidr('40')]);
     expect(one.state.addresses.get(network.id)?.size).toBe(1);
     await one.store.releaseAddresses(network.id, 'h2', [cidr('40'), cidr('99')]);
@@ -184,8 +184,8 @@ describe('what hosts hold', () => {
 
   test('a hello is reconciled with what etcd has', async () => {
     const { store, state } = one;
-    const kept = (await store.allocateBlock(network.id, 'h1', null))!;
-    const theirs = (await store.allocateBlock(network.id, 'h2', null))!;
+    const kept = (await store.allocateBlock(network.id, 'h1', { family: 4 }))!;
+    const theirs = (await store.allocateBlock(network.id, 'h2', { family: 4 }))!;
     await store.registerEndpoints('h1', [anEndpoint(network.id, 'h1', 'old', cidr('2'))], []);
     await store.registerEndpoints('h2', [anEndpoint(network.id, 'h2', 'other', cidr('20'))], []);
     await store.claimAddress({ networkId: network.id, address: cidr('25'), hostId: 'h1', grantorHostId: 'h2' });
@@ -237,7 +237,7 @@ describe('what hosts hold', () => {
     expect(state.hostByName('name-h9')).toBe(undefined);
     const many = Array.from({ length: 150 }, (_, i) => anEndpoint(network.id, 'h9', `d${i}`, cidr(String(2 + i))));
     await store.registerEndpoints('h9', many, []);
-    await store.allocateBlock(network.id, 'h9', null);
+    await store.allocateBlock(network.id, 'h9', { family: 4 });
     await store.putPresence('h9', 's1');
     await expect(store.deleteHost('h9')).rejects.toMatchObject({ code: 'FAILED_PRECONDITION' });
     // A newer session elsewhere: the old one's end changes nothing.

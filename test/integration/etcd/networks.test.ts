@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import type { NetworkBind } from '../../../coordinator/contract.ts';
 import type { OpenedStore } from '../../../coordinator/store/index.ts';
+import { overlaps, parseCidr } from '../../../lib/addr.ts';
 import { codeOf } from '../../../lib/errors.ts';
-import { overlaps, parseCidr } from '../../../lib/ip.ts';
 import type { Network } from '../../../lib/model.ts';
 import { TestEtcd } from '../../harness/etcd.ts';
 import { aHost, anEndpoint, aSpec, open, until } from './support.ts';
@@ -14,6 +14,9 @@ const aBind = (name: string, more: Partial<NetworkBind> = {}): NetworkBind => ({
   internal: false,
   attachable: false,
   gateway: '',
+  gateway6: '',
+  joins: '',
+  ipv6: false,
   auxAddresses: {},
   ...more,
 });
@@ -83,7 +86,7 @@ describe('networks through two coordinators on one etcd', () => {
   });
 
   test('an exhausted pool and an exhausted VNI range', async () => {
-    const few = { pool: { range: parseCidr('10.0.0.0/22'), prefix: 24 }, vnis: { first: 5000, last: 5002 } };
+    const few = { pool: { range: parseCidr('10.0.0.0/22'), prefix: 120 }, vnis: { first: 5000, last: 5002 } };
     await using small = await open(etcd.endpoint, 'small', { limits: { ...limits, ...few } });
     const made: Network[] = [];
     for (let i = 0; i < 3; i++) made.push(await small.store.createNetwork(aSpec(`s${i}`)));

@@ -32,7 +32,7 @@ describe('the store on one etcd', () => {
     await store.putHost(aHost('h1'));
     await store.putPresence('h1', 's1');
     expect(state.presences.get('h1')).toMatchObject({ coordinatorId: 'one', sessionId: 's1' });
-    const block = await store.allocateBlock(network.id, 'h1', null);
+    const block = await store.allocateBlock(network.id, 'h1', { family: 4 });
     expect(block?.cidr).toBe('10.1.0.0/28');
     await store.registerEndpoints('h1', [anEndpoint(network.id, 'h1', 'e1', '10.1.0.2')], []);
     expect(state.endpoints.get(network.id)?.get('e1')?.ips).toEqual(['10.1.0.2']);

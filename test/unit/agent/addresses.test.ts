@@ -1,7 +1,7 @@
 import { afterEach, expect, test } from 'vitest';
 import { nearestFree, partsToKeep, pick, reservedOf, type Slot } from '../../../agent/address-pick.ts';
 import { AddressBook } from '../../../agent/addresses.ts';
-import { formatCidr, formatIp, parseCidr, parseIp } from '../../../lib/ip.ts';
+import { formatCidr, formatIp, parseCidr, parseIp } from '../../../lib/addr.ts';
 import { silentLog } from '../../../lib/log.ts';
 import { type FakeMesh, FakeWorld, networkOf } from '../../harness/fake-mesh.ts';
 import { FakeClock, MemoryJournal } from '../../harness/memory-journal.ts';
@@ -27,7 +27,7 @@ test('pick: never used first, then least recently freed; resting only when told'
   const reserved = reservedOf(networkOf({ id: 'n', subnets: ['10.0.0.0/29'] })); // .1 gateway; .2 to .6
   const block = [parseCidr('10.0.0.0/29')];
   const at = (...entries: [string, Slot][]) => new Map(entries.map(([ip, slot]) => [parseIp(ip), slot]));
-  const text = (slots: Map<number, Slot>, resting: boolean) => {
+  const text = (slots: Map<bigint, Slot>, resting: boolean) => {
     const ip = pick(block, reserved, slots, 100_000, resting);
     return ip === null ? null : formatIp(ip);
   };
@@ -61,7 +61,7 @@ test.each([
 
 test('nearestFree shares the longest prefix with something busy', () => {
   expect(formatIp(nearestFree([parseIp('10.0.0.9'), parseIp('10.0.0.2')], [parseIp('10.0.0.3')])!)).toBe('10.0.0.2');
-  expect(nearestFree([], [1])).toBe(null);
+  expect(nearestFree([], [1n])).toBe(null);
 });
 
 test('300 requests at once get 300 addresses, and no more blocks than needed', async () => {
@@ -69,7 +69,7 @@ test('300 requests at once get 300 addresses, and no more blocks than needed', a
   world.pause = () => new Promise((resolve) => setImmediate(resolve));
   const network = world.createNetwork('net', '10.1.0.0/16'); // /26 blocks
   const { book, mesh } = hostOn(world, 'h1');
-  const got = await Promise.all(Array.from({ length: 300 }, () => book.request(network)));
+  const got = await Promise.all(Array.from({ length: 300 }, () => book.request(network, 4)));
   expect(new Set(got).size).toBe(300);
   expect(got).not.toContain('10.1.0.0');
   expect(got).not.toContain('10.1.0.1');
@@ -81,26 +81,26 @@ test('freed addresses rest; they are used only when nothing else can be had', as
   const world = new FakeWorld();
   const network = world.createNetwork('net', '10.1.0.0/29'); // one block, .2 to .6
   const { book } = hostOn(world, 'h1');
-  const all = await Promise.all([1, 2, 3, 4, 5].map(() => book.request(network)));
+  const all = await Promise.all([1, 2, 3, 4, 5].map(() => book.request(network, 4)));
   expect(all.toSorted()).toEqual(['10.1.0.2', '10.1.0.3', '10.1.0.4', '10.1.0.5', '10.1.0.6']);
-  await expect(book.request(network)).rejects.toMatchObject({ code: 'RESOURCE_EXHAUSTED' });
+  await expect(book.request(network, 4)).rejects.toMatchObject({ code: 'RESOURCE_EXHAUSTED' });
   await book.release(network.id, '10.1.0.4');
   clock.advance(1_000);
   await book.release(network.id, '10.1.0.3');
-  expect(await book.request(network)).toBe('10.1.0.4');
+  expect(await book.request(network, 4)).toBe('10.1.0.4');
   await book.release(network.id, '10.1.0.4');
   clock.advance(31_000);
-  expect(await book.request(network)).toBe('10.1.0.3');
+  expect(await book.request(network, 4)).toBe('10.1.0.3');
 });
 
 test('without a coordinator: own blocks go on, full ones say why', async () => {
   const world = new FakeWorld();
   const network = world.createNetwork('net', '10.1.0.0/24'); // /28 blocks
   const { book, mesh } = hostOn(world, 'h1');
-  await book.request(network);
+  await book.request(network, 4);
   mesh.setConnected(false);
-  for (let i = 0; i < 13; i++) await book.request(network);
-  await expect(book.request(network)).rejects.toMatchObject({
+  for (let i = 0; i < 13; i++) await book.request(network, 4);
+  await expect(book.request(network, 4)).rejects.toMatchObject({
     code: 'UNAVAILABLE',
     message: expect.stringContaining('no free address of network net in its own blocks'),
   });
@@ -111,7 +111,7 @@ test('a further block comes before the last address is gone', async () => {
   const world = new FakeWorld();
   const network = world.createNetwork('net', '10.1.0.0/24');
   const { book } = hostOn(world, 'h1');
-  for (let i = 0; i < 11; i++) await book.request(network); // 3 of 14 left
+  for (let i = 0; i < 11; i++) await book.request(network, 4); // 3 of 14 left
   await until('a second block', () => world.blocksOf(network.id).length === 2);
 });
 
@@ -120,8 +120,8 @@ test('given addresses: own, claimed from another host, refused with the holder n
   const network = world.createNetwork('net', '10.1.0.0/24');
   const h1 = hostOn(world, 'h1');
   const h2 = hostOn(world, 'h2');
-  expect(await h1.book.request(network)).toBe('10.1.0.2');
-  expect(await h2.book.request(network)).toBe('10.1.0.16');
+  expect(await h1.book.request(network, 4)).toBe('10.1.0.2');
+  expect(await h2.book.request(network, 4)).toBe('10.1.0.16');
   expect(await h1.book.requestGiven(network, '10.1.0.9')).toBe('10.1.0.9');
   await expect(h1.book.requestGiven(network, '10.1.0.9')).rejects.toMatchObject({ code: 'ALREADY_EXISTS' });
   // In h2's block: h2 lends it, on disk.
@@ -147,8 +147,8 @@ test('a claimed address goes back when it is free, also when the coordinator is 
   const network = world.createNetwork('net', '10.1.0.0/24');
   const h1 = hostOn(world, 'h1');
   const h2 = hostOn(world, 'h2');
-  await h1.book.request(network);
-  await h2.book.request(network);
+  await h1.book.request(network, 4);
+  await h2.book.request(network, 4);
   const key = `${network.id}/10.1.0.20`;
   await h1.book.requestGiven(network, '10.1.0.20');
   h1.mesh.setConnected(false);
@@ -179,7 +179,7 @@ test('an address that is being claimed is nobody else’s, also when its block c
   await until('the block', () => world.blocksOf(network.id).length === 1);
   // Asked for all of it meanwhile: the answer on its way says that the host has it.
   expect(await book.giveBack(network.id, '10.1.0.0/28')).toEqual(['10.1.0.0/28']);
-  const more = await Promise.all([1, 2, 3].map(() => book.request(network)));
+  const more = await Promise.all([1, 2, 3].map(() => book.request(network, 4)));
   expect(await book.giveBack(network.id, '10.1.0.0/28')).toEqual(['10.1.0.0/28']);
   go();
   expect(new Set([await given, ...more]).size).toBe(4);
@@ -189,7 +189,7 @@ test('grant: the same host twice, another host never', async () => {
   const world = new FakeWorld();
   const network = world.createNetwork('net', '10.1.0.0/24');
   const { book } = hostOn(world, 'h1');
-  await book.request(network);
+  await book.request(network, 4);
   await book.grant(network.id, '10.1.0.5', 'x');
   await book.grant(network.id, '10.1.0.5', 'x');
   await expect(book.grant(network.id, '10.1.0.5', 'y')).rejects.toMatchObject({ code: 'ALREADY_EXISTS' });
@@ -205,7 +205,7 @@ test('giveBack keeps what is used, lent or resting, and one free address for a h
   const world = new FakeWorld();
   const network = world.createNetwork('net', '10.1.0.0/24');
   const { book, journal } = hostOn(world, 'h1');
-  const first = await book.request(network); // .2
+  const first = await book.request(network, 4); // .2
   expect(await book.giveBack(network.id, '10.1.0.0/28')).toEqual(['10.1.0.2/32']);
   expect(journal.durable).toBe(1);
   expect([...journal.blocks.values()].map((b) => b.cidr)).toEqual(['10.1.0.2/32']);
@@ -221,7 +221,7 @@ test('giveBack at the last keeps only what is used or lent', async () => {
   const world = new FakeWorld();
   const network = world.createNetwork('net', '10.1.0.0/24');
   const { book } = hostOn(world, 'h1');
-  const [used, resting] = [await book.request(network), await book.request(network)];
+  const [used, resting] = [await book.request(network, 4), await book.request(network, 4)];
   await book.release(network.id, resting);
   expect(await book.giveBack(network.id, '10.1.0.0/28', false)).toEqual(['10.1.0.2/31']);
   expect(await book.giveBack(network.id, '10.1.0.0/28', true)).toEqual([`${used}/32`]);
@@ -231,9 +231,9 @@ test('exhausted only when every usable address of all hosts is taken', async () 
   const world = new FakeWorld();
   const network = world.createNetwork('net', '10.1.0.0/27'); // 29 usable
   const [h1, h2] = [hostOn(world, 'h1'), hostOn(world, 'h2')];
-  await h2.book.request(network);
+  await h2.book.request(network, 4);
   const got = new Set<string>();
-  for (let i = 0; i < 28; i++) got.add(await h1.book.request(network));
+  for (let i = 0; i < 28; i++) got.add(await h1.book.request(network, 4));
   expect(got.size).toBe(28);
-  await expect(h1.book.request(network)).rejects.toMatchObject({ code: 'RESOURCE_EXHAUSTED' });
+  await expect(h1.book.request(network, 4)).rejects.toMatchObject({ code: 'RESOURCE_EXHAUSTED' });
 });

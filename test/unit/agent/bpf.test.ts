@@ -41,7 +41,7 @@ const model: fc.Arbitrary<BpfModel> = fc.record({
       express: fc.boolean(),
     }),
   ),
-  nets: fc.array(fc.record({ index, device: ifindex, vni: number32 })),
+  nets: fc.array(fc.record({ index, device: ifindex, vni: number32, mtu: number32 })),
   fdb: fc.array(fc.record({ index, mac, place: fc.oneof(local, remote), express: fc.boolean() })),
   blocks: fc.array(
     fc.record({ index, mac, bits: fc.integer({ min: 1, max: 48 }), place: maybe(remote), express: fc.boolean() }),
@@ -118,7 +118,7 @@ describe('the model as bytes of the maps', () => {
           express: true,
         },
       ],
-      nets: [{ index: 3, device: 5, vni: 4097 }],
+      nets: [{ index: 3, device: 5, vni: 4097, mtu: 1450 }],
       fdb: [
         { index: 3, mac: 0x02580a800007n, place: { kind: 'local', ifindex: 12, rewrite: null }, express: true },
         {
@@ -141,7 +141,7 @@ describe('the model as bytes of the maps', () => {
     expect(text).toEqual([
       'missing ports ifindex 12 = net 3 02:58:0a:80:00:07 10.128.0.7 ::1 fe80:: slow ifindex 13 express',
       'missing slow ifindex 13 = ifindex 12',
-      'missing nets net 3 = device 5 vni 4097',
+      'missing nets net 3 = device 5 vni 4097 mtu 1450',
       'missing vnis device 7 key 77 = known',
       'missing fdb net 3 02:58:0a:80:00:07 = local ifindex 12 express',
       'missing fdb net 3 02:59:00:00:00:01 = local ifindex 12 rewrite 02:58:0a:80:00:07',

@@ -89,8 +89,10 @@ test('networks and endpoints, with null where dockerd has none', async () => {
     driver: 'weft',
     ipamDriver: 'weft',
     subnet: '10.1.0.0/24',
-    ipRange: '',
+    subnet6: '',
+    ipRanges: [],
     gateway: '10.1.0.1',
+    gateway6: '',
     auxAddresses: {},
     internal: false,
     attachable: true,
@@ -107,21 +109,35 @@ test('networks and endpoints, with null where dockerd has none', async () => {
       containerName: 'web',
       ip: '10.1.0.2',
       prefix: 24,
+      ip6: '',
+      prefix6: 128,
       mac: '02:58:0a:01:00:02',
     },
-    { id: 'e2', dockerNetworkId: 'd1', containerId: null, containerName: 'gone', ip: '', prefix: 32, mac: '' },
+    {
+      id: 'e2',
+      dockerNetworkId: 'd1',
+      containerId: null,
+      containerName: 'gone',
+      ip: '',
+      prefix: 32,
+      ip6: '',
+      prefix6: 128,
+      mac: '',
+    },
   ]);
   expect(seen.map((s) => s.url)).toEqual(['/v1.41/networks', '/v1.41/networks/d1']);
 });
 
 test('what is sent: nothing of the body in the URL, a newer version only where it is needed', async () => {
   answer = json({ Id: 'd9' }, 201);
-  const spec = { name: 'n', subnet: '10.1.0.0/24', ipRange: '', gateway: '10.1.0.1', auxAddresses: { p: '10.1.0.9' } };
+  const none = { subnet: '', ipRange: '', gateway: '' };
+  const four = { ...none, subnet: '10.1.0.0/24', gateway: '10.1.0.1' };
+  const spec = { name: 'n', pools: [four, none], auxAddresses: { p: '10.1.0.9' } };
   const rest = { options: { o: '1' }, labels: { l: '2' }, internal: true, attachable: false };
   expect(await api.createNetwork({ ...spec, ...rest })).toBe('d9');
   answer = (response) => void response.writeHead(200).end();
-  await api.connect('d9', 'c1', { ip: '10.1.0.7', mac: '' });
-  await api.connect('d9', 'c1', { ip: '', mac: '02:00:00:00:00:01' });
+  await api.connect('d9', 'c1', { ip: '10.1.0.7', ip6: '', mac: '' });
+  await api.connect('d9', 'c1', { ip: '', ip6: '', mac: '02:00:00:00:00:01' });
   await api.disconnect('d9', 'c1', true);
   answer = (response) => void response.writeHead(204).end();
   await api.removeNetwork('d9');
@@ -193,7 +209,7 @@ test('404 is null, or nothing to do; a connect without its network is refused', 
   expect(await api.network('d1')).toBe(null);
   expect(await api.inspectContainer('c1', 1_000)).toBe(null);
   await api.removeNetwork('d1');
-  await expect(api.connect('d1', 'c', { ip: '', mac: '' })).rejects.toMatchObject({ code: 'NOT_FOUND' });
+  await expect(api.connect('d1', 'c', { ip: '', ip6: '', mac: '' })).rejects.toMatchObject({ code: 'NOT_FOUND' });
 });
 
 test('an answer that is not understood is no empty list', async () => {

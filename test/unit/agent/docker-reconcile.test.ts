@@ -9,6 +9,8 @@ const endpoint = (id: string, ip: string): LocalEndpoint => ({
   dockerNetworkId: 'd1',
   ip,
   prefix: 24,
+  ip6: '',
+  prefix6: 0,
   mac: '02:58:0a:00:00:02',
   givenMac: false,
   mtu: 1450,
@@ -26,6 +28,8 @@ const seen = (id: string, ip: string, containerId: string | null = 'c'): DockerE
   containerName: 'web',
   ip,
   prefix: 24,
+  ip6: '',
+  prefix6: 0,
   mac: '',
 });
 const address = (ip: string, state: LocalAddress['state']): [string, LocalAddress] => [

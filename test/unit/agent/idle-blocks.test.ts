@@ -52,7 +52,7 @@ const released = ({ mesh }: Host): number => mesh.calls.filter((call) => call ==
 test('ten minutes after the last address has rested, the blocks go; later ones come anew', async () => {
   const host = newHost();
   const { world, network, journal, book } = host;
-  const ip = await book.request(network);
+  const ip = await book.request(network, 4);
   await pass(host, 20 * MINUTE);
   await book.release(network.id, ip);
   await pass(host, 10 * MINUTE);
@@ -62,7 +62,7 @@ test('ten minutes after the last address has rested, the blocks go; later ones c
   expect([journal.blocks.size, journal.addresses.size, journal.durable]).toEqual([0, 0, 1]);
   await pass(host, 20 * MINUTE);
   expect(released(host)).toBe(1);
-  expect(await book.request(network)).toBe(ip);
+  expect(await book.request(network, 4)).toBe(ip);
   await pass(host, 20 * MINUTE);
   expect(journal.blocks.size).toBe(1);
 });
@@ -70,11 +70,11 @@ test('ten minutes after the last address has rested, the blocks go; later ones c
 test('what is used, even between two looks, keeps the blocks: requested, lent, endpoint', async () => {
   const host = newHost();
   const { world, network, clock, journal, book } = host;
-  const ip = await book.request(network);
+  const ip = await book.request(network, 4);
   await book.release(network.id, ip);
   for (let i = 0; i < 4; i++) {
     await pass(host, 9 * MINUTE);
-    const again = await book.request(network);
+    const again = await book.request(network, 4);
     await book.release(network.id, again);
   }
   await book.grant(network.id, '10.1.0.9', 'another');
@@ -94,8 +94,8 @@ test('a network in use keeps its blocks beside an unused one', async () => {
   const host = newHost();
   const { world, network, book } = host;
   const other = world.createNetwork('other', '10.2.0.0/24');
-  await book.request(network);
-  await book.release(other.id, await book.request(other));
+  await book.request(network, 4);
+  await book.release(other.id, await book.request(other, 4));
   await pass(host, 11 * MINUTE);
   expect([world.blocksOf(network.id).length, world.blocksOf(other.id).length]).toEqual([1, 0]);
 });
@@ -103,11 +103,11 @@ test('a network in use keeps its blocks beside an unused one', async () => {
 test('nothing goes while the host is not in sync', async () => {
   const host = newHost();
   const { world, network, mesh, journal, book } = host;
-  await book.release(network.id, await book.request(network));
+  await book.release(network.id, await book.request(network, 4));
   mesh.setConnected(false);
   await pass(host, 60 * MINUTE);
   expect(journal.blocks.size).toBe(1);
-  expect(await book.request(network)).toBe('10.1.0.3'); // never used before the one that was
+  expect(await book.request(network, 4)).toBe('10.1.0.3'); // never used before the one that was
   await book.release(network.id, '10.1.0.3');
   mesh.setConnected(true);
   await pass(host, 11 * MINUTE);
@@ -117,7 +117,7 @@ test('nothing goes while the host is not in sync', async () => {
 test('the journal is without them, on disk, before the mesh hears of it; a request meanwhile waits', async () => {
   const host = newHost();
   const { world, network, journal, book } = host;
-  await book.release(network.id, await book.request(network));
+  await book.release(network.id, await book.request(network, 4));
   await pass(host, 10 * MINUTE);
   const order: string[] = [];
   journal.pause = async () => {
@@ -130,7 +130,7 @@ test('the journal is without them, on disk, before the mesh hears of it; a reque
   await new Promise((resolve) => setImmediate(resolve));
   expect(order).toEqual(['journal: 0 blocks, 1 durable, 0 released']);
   expect(released(host)).toBe(1);
-  const request = book.request(network);
+  const request = book.request(network, 4);
   const given = book.requestGiven(network, '10.1.0.5');
   await new Promise((resolve) => setImmediate(resolve));
   expect(host.mesh.calls.at(-1)).toBe('releaseBlocks');
@@ -144,7 +144,7 @@ test('the journal is without them, on disk, before the mesh hears of it; a reque
 test('a release that failed is tried again, before anything else of the network is asked for', async () => {
   const host = newHost();
   const { world, network, mesh, journal, book } = host;
-  await book.release(network.id, await book.request(network));
+  await book.release(network.id, await book.request(network, 4));
   await pass(host, 10 * MINUTE);
   for (let i = 0; i < 3; i++) mesh.failNext('releaseBlocks', 'DEADLINE_EXCEEDED');
   host.clock.advance(MINUTE);
@@ -152,7 +152,7 @@ test('a release that failed is tried again, before anything else of the network 
   expect([journal.blocks.size, world.blocksOf(network.id).length]).toEqual([0, 1]);
   // The block is still the host's in the mesh: a claim in it would be answered with it, and then lose it.
   await expect(book.requestGiven(network, '10.1.0.5')).rejects.toMatchObject({ code: 'DEADLINE_EXCEEDED' });
-  await expect(book.request(network)).rejects.toMatchObject({ code: 'DEADLINE_EXCEEDED' });
+  await expect(book.request(network, 4)).rejects.toMatchObject({ code: 'DEADLINE_EXCEEDED' });
   expect(await book.requestGiven(network, '10.1.0.5')).toBe('10.1.0.5');
   expect(mesh.calls.slice(-2)).toEqual(['releaseBlocks', 'claimAddress']);
   await pass(host, 20 * MINUTE);
@@ -165,7 +165,7 @@ test.each(['NOT_FOUND', 'FAILED_PRECONDITION'] as const)(
   async (code) => {
     const host = newHost();
     const { network, mesh, book } = host;
-    await book.release(network.id, await book.request(network));
+    await book.release(network.id, await book.request(network, 4));
     mesh.failNext('releaseBlocks', code);
     await pass(host, 20 * MINUTE);
     expect(released(host)).toBe(1);
@@ -175,7 +175,7 @@ test.each(['NOT_FOUND', 'FAILED_PRECONDITION'] as const)(
 test('a disk that does not take it: the blocks stay the host’s', async () => {
   const host = newHost();
   const { world, network, journal, book } = host;
-  await book.release(network.id, await book.request(network));
+  await book.release(network.id, await book.request(network, 4));
   await pass(host, 10 * MINUTE);
   const write = journal.write.bind(journal);
   journal.write = () => Promise.reject(new WeftError('INTERNAL', 'disk full'));
@@ -184,5 +184,5 @@ test('a disk that does not take it: the blocks stay the host’s', async () => {
   journal.write = write;
   expect(released(host)).toBe(0);
   expect(world.blocksOf(network.id).length).toBe(1);
-  expect(await book.request(network)).toBe('10.1.0.3');
+  expect(await book.request(network, 4)).toBe('10.1.0.3');
 });

@@ -24,8 +24,8 @@ async function setup() {
   const world = new FakeWorld();
   const network = world.createNetwork('net', '10.1.0.0/24');
   const one = hostOf(world, 'h1');
-  const used = await one.book.request(network);
-  const rests = await one.book.request(network);
+  const used = await one.book.request(network, 4);
+  const rests = await one.book.request(network, 4);
   await one.book.release(network.id, rests);
   const [key, block] = [...world.blocks].find(([, b]) => b.hostId === one.mesh.hostId)!;
   const two = hostOf(world, 'h2');
@@ -39,7 +39,7 @@ test('a block that another host got later is given from no more, what is in use 
   await expect.poll(() => one.journal.blocks.size).toBe(0);
   expect([...one.journal.addresses.values()].map((row) => row.ip)).toEqual([used]);
   expect(one.journal.durable).toBe(1);
-  const next = await one.book.request(network);
+  const next = await one.book.request(network, 4);
   expect([used, rests]).not.toContain(next);
 });
 

@@ -17,7 +17,14 @@ class FakeApi extends DockerApi {
   }
   override createNetwork(spec: NetworkSpec): Promise<string> {
     this.made.push(spec.name);
-    this.listed.push({ ...spec, id: `id of ${spec.name}`, driver: 'weft', ipamDriver: 'weft' });
+    const [four, six] = spec.pools;
+    const shown = {
+      subnet: four?.subnet ?? '',
+      subnet6: six?.subnet ?? '',
+      gateway: four?.gateway ?? '',
+      gateway6: six?.gateway ?? '',
+    };
+    this.listed.push({ ...spec, ...shown, ipRanges: [], id: `id of ${spec.name}`, driver: 'weft', ipamDriver: 'weft' });
     return Promise.resolve(`id of ${spec.name}`);
   }
 }

@@ -22,6 +22,8 @@ const endpoint = (over: Partial<LocalEndpoint> = {}): LocalEndpoint => ({
   dockerNetworkId: 'd1',
   ip: '10.0.0.2',
   prefix: 24,
+  ip6: '',
+  prefix6: 0,
   mac: macOfIp('10.0.0.2'),
   givenMac: false,
   mtu: 1450,

@@ -211,7 +211,9 @@ test('inspect: one object for one name, an array for several, an error for none'
     BLUE_JSON,
     { ...BLUE_JSON, name: 'b' },
   ]);
-  expect((await fake.run('network', 'inspect', 'blue')).out).toContain('Subnets:       10.128.0.0/20\nIp range:      -\n');
+  expect((await fake.run('network', 'inspect', 'blue')).out).toContain(
+    'Subnets:       10.128.0.0/20\nIp range:      -\n',
+  );
   const failed = await fake.run('network', 'inspect', 'gone', '--json');
   expect(failed.code).toBe(1);
   expect(JSON.parse(failed.err)).toEqual({
@@ -245,14 +247,25 @@ test('set sends the fields that were given, labels merged', async () => {
 });
 
 test('connect and disconnect', async () => {
-  fake.answers.set('connectContainer', () => ({ host: 'h2', ip: '10.128.0.7' }));
+  fake.answers.set('connectContainer', () => ({ host: 'h2', ip: '10.128.0.7', ip6: 'fd00::7' }));
   fake.answers.set('disconnectContainer', () => ({ host: 'h2' }));
-  const connected = await fake.run('network', 'connect', 'blue', 'h2/web', '--ip', '10.128.0.7', '--json');
-  expect(connected.json()).toEqual({ network: 'blue', container: 'web', host: 'h2', ip: '10.128.0.7' });
+  const connected = await fake.run(
+    'network',
+    'connect',
+    'blue',
+    'h2/web',
+    '--ip',
+    '10.128.0.7',
+    '--ip6',
+    'fd00::7',
+    '--json',
+  );
+  expect(connected.json()).toEqual({ network: 'blue', container: 'web', host: 'h2', ip: '10.128.0.7', ip6: 'fd00::7' });
   expect(fake.calls.at(-1)?.request).toMatchObject({
     network: 'blue',
     container: 'h2/web',
     ip: '10.128.0.7',
+    ip6: 'fd00::7',
     host: '',
   });
   expect(await fake.run('network', 'disconnect', '-f', 'blue', 'web', '--host', 'h2')).toMatchObject({

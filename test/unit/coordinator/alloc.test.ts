@@ -1,16 +1,16 @@
 import { describe, expect, test } from 'vitest';
 import { addressPlan, isPartition, pickBlock, pickBlockContaining } from '../../../coordinator/alloc/blocks.ts';
 import { checkBind, checkSpec } from '../../../coordinator/alloc/spec.ts';
-import { DEFAULT_POOL, pickSubnet } from '../../../coordinator/alloc/subnets.ts';
+import { DEFAULT_POOL, pickSubnet, ulaPool } from '../../../coordinator/alloc/subnets.ts';
 import { pickVni } from '../../../coordinator/alloc/vnis.ts';
 import type { NetworkSpec } from '../../../coordinator/contract.ts';
 import { Network } from '../../../gen/weft/v1/types.ts';
+import { type Cidr, familyOfText, formatCidr, formatIp, parseCidr, parseIp } from '../../../lib/addr.ts';
 import { WeftError } from '../../../lib/errors.ts';
-import { type Cidr, formatCidr, parseCidr, parseIp } from '../../../lib/ip.ts';
 import { aSpec } from '../../integration/etcd/support.ts';
 
 const text = (cidr: Cidr | null): string | null => (cidr === null ? null : formatCidr(cidr));
-const small = { range: parseCidr('10.0.0.0/22'), prefix: 24 };
+const small = { range: parseCidr('10.0.0.0/22'), prefix: 120 };
 
 describe('subnets from the pool', () => {
   test('the lowest free one that overlaps nothing', () => {
@@ -33,6 +33,32 @@ describe('subnets from the pool', () => {
     expect(text(pickSubnet(small, taken, resting))).toBe('10.0.2.0/24');
     expect(text(pickSubnet(small, [...taken, parseCidr('10.0.2.0/23')], resting))).toBe('10.0.0.0/24');
     expect(text(pickSubnet(small, [parseCidr('10.0.0.0/22')], resting))).toBe(null);
+  });
+});
+
+describe('subnets of IPv6', () => {
+  test('/64s of a unique local /48 that the cluster id tells', () => {
+    const pool = ulaPool('0123456789abcdef');
+    expect(formatCidr(pool.range)).toBe('fd67:89ab:cdef::/48');
+    expect(text(pickSubnet(pool, [], []))).toBe('fd67:89ab:cdef::/64');
+    const taken = ['fd67:89ab:cdef::/64', '10.0.0.0/8', 'fd67:89ab:cdef:1:8000::/65'].map(parseCidr);
+    expect(text(pickSubnet(pool, taken, []))).toBe('fd67:89ab:cdef:2::/64');
+    expect(pickSubnet(pool, [parseCidr('fd00::/8')], [])).toBe(null);
+  });
+
+  test('which families a network has', () => {
+    const families = (more: Partial<NetworkSpec>): string => {
+      const { four, six } = checkSpec(aSpec('n', more));
+      const one = (of: typeof four): string => (of === null ? '-' : (text(of.subnet) ?? 'picked'));
+      return `${one(four)} ${one(six)}`;
+    };
+    expect(families({})).toBe('picked -');
+    expect(families({ ipv6: true })).toBe('picked picked');
+    expect(families({ subnets: ['fd00:1::/64'] })).toBe('- fd00:1::/64');
+    expect(families({ subnets: ['fd00:1::/64'], ipv6: true })).toBe('picked fd00:1::/64');
+    expect(families({ subnets: ['fd00:1::/64', '10.0.0.0/24'] })).toBe('10.0.0.0/24 fd00:1::/64');
+    expect(families({ subnets: ['10.0.0.0/24'], ipv6: true })).toBe('10.0.0.0/24 picked');
+    expect(families({ ipv6: true, ipv6Only: true })).toBe('- picked');
   });
 });
 
@@ -68,9 +94,17 @@ describe('what a user may ask a network to be', () => {
     ['reserved', { subnets: ['255.255.255.0/24'] }, 'INVALID_ARGUMENT', /reserved/],
     ['/31', { subnets: ['10.0.0.0/31'] }, 'INVALID_ARGUMENT', /no room/],
     ['/32', { subnets: ['10.0.0.0/32'] }, 'INVALID_ARGUMENT', /no room/],
-    ['two', { subnets: ['10.0.0.0/24', '10.0.1.0/24'] }, 'UNIMPLEMENTED', /one IPv4 subnet/],
-    ['IPv6 subnet', { subnets: ['fd00::/64'] }, 'UNIMPLEMENTED', /IPv6/],
-    ['--ipv6', { ipv6: true }, 'UNIMPLEMENTED', /IPv6/],
+    ['two', { subnets: ['10.0.0.0/24', '10.0.1.0/24'] }, 'INVALID_ARGUMENT', /two IPv4 subnets/],
+    ['two of IPv6', { subnets: ['fd00::/64', 'fd01::/64'] }, 'INVALID_ARGUMENT', /two IPv6 subnets/],
+    ['link-local of IPv6', { subnets: ['fe80::/64'] }, 'INVALID_ARGUMENT', /link-local/],
+    ['multicast of IPv6', { subnets: ['ff05::/64'] }, 'INVALID_ARGUMENT', /multicast/],
+    ['loopback of IPv6', { subnets: ['::/64'] }, 'INVALID_ARGUMENT', /reserved/],
+    ['IPv4 as IPv6', { subnets: ['::ffff:10.0.0.0/104'] }, 'INVALID_ARGUMENT', /not an IPv6 prefix/],
+    ['host bits of IPv6', { subnets: ['fd00::1/64'] }, 'INVALID_ARGUMENT', /host bits/],
+    ['/127', { subnets: ['fd00::/127'] }, 'INVALID_ARGUMENT', /no room/],
+    ['gateway of no family', { subnets: ['fd00::/64'], gateways: ['10.0.0.1'] }, 'INVALID_ARGUMENT', /a family/],
+    ['gateway = network 6', { subnets: ['fd00::/64'], gateways: ['fd00::'] }, 'INVALID_ARGUMENT', /network address/],
+    ['far ip-range', { subnets: ['fd00::/64'], ipRange: 'fd00:0:0:0:1::/80' }, 'INVALID_ARGUMENT', /automatic/],
     ['vlan without uplink', { encap: 'vlan', vlanTag: 5 }, 'INVALID_ARGUMENT', /needs an uplink and a tag/],
     ['vlan without tag', { encap: 'vlan', uplink: 'eth1' }, 'INVALID_ARGUMENT', /needs an uplink and a tag/],
     ['vlan tag', { encap: 'vlan', uplink: 'eth1', vlanTag: 4095 }, 'INVALID_ARGUMENT', /not a VLAN tag/],
@@ -120,8 +154,8 @@ describe('what a user may ask a network to be', () => {
 
   test('accepted: defaults, everything given, and a reservation without name', () => {
     const wire = { encap: 'vxlan', uplink: '', vlanTag: 0, allowTrust: false };
-    const picked = { vni: null, subnet: null, ipRange: null, gateway: null, mtu: null };
-    expect(checkSpec(aSpec('n'))).toEqual({ ...picked, wire });
+    const family = { subnet: null, ipRange: null, gateway: null };
+    expect(checkSpec(aSpec('n'))).toEqual({ vni: null, four: family, six: null, mtu: null, wire });
     const options = { 'weft.encap': 'vlan', 'weft.uplink': 'eth1', 'weft.tag': '100', 'weft.allow-trust': 'true' };
     const vlan = { encap: 'vlan', uplink: 'eth1', vlanTag: 100, allowTrust: true };
     expect(checkSpec(aSpec('', { options }))).toMatchObject({ wire: vlan });
@@ -140,9 +174,12 @@ describe('what a user may ask a network to be', () => {
       internal: false,
       attachable: false,
       gateway: '',
+      gateway6: '',
       auxAddresses: {},
+      joins: '',
+      ipv6: false,
     };
-    const subnet = parseCidr('10.0.0.0/24');
+    const subnet = { subnets: ['10.0.0.0/24'] };
     expect(() => checkBind(bind, subnet)).not.toThrow();
     expect(() => checkBind({ ...bind, name: '' }, subnet)).not.toThrow();
     expect(catching(() => checkBind({ ...bind, name: '-' }, subnet)).code).toBe('INVALID_ARGUMENT');
@@ -154,8 +191,9 @@ describe('what a user may ask a network to be', () => {
 
 describe('blocks', () => {
   const plan = (subnet: string, ipRange = '', aux: Record<string, string> = {}) => {
-    const gateway = formatCidr({ base: parseCidr(subnet).base + 1, prefix: 32 }).replace('/32', '');
-    return addressPlan(Network.fromPartial({ subnets: [subnet], ipRange, gateways: [gateway], auxAddresses: aux }));
+    const gateway = formatIp(parseCidr(subnet).base + 1n);
+    const network = { subnets: [subnet], ipRange, gateways: [gateway], auxAddresses: aux };
+    return addressPlan(Network.fromPartial(network), familyOfText(subnet))!;
   };
 
   test('the usual length while there is one, then the largest that is left', () => {
@@ -182,6 +220,20 @@ describe('blocks', () => {
     // A given address may be anywhere in the subnet, and gets a block of its own there.
     expect(text(pickBlockContaining(p, [], parseIp('10.0.9.9')))).toBe('10.0.9.9/32');
     expect(text(pickBlockContaining(p, [], parseIp('10.0.4.9')))).toBe('10.0.4.8/29');
+  });
+
+  test('of IPv6: from the low 32 bits, or the address alone', () => {
+    const p = plan('fd00:1::/64');
+    expect(text(pickBlock(p, []))).toBe('fd00:1::/122');
+    expect(text(pickBlock(p, [parseCidr('fd00:1::/122')]))).toBe('fd00:1::40/122');
+    expect(text(pickBlockContaining(p, [], parseIp('fd00:1::1:7')))).toBe('fd00:1::1:0/122');
+    expect(text(pickBlockContaining(p, [], parseIp('fd00:1::1:0:0:7')))).toBe('fd00:1::1:0:0:7/128');
+    expect(pickBlockContaining(p, [], parseIp('fd00:1::'))).toBe(null);
+    expect(pickBlockContaining(p, [], parseIp('fd00:1::1'))).toBe(null);
+    expect(pickBlockContaining(p, [], parseIp('fd00:1:0:0:ffff:ffff:ffff:ffff'))).not.toBe(null);
+    expect(pickBlockContaining(p, [], parseIp('fd00:2::5'))).toBe(null);
+    expect(text(pickBlock(plan('fd00:1::/64', 'fd00:1::100/120'), []))).toBe('fd00:1::100/124');
+    expect(text(pickBlock(plan('fd00:1::/126'), []))).toBe('fd00:1::/126');
   });
 
   test('the largest free one around an address', () => {
