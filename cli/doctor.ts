@@ -34,24 +34,37 @@ export function register(program: Command, io: Io): void {
 /** Headers of the encapsulation that takes most, VXLAN and Geneve, over the address family of the path. */
 const overhead = (path: PathJson): number => (path.toVtep?.includes(':') === true ? 70 : 50);
 
-/** What to set: one sentence for each size that hosts should announce instead of what they do. */
-export function advise(paths: readonly PathJson[]): string[] {
-  const bySize = new Map<number, { hosts: Set<string>; inside: number }>();
+interface Narrow {
+  readonly hosts: readonly [string, string];
+  readonly size: number;
+  readonly inside: number;
+}
+
+/** Pairs of hosts whose paths carry less than is announced: the smaller of both ways. */
+function narrowPairs(paths: readonly PathJson[]): Narrow[] {
+  const pairs = new Map<string, Narrow>();
   for (const path of paths) {
     if (path.problem === null || path.largest === null || path.underlayMtu === null) continue;
     if (path.largest >= path.underlayMtu) continue;
-    const inside = path.largest - overhead(path);
-    const known = bySize.get(path.largest) ?? { hosts: new Set<string>(), inside };
-    bySize.set(path.largest, {
-      hosts: known.hosts.add(path.from).add(path.to),
-      inside: Math.min(known.inside, inside),
-    });
+    const hosts: [string, string] = path.from < path.to ? [path.from, path.to] : [path.to, path.from];
+    const known = pairs.get(hosts.join('\0'));
+    const found = { hosts, size: path.largest, inside: path.largest - overhead(path) };
+    if (known === undefined || known.size > found.size) pairs.set(hosts.join('\0'), found);
   }
+  return [...pairs.values()];
+}
+
+/** What to set: a sentence for each size, with the host that all its paths have in common, else with all of them. */
+export function advise(paths: readonly PathJson[]): string[] {
+  const bySize = Map.groupBy(narrowPairs(paths), (pair) => pair.size);
   const lines = [...bySize]
     .sort(([a], [b]) => a - b)
-    .map(([size, { hosts, inside }]) => {
-      const names = [...hosts].sort().join(' and ');
-      return `set underlay.mtu: ${size} in agent.yaml of ${names}, or let the underlay carry more; networks made then have MTU ${inside}`;
+    .map(([size, pairs]) => {
+      const all = [...new Set(pairs.flatMap((pair) => pair.hosts))].sort();
+      const common = pairs.length < 2 ? [] : all.filter((host) => pairs.every((pair) => pair.hosts.includes(host)));
+      const names = (common.length === 1 ? common : all).join(' and ');
+      const inside = Math.min(...pairs.map((pair) => pair.inside));
+      return `set underlay.mtu: ${size} in agent.yaml of ${names}, or let the underlay carry more; networks made after that have MTU ${inside}, those with a larger one must be made again`;
     });
   const dead = paths
     .filter((p) => p.problem !== null && p.largest === null)

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { advise } from '../../../cli/doctor.ts';
+import { pathJson } from '../../../cli/shapes.ts';
 import { ExternalPeer } from '../../../gen/weft/v1/types.ts';
 import { WeftError } from '../../../lib/errors.ts';
 import { FakeControl } from './fake-control.ts';
@@ -161,7 +162,7 @@ test('doctor mtu: 0 when all is well, 1 with what to set', async () => {
   expect(ill.code).toBe(1);
   expect(ill.out).toContain(problem);
   expect(ill.out).toContain('set underlay.mtu: 1400 in agent.yaml of h1 and h3');
-  expect(ill.out).toContain('networks made then have MTU 1350');
+  expect(ill.out).toContain('have MTU 1350');
   expect(ill.out).toContain('h1→h4');
   expect(ill.out).toContain('h2: could not be asked: Host h2 did not answer.');
 });
@@ -173,5 +174,10 @@ test('advice: one line for each size, with the overhead of the path’s family',
     { ...six, from: 'b', to: 'a', largest: 1400, underlayMtu: 1500 },
     { ...six, from: 'c', largest: 1500, underlayMtu: 1500, problem: null },
   ]);
-  expect(lines).toEqual([expect.stringMatching(/1400 in agent.yaml of a and b,.* MTU 1330$/)]);
+  expect(lines).toEqual([expect.stringMatching(/1400 in agent.yaml of a and b,.* MTU 1330,/)]);
+  const narrow = (from: string, to: string, largest: number) => pathJson(path(from, to, largest, 1500, 'x'));
+  // The host that all of them have in common; of both ways the smaller.
+  expect(advise([narrow('a', 'c', 1404), narrow('c', 'a', 1400), narrow('b', 'c', 1400)])).toEqual([
+    expect.stringMatching(/^set underlay.mtu: 1400 in agent.yaml of c, /),
+  ]);
 });
