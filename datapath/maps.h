@@ -55,6 +55,7 @@ struct port {
 struct net {
   __u32 device;
   __u32 vni;
+  __u32 mtu; /* 0 = not said */
 };
 
 struct tunnel {

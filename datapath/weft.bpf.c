@@ -4,6 +4,7 @@
  * between containers and the kernel's tunnel devices where both ends are flagged for it (the express path), and between those and Open
  * vSwitch, which decides everything else. docs/datapath.md draws it.
  */
+#include "cut.h"
 #include "frame.h"
 #include "maps.h"
 
@@ -206,8 +207,9 @@ static __always_inline int copies(struct __sk_buff *skb, __u32 index, const stru
 SEC("tc") int to_tunnel(struct __sk_buff *skb) {
   if (!skb->vlan_present || skb->vlan_proto != bpf_htons(ETH_P_8021AD)) return count(UNKNOWN_NETWORK, TC_ACT_SHOT);
   __u32 index = skb->vlan_tci & 0xfff;
-  if (!bpf_map_lookup_elem(&nets, &index)) return count(UNKNOWN_NETWORK, TC_ACT_SHOT);
-  if (bpf_skb_vlan_pop(skb)) return count(FAILED, TC_ACT_SHOT);
+  struct net *n = bpf_map_lookup_elem(&nets, &index);
+  if (!n) return count(UNKNOWN_NETWORK, TC_ACT_SHOT);
+  if (bpf_skb_vlan_pop(skb) || !cut(skb, n->mtu)) return count(FAILED, TC_ACT_SHOT);
   struct frame f = {};
   read_frame(skb, &f);
   if (!read_macs(skb, &f)) return count(TUNNEL_SHORT, TC_ACT_SHOT);

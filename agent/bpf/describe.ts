@@ -79,7 +79,7 @@ export function describeValue(map: MapName, value: string): string {
     case 'slow':
       return `ifindex ${f.u32()}`;
     case 'nets':
-      return `device ${f.u32()} vni ${f.u32()}`;
+      return `device ${f.u32()} vni ${f.u32()} mtu ${f.u32()}`;
     case 'vnis':
       return 'known';
     case 'fdb':

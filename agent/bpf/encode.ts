@@ -17,7 +17,7 @@ import {
 export const LAYOUT = {
   ports: { key: 4, value: 52 },
   slow: { key: 4, value: 4 },
-  nets: { key: 4, value: 8 },
+  nets: { key: 4, value: 12 },
   vnis: { key: 8, value: 4 },
   fdb: { key: 12, value: 32 },
   blocks: { key: 16, value: 32 },
@@ -82,7 +82,7 @@ export function encode(model: BpfModel): EncodedMaps {
       table(
         model.nets,
         (n) => u32(n.index),
-        (n) => u32(n.device) + u32(n.vni),
+        (n) => u32(n.device) + u32(n.vni) + u32(n.mtu),
       ),
     ],
     [

@@ -39,6 +39,8 @@ export interface BpfNet {
   /** weft-vxlan, weft-geneve or weft-gre. */
   readonly device: number;
   readonly vni: number;
+  /** What Open vSwitch sends unsegmented is to be cut to this: it goes by the MTU of its own port. 0 = not said. */
+  readonly mtu: number;
 }
 
 /** Where a MAC address (or, in a block, a range of them) is. */

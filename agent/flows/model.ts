@@ -75,6 +75,8 @@ export interface NetworkModel {
   readonly index: number;
   readonly vni: number;
   readonly encap: Encap;
+  /** Of its endpoints here. */
+  readonly mtu: number;
   /** Encapsulation "vlan": OpenFlow port of the physical interface (null = not there), and the 802.1Q tag on it. */
   readonly uplink: { readonly port: number | null; readonly tag: number } | null;
   /** Families of its subnets. */

@@ -38,6 +38,7 @@ export function networkModels(
   snooped: Snooped | null = null,
 ): NetworkModel[] {
   const locals = new Map<string, LocalPort[]>();
+  const mtus = new Map<string, number>();
   for (const e of endpoints) {
     const port = ports.endpoint(e.id);
     if (port === null) continue;
@@ -46,6 +47,7 @@ export function networkModels(
     const mac = parseMac(e.mac);
     list.push({ id: e.id, ofport: port, mac, ...addressesOf(e), express: mayExpress(e), ...direct });
     locals.set(e.networkId, list);
+    mtus.set(e.networkId, Math.min(e.mtu, mtus.get(e.networkId) ?? e.mtu));
   }
   const models: NetworkModel[] = [];
   for (const [id, list] of locals) {
@@ -62,6 +64,7 @@ export function networkModels(
       index: network.index,
       vni,
       encap,
+      mtu: mtus.get(id) ?? 0,
       uplink: encap === 'vlan' ? { port: ports.uplink(uplink), tag: vlanTag } : null,
       ipv4: subnetOf(network.network, 4) !== null,
       ipv6: subnetOf(network.network, 6) !== null,

@@ -63,7 +63,7 @@ export function kernelSide(
     const { index } = n;
     // The tag has twelve bits; a vlan network has no tunnels.
     if (n.encap === 'vlan' || index > MAX_TAGGED_INDEX) continue;
-    model.nets.push({ index, device: devices.get(n.encap) ?? 0, vni: n.vni });
+    model.nets.push({ index, device: devices.get(n.encap) ?? 0, vni: n.vni, mtu: n.mtu });
     if (wiring.express)
       for (const p of n.locals) {
         if (p.direct === true) continue;

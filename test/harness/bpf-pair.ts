@@ -93,7 +93,7 @@ async function modelOf(of: BpfHost, at: { own: BpfAddress; other: BpfAddress; bl
       source6: at.own.family === 6 ? at.own.address : null,
     },
     ports: of.containers.map((c) => c.port),
-    nets: [{ index: NET, device, vni: VNI }],
+    nets: [{ index: NET, device, vni: VNI, mtu: 1450 }],
     fdb: of.containers.map((c) => ({
       index: NET,
       mac: c.port.mac,

@@ -85,8 +85,8 @@ const MODEL: BpfModel = {
   config: { tunnelPort: 101, ttl: 64, dscp: 0, checksum: false, dontFragment: true, source4: null, source6: null },
   ports: [port],
   nets: [
-    { index: NET, device: 102, vni: 4097 },
-    { index: OTHER_NET, device: 102, vni: 4098 },
+    { index: NET, device: 102, vni: 4097, mtu: 1450 },
+    { index: OTHER_NET, device: 102, vni: 4098, mtu: 1450 },
   ],
   fdb: [
     entry(TO.remote, remote, true),
