@@ -25,7 +25,8 @@ interface Box {
   readonly network: string;
   readonly ip: string;
   readonly mac: string;
-  readonly port: string;
+  /** Path of the container's network namespace. */
+  readonly sandbox: string;
 }
 
 describe('two networks on three hosts', () => {
@@ -40,8 +41,8 @@ describe('two networks on three hosts', () => {
           const ip = await addressOf(host, name, network);
           const field = `{{(index .NetworkSettings.Networks "${network}")`;
           const mac = await docker(host, 'inspect', '-f', `${field}.MacAddress}}`, name);
-          const id = await docker(host, 'inspect', '-f', `${field}.EndpointID}}`, name);
-          boxes.push({ host, name, network, ip, mac, port: `wft${id.slice(0, 12)}` });
+          const sandbox = await docker(host, 'inspect', '-f', '{{.NetworkSettings.SandboxKey}}', name);
+          boxes.push({ host, name, network, ip, mac, sandbox });
         }),
       ),
     );
@@ -122,15 +123,14 @@ describe('two networks on three hosts', () => {
 const broadcastOf = (ip: string): string => formatIp(lastOf(cidrOf(parseIp(ip), 20)));
 
 /** iproute2 of the host in the container's namespace: busybox cannot set neighbours. */
-async function inside(box: Box, ...args: string[]): Promise<string> {
-  const sandbox = await docker(box.host, 'inspect', '-f', '{{.NetworkSettings.SandboxKey}}', box.name);
-  return onOk(box.host, 'nsenter', `--net=${sandbox}`, 'ip', ...args);
-}
+const inside = (box: Box, ...args: string[]): Promise<string> =>
+  onOk(box.host, 'nsenter', `--net=${box.sandbox}`, 'ip', ...args);
 
-/** Counts frames on a container's port with tcpdump(8), on its host. */
+/** Counts frames that a container receives, with tcpdump(8) in its namespace: what goes past Open vSwitch is seen too. */
 function capture(box: Box, filter: string): { ready: Promise<void>; stop(): Promise<number> } {
   const weft = new URL('../../bin/weft', import.meta.url).pathname;
-  const args = ['lab', 'exec', box.host, 'tcpdump', '-i', box.port, '-nn', '-l', '-q', '--immediate-mode', filter];
+  const dump = ['tcpdump', '-i', 'eth0', '-nn', '-l', '-q', '--immediate-mode', filter];
+  const args = ['lab', 'exec', box.host, 'nsenter', `--net=${box.sandbox}`, ...dump];
   const child = spawn(weft, args, { stdio: ['ignore', 'pipe', 'pipe'] });
   let lines = 0;
   let errors = '';
