@@ -116,6 +116,7 @@ export class Reaper {
       // With a lease they go by themselves; these have lost it.
       ...staleReservations(cache, (key) => old(key, 2 * reserveMs)),
       ...staleQuarantine(cache, (key) => old(key, limits.restSeconds * 1000)),
+      ...staleSettings(cache, (key) => old(key, reserveMs)),
       ...orphans(cache, (key) => old(key, reserveMs)),
     ];
     this.#seen = seen;
@@ -157,6 +158,15 @@ function staleQuarantine(cache: Cache, old: Old): Txn[] {
     ...(cache.byKind.get('restingSubnet')?.keys() ?? []),
   ];
   const stale = resting.filter((key) => cache.raw.get(key)?.lease === '0' && old(key));
+  return chunks(stale, 50).map((part) => removal(cache, part));
+}
+
+/** Of endpoints that are gone: not at once, for what was deleted by hand comes back and has its settings then. */
+function staleSettings(cache: Cache, old: Old): Txn[] {
+  const stale: string[] = [];
+  for (const [text, key] of cache.byKind.get('settings') ?? [])
+    if (key?.kind === 'settings' && cache.endpoints.get(key.networkId)?.has(key.endpointId) !== true && old(text))
+      stale.push(text);
   return chunks(stale, 50).map((part) => removal(cache, part));
 }
 

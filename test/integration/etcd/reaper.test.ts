@@ -1,9 +1,10 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { Reaper } from '../../../coordinator/reaper.ts';
 import type { OpenedStore } from '../../../coordinator/store/index.ts';
+import { keys } from '../../../coordinator/store/keys.ts';
 import { type Clock, FakeClock, systemClock } from '../../../lib/clock.ts';
 import { TestEtcd } from '../../harness/etcd.ts';
-import { aHost, aSpec, open, until } from './support.ts';
+import { aHost, anEndpoint, aSpec, open, until } from './support.ts';
 
 let etcd: TestEtcd;
 let one: OpenedStore;
@@ -100,4 +101,27 @@ test('quarantine and reservations that have lost their lease', async () => {
   await c.reaper.round();
   expect(none.deps.cache.raw.has('/weft/v1/quarantine/vnis/5000')).toBe(false);
   await c.reaper.close();
+});
+
+test('settings of an endpoint that is gone go after a while', async () => {
+  const a = aged(one);
+  const { id } = await one.store.createNetwork(aSpec('settings'));
+  await one.store.putHost(aHost('h1'));
+  const here = anEndpoint(id, 'h1', 'e1', '10.128.0.9');
+  await one.store.registerEndpoints('h1', [here], []);
+  const allowed = [{ ip: '10.128.0.99', mac: '' }];
+  await one.store.updateAllowed(id, 'e1', allowed, []);
+  const value = one.deps.cache.raw.get(keys.settings('default', id, 'e1'))!.value;
+  const lost = { put: keys.settings('default', id, 'e2'), value: value.replace('"e1"', '"e2"') };
+  await one.state.reached((await one.deps.committer.send({ compares: [], ops: [lost] })).revision);
+  await a.reaper.round();
+  await a.fake.advance(59_000);
+  await a.reaper.round();
+  expect([...one.state.settings.get(id)!.keys()]).toEqual(['e1', 'e2']);
+  await a.fake.advance(2000);
+  await a.reaper.round();
+  expect([...one.state.settings.get(id)!.values()]).toMatchObject([{ endpointId: 'e1', allowed }]);
+  await a.reaper.close();
+  await one.store.deleteHost('h1');
+  expect(one.state.settings.has(id)).toBe(false);
 });

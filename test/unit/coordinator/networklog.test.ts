@@ -3,6 +3,7 @@ import { expect, test } from 'vitest';
 import { CATALOGUE, Topics } from '../../../coordinator/topics.ts';
 import { completeNetwork, peersOf } from '../../../coordinator/view.ts';
 import type { CoordinatorMessage, NetworkUpdate } from '../../../gen/weft/v1/session.ts';
+import { ExternalPeer } from '../../../gen/weft/v1/types.ts';
 import type { Endpoint } from '../../../lib/model.ts';
 import { FakeState, type Write } from '../../harness/fake-state.ts';
 import { aHost, aNetworkRecord, anEndpoint } from './samples.ts';
@@ -39,6 +40,12 @@ class Reader {
     for (const endpoint of update.endpoints) this.view.endpoints.set(endpoint.id, endpoint);
     for (const peer of update.peers) this.view.peers.set(peer.hostId, peer);
     for (const address of update.addresses) this.view.addresses.set(address.address, address);
+    for (const id of update.removedExternals) this.view.externals.delete(id);
+    for (const peer of update.externals) this.view.externals.set(peer.id, peer);
+    for (const id of update.removedMemberships) this.view.memberships.delete(id);
+    for (const one of update.memberships) this.view.memberships.set(one.hostId, one);
+    for (const id of update.removedSettings) this.view.settings.delete(id);
+    for (const one of update.settings) this.view.settings.set(one.endpointId, one);
     this.at = update.revision?.number ?? null;
   }
 }
@@ -48,6 +55,9 @@ const blank = () => ({
   endpoints: new Map<string, unknown>(),
   peers: new Map<string, unknown>(),
   addresses: new Map<string, unknown>(),
+  externals: new Map<string, unknown>(),
+  memberships: new Map<string, unknown>(),
+  settings: new Map<string, unknown>(),
 });
 
 function expected(state: FakeState) {
@@ -57,12 +67,15 @@ function expected(state: FakeState) {
     endpoints: new Map(update.endpoints.map((e) => [e.id, e])),
     peers: new Map(update.peers.map((p) => [p.hostId, p])),
     addresses: new Map(update.addresses.map((a) => [a.address, a])),
+    externals: new Map(update.externals.map((x) => [x.id, x])),
+    memberships: new Map(update.memberships.map((m) => [m.hostId, m])),
+    settings: new Map(update.settings.map((s) => [s.endpointId, s])),
   };
 }
 
 const arbitraryWrite: fc.Arbitrary<Write> = fc
   .record({
-    what: fc.integer({ min: 0, max: 3 }),
+    what: fc.integer({ min: 0, max: 6 }),
     n: fc.integer({ min: 0, max: 4 }),
     host: fc.integer({ min: 1, max: 3 }),
     gone: fc.boolean(),
@@ -81,6 +94,21 @@ const arbitraryWrite: fc.Arbitrary<Write> = fc
         const state = host === 1 ? 'claimed' : 'held';
         const after = { networkId: of, address, hostId, state, grantorHostId: 'h3', reason: '', revision: 0n };
         return { address, of, after: gone ? null : after };
+      }
+      case 3: {
+        const peer = ExternalPeer.fromPartial({ id: `x${n}`, name: `x${n}`, networkId: of, vtep: address, key: host });
+        return { external: peer.id, of, after: gone ? null : peer };
+      }
+      case 4:
+        return {
+          memberships: hostId,
+          of,
+          after: gone ? null : { networkId: of, hostId, groups: [address], revision: 0n },
+        };
+      case 5: {
+        const allowed = [{ ip: address, mac: hostId }];
+        const after = { networkId: of, endpointId: `e${n}`, allowed, updatedAt: '', revision: 0n };
+        return { settings: `e${n}`, of, after: gone ? null : after };
       }
       default:
         return { host: hostId, after: gone ? null : aHost(hostId, { name: `${hostId}-${n % 2}` }) };

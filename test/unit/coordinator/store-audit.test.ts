@@ -3,7 +3,15 @@ import type { RawChange } from '../../../coordinator/cache.ts';
 import { applied, auditKeys, changedAgain, foreignChanges } from '../../../coordinator/store/audit.ts';
 import { encode, type RawKey } from '../../../coordinator/store/codec.ts';
 import { keys } from '../../../coordinator/store/keys.ts';
-import { Block, Endpoint, Host, Network } from '../../../gen/weft/v1/types.ts';
+import {
+  Block,
+  Endpoint,
+  EndpointSettings,
+  ExternalPeer,
+  Host,
+  Memberships,
+  Network,
+} from '../../../gen/weft/v1/types.ts';
 
 const network = (id: string, name: string, vni: number, subnet: string): Network =>
   Network.fromPartial({ id, project: 'default', name, space: 'default', vni, subnets: [subnet], state: 'bound' });
@@ -44,6 +52,51 @@ function healed(all: Map<string, RawKey>): Map<string, RawKey> {
 }
 const brief = (all: Map<string, RawKey>): string[] =>
   auditKeys(all).map(({ drift }) => `${drift.change} ${drift.object}`);
+
+describe('records that belong to a network', () => {
+  const peer = ExternalPeer.fromPartial({ id: 'x', name: 'r', networkId: 'n1', vtep: '192.0.2.9' });
+  const settings = EndpointSettings.fromPartial({ endpointId: 'e', networkId: 'n1' });
+  const groups = Memberships.fromPartial({ hostId: 'h', networkId: 'n1' });
+  const withAll = (networkId: string): Map<string, RawKey> => {
+    const all = sound();
+    all.set(keys.external('default', networkId, 'x'), raw(encode.external({ ...peer, networkId })));
+    all.set(keys.settings('default', networkId, 'e'), raw(encode.settings({ ...settings, networkId })));
+    all.set(keys.memberships('default', networkId, 'h'), raw(encode.memberships({ ...groups, networkId }), '7'));
+    return all;
+  };
+
+  test('are sound with it, and orphans without', () => {
+    expect(auditKeys(withAll('n1'))).toEqual([]);
+    expect(brief(withAll('n9')).sort()).toEqual([
+      'extra /weft/v1/default/externals/n9/x',
+      'extra /weft/v1/default/memberships/n9/h',
+      'extra /weft/v1/default/settings/n9/e',
+    ]);
+    expect(auditKeys(healed(withAll('n9')))).toEqual([]);
+  });
+
+  test('settings of an endpoint that was deleted by hand stay until it is back', () => {
+    const all = withAll('n1');
+    all.delete(keys.endpoint('default', 'n1', 'e'));
+    expect(brief(all)).toEqual([]);
+  });
+
+  test('a vlan network has uplink and tag as its index, and no VNI', () => {
+    const all = sound();
+    const vlan = { ...network('n3', 'v', 0, '10.128.32.0/20'), encap: 'vlan', uplink: 'eth1', vlanTag: 7 };
+    all.set(keys.network('default', 'n3'), raw(encode.network(vlan)));
+    expect(brief(all).sort()).toEqual([
+      'missing /weft/v1/default/names/v',
+      'missing /weft/v1/default/subnets/default/10.128.32.0_20',
+      'missing /weft/v1/vlans/eth1/7',
+    ]);
+    const good = healed(all);
+    expect(auditKeys(good)).toEqual([]);
+    good.delete(keys.network('default', 'n3'));
+    expect(brief(good)).toContain('extra /weft/v1/vlans/eth1/7');
+    expect(auditKeys(healed(good))).toEqual([]);
+  });
+});
 
 describe('the state judged by itself', () => {
   test('a sound state has no drift', () => {

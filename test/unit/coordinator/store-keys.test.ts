@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { decode, encode, type RawKey } from '../../../coordinator/store/codec.ts';
 import { keys, parseKey } from '../../../coordinator/store/keys.ts';
-import { Endpoint, Network } from '../../../gen/weft/v1/types.ts';
+import { Endpoint, EndpointSettings, ExternalPeer, Memberships, Network } from '../../../gen/weft/v1/types.ts';
 
 const raw = (value: string): RawKey => ({ value, create: 1n, mod: 7n, lease: '0' });
 
@@ -14,6 +14,7 @@ describe('keys', () => {
       [keys.network('default', 'n1'), { kind: 'network', project: 'default', id: 'n1' }],
       [keys.name('default', 'blue'), { kind: 'name', project: 'default', name: 'blue' }],
       [keys.vni(4096), { kind: 'vni', vni: 4096 }],
+      [keys.vlan('eth1', 100), { kind: 'vlan', uplink: 'eth1', tag: 100 }],
       [keys.subnet('p', 's', '10.0.0.0/8'), { kind: 'subnet', project: 'p', space: 's', cidr: '10.0.0.0/8' }],
       [keys.pool('p', 's'), { kind: 'pool', project: 'p', space: 's' }],
       [keys.restingVni(5), { kind: 'restingVni', vni: 5 }],
@@ -25,6 +26,9 @@ describe('keys', () => {
       [keys.blockguard('p', 'n'), { kind: 'blockguard', project: 'p', networkId: 'n' }],
       [keys.address('p', 'n', '10.0.0.1'), { kind: 'address', project: 'p', networkId: 'n', address: '10.0.0.1' }],
       [keys.endpoint('p', 'n', 'e'), { kind: 'endpoint', project: 'p', networkId: 'n', id: 'e' }],
+      [keys.external('p', 'n', 'x'), { kind: 'external', project: 'p', networkId: 'n', id: 'x' }],
+      [keys.settings('p', 'n', 'e'), { kind: 'settings', project: 'p', networkId: 'n', endpointId: 'e' }],
+      [keys.memberships('p', 'n', 'h'), { kind: 'memberships', project: 'p', networkId: 'n', hostId: 'h' }],
       [keys.host('h'), { kind: 'host', id: 'h' }],
       [keys.hostname('h1'), { kind: 'hostname', name: 'h1' }],
       [keys.presence('h'), { kind: 'presence', hostId: 'h' }],
@@ -47,6 +51,7 @@ describe('keys', () => {
       '/weft/v1/vnis/04',
       '/weft/v1/hosts/a/b',
     );
+    bad.push('/weft/v1/vlans/eth1/4095', '/weft/v1/vlans/eth1', '/weft/v1/vlans/eth1/0');
     bad.push('/weft/v1/default/foo/x', '/weft/v1/cluster/x', '/weft/v1/quarantine/vnis/x');
     for (const text of bad) expect(parseKey(text), text).toBe(null);
   });
@@ -83,6 +88,26 @@ describe('values', () => {
       kind: 'endpoint',
       value: { ...endpoint, revision: 7n },
     });
+    const peer = ExternalPeer.fromPartial({
+      id: 'x',
+      name: 'r',
+      networkId: 'n1',
+      vtep: '192.0.2.9',
+      macs: [{ mac: 'm' }],
+    });
+    const ofPeer = { kind: 'external', project: 'default', networkId: 'n1', id: 'x' } as const;
+    expect(decode(ofPeer, raw(encode.external(peer)))).toEqual({ kind: 'external', value: { ...peer, revision: 7n } });
+    const groups = Memberships.fromPartial({ networkId: 'n1', hostId: 'h', groups: ['239.0.0.1'] });
+    const ofHost = { kind: 'memberships', project: 'default', networkId: 'n1', hostId: 'h' } as const;
+    const memberships = { kind: 'memberships', value: { ...groups, revision: 7n } };
+    expect(decode(ofHost, raw(encode.memberships(groups)))).toEqual(memberships);
+    expect(decode({ ...ofHost, hostId: 'h2' }, raw(encode.memberships(groups)))).toBe(null);
+    const settings = EndpointSettings.fromPartial({ networkId: 'n1', endpointId: 'e', allowed: [{ ip: '10.0.0.9' }] });
+    const ofEndpoint = { kind: 'settings', project: 'default', networkId: 'n1', endpointId: 'e' } as const;
+    expect(decode(ofEndpoint, raw(encode.settings(settings)))).toEqual({
+      kind: 'settings',
+      value: { ...settings, revision: 7n },
+    });
     const cluster = { id: 'c', epoch: 2n };
     expect(decode({ kind: 'cluster' }, raw(encode.cluster(cluster)))).toEqual({ kind: 'cluster', value: cluster });
   });
@@ -92,6 +117,10 @@ describe('values', () => {
     for (const text of ['', 'null', '[]', '{', '{}', '7']) expect(decode(key, raw(text)), text).toBe(null);
     expect(wrong({ id: 'n2' })).toBe(null);
     expect(wrong({ vni: 0 })).toBe(null);
+    const vlan = { encap: 'vlan', vni: 0, uplink: 'eth1', vlanTag: 7 };
+    expect(wrong(vlan)).not.toBe(null);
+    for (const change of [{ vni: 7 }, { uplink: '' }, { vlanTag: 0 }, { vlanTag: 4095 }])
+      expect(wrong({ ...vlan, ...change })).toBe(null);
     expect(wrong({ vni: 2 ** 24 })).toBe(null);
     expect(wrong({ subnets: ['10.128.0.1/20'] })).toBe(null);
     expect(wrong({ subnets: [] })).toBe(null);
