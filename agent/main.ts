@@ -213,7 +213,6 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
     addresses,
     waiter: new JoinWaiter({ journal, mesh, addresses, clock: systemClock, log }),
     ovs: () => ovs.observe(),
-    bridge: BRIDGE,
     clock: systemClock,
     log,
   });

@@ -240,9 +240,14 @@ export class Reconciler implements Datapath {
     } else w.resolve();
   }
 
+  /** A user's device has been attached, or is away: what is known of links says nothing of it. */
+  #isNew(desired: Desired): boolean {
+    return desired.links.some((d) => d.kind === 'device' && this.hasLink(d.name) !== true);
+  }
+
   async #observeAndPlan(fresh: boolean): Promise<{ planned: Pass }> {
     const desired = desire(this.#o.view(), this.#o.journal, this.#o.desire);
-    const known = fresh ? null : this.#links.links;
+    const known = fresh || this.#isNew(desired) ? null : this.#links.links;
     const links = planLinks(desired.links, known ?? (await this.#links.read(() => this.#o.links.observe())));
     const ovs = fresh ? await this.#o.ovs.observeFresh() : this.#o.ovs.observe();
     const ports = planPorts(desired.bridge, ovs);
@@ -284,7 +289,7 @@ export class Reconciler implements Datapath {
     );
     const remade = await this.#dropDeadPorts(
       planned.desired,
-      linksUp.map((p) => p.object),
+      linksUp.filter((p) => p.change === 'missing').map((p) => p.object),
     );
     const ports = this.#select(
       remade ? planPorts(planned.desired.bridge, this.#o.ovs.observe()) : planned.ports,

@@ -36,7 +36,6 @@ export interface AttachmentsOptions {
   /** As Docker's Join waits for peers. */
   readonly waiter: { wait(endpoint: LocalEndpoint): Promise<void> };
   readonly ovs: () => OvsState;
-  readonly bridge: string;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -122,7 +121,7 @@ export class Attachments {
             hint: `weft detach ${e.id.slice(0, 12)}`,
           },
         );
-    return await findDevice(name, this.#o.ovs(), this.#o.bridge);
+    return await findDevice(name, this.#o.ovs());
   }
 
   #refuseTaken(network: Network, { attached }: Place): void {

@@ -61,6 +61,8 @@ export function judgeDevice(d: Device, around: { defaultRoute: boolean; bridge: 
   };
   const { name, kind } = d;
   const takes = 'weft attach takes taps, ends of veth pairs and macvtaps';
+  if (around.bridge === name || name === 'ovs-netdev' || name === 'ovs-system')
+    refuse(`${name} is Open vSwitch's own device`, takes);
   if (isOurLink(name)) refuse(`${name} is a link of Weft's own`, takes);
   if (d.linkType === 'loopback') refuse(`${name} is the host's loopback`, takes);
   if (kind === null) refuse(`${name} is a physical interface: Weft leaves the host's own to the host`, takes);

@@ -7,7 +7,7 @@ import { type Device, isLinkName, judgeDevice, parseDevice } from './judge.ts';
 import { isProcessPath, namespaceInode } from './namespaces.ts';
 
 /** A device that may become a port. @throws NOT_FOUND, INVALID_ARGUMENT, FAILED_PRECONDITION */
-export async function findDevice(name: string, ovs: OvsState, ownBridge: string): Promise<Device> {
+export async function findDevice(name: string, ovs: OvsState): Promise<Device> {
   if (!isLinkName(name))
     throw new WeftError('INVALID_ARGUMENT', `"${name}" is not a name of an interface`, { hint: 'see ip link' });
   const [shown, four, six] = await Promise.all([
@@ -21,7 +21,7 @@ export async function findDevice(name: string, ovs: OvsState, ownBridge: string)
     throw new WeftError('NOT_FOUND', `this host has no interface ${name}`, {
       hint: `make it first, e.g. ip tuntap add dev ${name} mode tap`,
     });
-  const bridge = [...ovs.bridges].find(([bridgeName, b]) => bridgeName !== ownBridge && b.ports.has(name));
+  const bridge = [...ovs.bridges].find(([bridgeName, b]) => bridgeName === name || b.ports.has(name));
   judgeDevice(device, {
     defaultRoute: hasDefault(four.stdout) || hasDefault(six.stdout),
     bridge: bridge?.[0] ?? null,
