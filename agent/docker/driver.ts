@@ -47,7 +47,7 @@ export class NetworkDriver {
         internal: request.Options?.[KEY.internal] === true,
         auxAddresses: auxOf(pools),
       };
-      // Without a pool for it (dockerd asks for one since 17.06): the mesh chooses a subnet, and the copy is made again with it.
+      // Where dockerd asked for no pool of it, the mesh chooses a subnet, and the copy is made again with it.
       if (request.Options?.[KEY.enableIpv6] === true) network = { ...network, ipv6: true };
     }
     this.#copies.createdAt.set(row.networkId, this.#clock.monotonic());

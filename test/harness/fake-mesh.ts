@@ -21,32 +21,9 @@ import {
 } from '../../lib/addr.ts';
 import { type Code, WeftError } from '../../lib/errors.ts';
 import type { Address, Block, Conflict, Endpoint, Network, NetworkView, Revision, View } from '../../lib/model.ts';
+import { networkOf } from './fake-network.ts';
 
-export const networkOf = (fields: Partial<Network> & { id: string; subnets: string[] }): Network => ({
-  project: 'default',
-  name: '',
-  space: 'default',
-  vni: 100,
-  ipRange: '',
-  gateways: fields.subnets.map((subnet) => formatIp(parseCidr(subnet).base + 1n)),
-  encap: 'vxlan',
-  mtu: 1450,
-  internal: false,
-  encrypted: false,
-  labels: {},
-  options: {},
-  auxAddresses: {},
-  state: 'bound',
-  originHost: '',
-  createdAt: '2026-01-01T00:00:00Z',
-  revision: 1n,
-  ipv6: false,
-  attachable: false,
-  uplink: '',
-  vlanTag: 0,
-  allowTrust: false,
-  ...fields,
-});
+export { networkOf };
 
 export class FakeWorld {
   readonly networks = new Map<string, Network>();
