@@ -10,7 +10,9 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { installPackages } from '../cli/lab/packages.ts';
+import { WeftError } from '../lib/errors.ts';
 import { chart } from './datapath/chart.ts';
+import { answerLine, benchInGuest } from './datapath/guest.ts';
 import { aimsOf, quiet, ratiosOf, reportText, rowsOf } from './datapath/report.ts';
 import { type Outcome, runPaths } from './datapath/run.ts';
 import { NOTE, PATHS, type PathName, type Where } from './datapath/shape.ts';
@@ -18,8 +20,8 @@ import { removeNodes, underlayOf } from './datapath/underlay.ts';
 import { describeMachine, type Machine, ownLab, prepare } from './machine.ts';
 
 const RESULTS = new URL('./results/', import.meta.url);
-/** Marks the guest's answer among whatever else is printed there. */
-const MARK = 'datapath-samples: ';
+/** Boot and measurements: all of a run is to end within 20 minutes. */
+const GUEST_MS = 720_000;
 const DEFAULT: Readonly<Record<Where, readonly PathName[]>> = {
   native: ['raw', 'bridge-vxlan', 'swarm', 'weft-express', 'weft-netdev'],
   guest: ['raw', 'bridge-vxlan', 'swarm', 'weft-system'],
@@ -41,11 +43,24 @@ await main();
 async function main(): Promise<void> {
   const where: Where = flags.where === 'guest' ? 'guest' : 'native';
   const { outcome, machine } = await here(where);
-  if (where === 'guest') {
-    say(`${MARK}${JSON.stringify({ ...outcome, machine })}`);
-    return;
+  if (where === 'guest') return say(answerLine({ ...outcome, machine }));
+  const guest = flags.guest ? await inGuest() : null;
+  const samples = [...outcome.samples, ...(guest?.samples ?? [])];
+  const missing = [...outcome.missing, ...(guest?.missing ?? [])];
+  report({ samples, missing }, machine, guest?.machine ?? null);
+}
+
+/** The paths of the guest; all of them left out, with the reason, when there is no guest. */
+async function inGuest(): Promise<Outcome & { machine: Machine | null }> {
+  const asked = pathsAsked() ?? DEFAULT.guest;
+  const paths = asked.filter((path) => DEFAULT.guest.includes(path));
+  const args = ['--paths', paths.join(','), '--rounds', flags.rounds, '--seconds', flags.seconds];
+  try {
+    return await benchInGuest(args, GUEST_MS, say);
+  } catch (error) {
+    const reason = WeftError.from(error).message;
+    return { samples: [], missing: paths.map((path) => ({ path, where: 'guest', reason })), machine: null };
   }
-  report(outcome, machine);
 }
 
 /** The paths of this machine, or of the guest that this is. */
@@ -75,7 +90,7 @@ function pathsAsked(): PathName[] | null {
   });
 }
 
-function report({ samples, missing }: Outcome, machine: Machine): void {
+function report({ samples, missing }: Outcome, machine: Machine, guest: Machine | null): void {
   if (samples.length === 0) throw new Error('nothing could be measured');
   const rows = rowsOf(samples);
   const rounds = Number(flags.rounds);
@@ -92,6 +107,7 @@ function report({ samples, missing }: Outcome, machine: Machine): void {
     date,
     note: NOTE,
     machine: { ...machine, ...load },
+    guest,
     rounds,
     seconds: Number(flags.seconds),
     rows,
