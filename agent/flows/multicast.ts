@@ -71,10 +71,11 @@ function membership(n: NetworkModel): Flow[] {
   if (n.encap === 'vlan') return [];
   const at = (side: bigint, match: readonly MatchField[], actions: readonly Action[]): Flow =>
     flow('l2', n.index, PRIORITY.guard, [inNetwork(n), is(REG.side, side), ...match], actions);
+  const reports = [...(n.ipv4 ? [IGMP] : []), ...(n.ipv6 ? MLD_REPORTS : [])];
+  const queries = n.ipv6 ? [at(SIDE.local, MLD_QUERY, []), at(SIDE.tunnel, MLD_QUERY, [])] : [];
   return [
-    ...[IGMP, ...MLD_REPORTS].flatMap((match) => [at(SIDE.local, match, [goto('punt')]), at(SIDE.tunnel, match, [])]),
-    at(SIDE.local, MLD_QUERY, []),
-    at(SIDE.tunnel, MLD_QUERY, []),
+    ...reports.flatMap((match) => [at(SIDE.local, match, [goto('punt')]), at(SIDE.tunnel, match, [])]),
+    ...queries,
   ];
 }
 
@@ -85,8 +86,12 @@ function pruned(n: NetworkModel, backend: Backend): Flow[] {
   const to = (remotes: readonly Remote[]): Action[] => backend.copies(n, remotes, true);
   const ask: Action[] = [{ type: 'resubmit', table: TABLE.snoop }, goto('multicast')];
   return [
-    ...[GROUP4, GROUP6].map((match) => flow('l2', n.index, PRIORITY.flood + 1, [inNetwork(n), match], ask)),
-    ...[[LINK4], LINK6].map((match) => flow('snoop', n.index, PRIORITY.guard, [inNetwork(n), ...match], [])),
+    ...[...(n.ipv4 ? [GROUP4] : []), ...(n.ipv6 ? [GROUP6] : [])].map((match) =>
+      flow('l2', n.index, PRIORITY.flood + 1, [inNetwork(n), match], ask),
+    ),
+    ...[...(n.ipv4 ? [[LINK4]] : []), ...(n.ipv6 ? [LINK6] : [])].map((match) =>
+      flow('snoop', n.index, PRIORITY.guard, [inNetwork(n), ...match], []),
+    ),
     { ...flow('snoop', n.index, PRIORITY.flood, [inNetwork(n)], [set(REG.snooped, 1)]), hardTimeout: SNOOP_TIMEOUT_S },
     ...copies(n, PRIORITY.flood + 1, [known], rest.locals, to(rest.remotes)),
     ...groups.flatMap((g) => copies(n, PRIORITY.local, [known, is('eth_dst', g.mac)], g.locals, to(g.remotes))),
