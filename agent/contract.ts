@@ -186,6 +186,8 @@ export interface Mesh {
 
 /** The datapath as Docker's handlers see it. */
 export interface Datapath {
+  /** @throws FAILED_PRECONDITION with the reason when this host cannot carry the network. */
+  carries(networkId: string): Promise<void>;
   /**
    * Veth pair, OVS port and flows of a journalled endpoint are there when it resolves.
    * @returns name of the container-side link, still in the host's namespace.

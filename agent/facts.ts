@@ -24,14 +24,19 @@ export async function ovsVersion(rundir: string): Promise<string> {
 }
 
 /** The host's record, without the versions of Docker and Open vSwitch. */
+/** @param uplinks interfaces that a vlan network could have */
+export const capabilitiesOf = (wiring: Wiring, uplinks: readonly string[]): string[] => [
+  ...wiring.encaps.map((encap) => `encap/${encap}`),
+  'encap/vlan',
+  ...uplinks.map((name) => `uplink/${name}`),
+];
+
 export async function hostRecord(o: {
   id: string;
   name: string;
   wiring: Wiring;
   probes: readonly Probe[];
   versions: Readonly<Record<string, string>>;
-  /** Physical interfaces that a vlan network can have. */
-  uplinks?: readonly string[];
 }): Promise<Host> {
   const kernel = await readFile('/proc/sys/kernel/osrelease', 'utf8').then(
     (text) => text.trim(),
@@ -46,11 +51,7 @@ export async function hostRecord(o: {
     versions: { weft: VERSION, kernel, ...o.versions },
     draining: false,
     createdAt: '',
-    capabilities: [
-      ...wiring.encaps.map((encap) => `encap/${encap}`),
-      'encap/vlan',
-      ...(o.uplinks ?? []).map((name) => `uplink/${name}`),
-    ],
+    capabilities: capabilitiesOf(wiring, []),
     underlayMtu: wiring.underlayMtu,
     backend: wiring.backend,
     express: wiring.express,

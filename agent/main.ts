@@ -11,6 +11,7 @@ import type { Drift, View } from '../lib/model.ts';
 import { channelCredentials, channelOptions, parseIdentity } from '../lib/rpc.ts';
 import { Scope } from '../lib/scope.ts';
 import { readTls } from '../lib/tls.ts';
+import { Abilities } from './abilities.ts';
 import { AddressBook } from './addresses.ts';
 import { Attachments } from './attach/index.ts';
 import { isNamespaceGone } from './attach/namespaces.ts';
@@ -21,7 +22,7 @@ import { deviceOf } from './contract.ts';
 import { BRIDGE } from './desired.ts';
 import { DockerSide } from './docker/index.ts';
 import { JoinWaiter } from './docker/join-wait.ts';
-import { hostRecord, ovsVersion, vswitchdControl } from './facts.ts';
+import { capabilitiesOf, hostRecord, ovsVersion, vswitchdControl } from './facts.ts';
 import { FileJournal } from './journal.ts';
 import { Kernel } from './kernel.ts';
 import { LinkDriver } from './link/driver.ts';
@@ -105,7 +106,15 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
   scope.defer('neighbours', () => neighbours.close());
   openflow.onUp(() => neighbours.relearn());
 
+  const abilities = new Abilities({ hostName: config.name, wiring, probes, journal, ovs });
   let record = await hostRecord({ id, name: config.name, wiring, probes, versions: {} });
+  /** Interfaces come and go. */
+  const lookAtUplinks = async (): Promise<void> => {
+    const capabilities = capabilitiesOf(wiring, await abilities.uplinks());
+    if (capabilities.join() === record.capabilities.join()) return;
+    record = { ...record, capabilities };
+    mesh.hostChanged();
+  };
 
   const drifted = (drift: Drift, detectedAt: number, healedAt: number | null): void => {
     metrics.drift(drift.kind);
@@ -139,6 +148,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
     links,
     ovs,
     flows,
+    carries: (networkId) => abilities.carries(networkId),
     kernel: wiring.backend === 'kernel-tunnel' ? new Kernel(bpf, wiring) : null,
     switch: openflow,
     snooped: () => multicast.state(),
@@ -239,6 +249,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
   scope.defer('versions', () => versions.close());
   // The database server and ovs-vswitchd are started apart.
   db.onUp(() => versions.look('ovs'));
+  db.onUp(() => void lookAtUplinks().catch(() => undefined)); // looked at again with the next audit
   openflow.onUp(() => versions.look('ovs'));
 
   // Docker may be waiting: what is on disk is enough to answer it.
@@ -271,7 +282,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
   scope.defer('metrics', () => metrics.close());
   scope.background(
     'audits',
-    (signal) => every(AUDIT_MS, signal, () => audit(config.heal)),
+    (signal) => every(AUDIT_MS, signal, () => Promise.all([audit(config.heal), lookAtUplinks()])),
     (error) => log.error({ err: error }, 'audits ended'),
   );
   log.info({ host: config.name, id, ...wiring }, 'agent started');

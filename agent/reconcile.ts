@@ -38,6 +38,7 @@ export interface ReconcilerOptions {
   readonly links: LinkDriver;
   readonly ovs: OvsDriver;
   readonly flows: FlowDriver;
+  readonly carries: (networkId: string) => Promise<void>;
   /** Null where Open vSwitch does all of it. */
   readonly kernel: Kernel | null;
   /** The OpenFlow connection: up again means that flows may be gone. */
@@ -142,6 +143,10 @@ export class Reconciler implements Datapath {
     } catch (error) {
       return WeftError.from(error).message;
     }
+  }
+
+  carries(networkId: string): Promise<void> {
+    return this.#o.carries(networkId);
   }
 
   async attach(endpointId: string): Promise<{ containerLink: string }> {

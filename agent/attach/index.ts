@@ -69,6 +69,7 @@ export class Attachments {
     return await this.#alone([...claims, `${network.id}/${place.attached.name}`], async () => {
       this.#refuseTaken(network, place);
       await mesh.interested(network.id, AbortSignal.timeout(INTEREST_MS));
+      await this.#o.datapath.carries(network.id);
       return { endpoint: await this.#make(request, network, place), network };
     });
   }

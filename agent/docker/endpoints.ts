@@ -63,6 +63,7 @@ export class EndpointDriver {
     const known = this.#o.journal.endpoints.get(request.EndpointID);
     if (known !== undefined && ipsOf(known).join() === ipsOf(addresses).join() && known.mac === mac) return answer;
     this.#refuseMac(network, usual, mac, request.EndpointID);
+    await this.#o.datapath.carries(network.id);
     const endpoint: LocalEndpoint = {
       id: request.EndpointID,
       networkId: network.id,

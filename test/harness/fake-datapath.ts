@@ -25,6 +25,10 @@ export class FakeDatapath implements Datapath {
     await run('ip', ['netns', 'exec', this.#netns, ...off]).catch(() => undefined);
   }
 
+  carries(): Promise<void> {
+    return Promise.resolve();
+  }
+
   async attach(endpointId: string): Promise<{ containerLink: string }> {
     const endpoint = this.#journal.endpoints.get(endpointId);
     if (endpoint === undefined) throw new Error(`endpoint ${endpointId} is not in the journal`);
