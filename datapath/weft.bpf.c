@@ -175,45 +175,39 @@ SEC("tc") int from_tunnel(struct __sk_buff *skb) {
   return to_ovs(skb, peer->index);
 }
 
-struct flood {
-  struct __sk_buff *skb;
-  __u32 index;
-  __u32 list;
-  __u32 made;
-  struct frame frame;
-};
-
-static long copy_to(__u32 slot, void *context) {
-  struct flood *flood = context;
-  struct list_key key = { .list = flood->list, .slot = slot };
-  struct place *to = bpf_map_lookup_elem(&lists, &key);
-  if (!to) return 1;
-  __u32 device = aim(flood->skb, flood->index, to, &flood->frame);
-  if (device && bpf_clone_redirect(flood->skb, device, 0) == 0) flood->made++;
-  return 0;
-}
-
-/* A copy for each VTEP of the group's list, or of everybody's. */
-static __always_inline int copies(struct __sk_buff *skb, __u32 index, const struct frame *f) {
-  struct flood flood = { .skb = skb, .index = index, .list = index, .frame = *f };
-  struct mac_key key = { .index = index };
-  __builtin_memcpy(key.mac, f->dst, ETH_ALEN);
-  __u32 *list = bpf_map_lookup_elem(&groups, &key);
-  if (list) flood.list = *list;
-  bpf_loop(MAX_COPIES, copy_to, &flood, 0);
-  return count_by(COPIES, flood.made, TC_ACT_SHOT);
+/*
+ * A copy for each VTEP of the network; of a frame that OVS has marked (priority 1 in its tag), for those of the group's list, or, for a
+ * group that nobody is known to want, of the list under the MAC zero. Not bpf_loop(): kernels without the JIT refuse it.
+ */
+static __always_inline int copies(struct __sk_buff *skb, __u32 index, const struct frame *f, bool pruned) {
+  struct mac_key group = { .index = index }, rest = { .index = index };
+  __u32 *list = NULL;
+  __builtin_memcpy(group.mac, f->dst, ETH_ALEN);
+  if (pruned) list = bpf_map_lookup_elem(&groups, &group);
+  if (pruned && !list) list = bpf_map_lookup_elem(&groups, &rest);
+  struct list_key key = { .list = list ? *list : index };
+  __u32 made = 0;
+  for (__u32 slot = 0; slot < MAX_COPIES; slot++) {
+    key.slot = slot;
+    struct place *to = bpf_map_lookup_elem(&lists, &key);
+    if (!to) break;
+    __u32 device = aim(skb, index, to, f);
+    if (device && bpf_clone_redirect(skb, device, 0) == 0) made++;
+  }
+  return count_by(COPIES, made, TC_ACT_SHOT);
 }
 
 SEC("tc") int to_tunnel(struct __sk_buff *skb) {
   if (!skb->vlan_present || skb->vlan_proto != bpf_htons(ETH_P_8021AD)) return count(UNKNOWN_NETWORK, TC_ACT_SHOT);
   __u32 index = skb->vlan_tci & 0xfff;
+  bool pruned = skb->vlan_tci >> 13 == 1;
   struct net *n = bpf_map_lookup_elem(&nets, &index);
   if (!n) return count(UNKNOWN_NETWORK, TC_ACT_SHOT);
   if (bpf_skb_vlan_pop(skb) || !cut(skb, n->mtu)) return count(FAILED, TC_ACT_SHOT);
   struct frame f = {};
   read_frame(skb, &f);
   if (!read_macs(skb, &f)) return count(TUNNEL_SHORT, TC_ACT_SHOT);
-  if (f.dst[0] & 1) return copies(skb, index, &f);
+  if (f.dst[0] & 1) return copies(skb, index, &f, pruned);
   struct place *to = find(index, f.dst);
   if (!to) {
     struct mac_key key = { .index = index };

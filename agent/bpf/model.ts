@@ -91,7 +91,7 @@ export interface BpfList {
   readonly vteps: readonly BpfVtep[];
 }
 
-/** A multicast MAC whose copies go to a list of its own. */
+/** A multicast MAC whose copies go to a list of its own, where OVS says so; MAC zero: all MACs that have none. */
 export interface BpfGroup {
   readonly index: number;
   readonly mac: bigint;

@@ -101,6 +101,15 @@ export function kernelSide(
       model.sources.push({ index, vtep, device: device(r), key: r.key, external, learn });
     }
     model.lists.push({ id: index, vteps: receivers(n.remotes) });
+    if (n.multicast !== null) {
+      const { groups, rest } = n.multicast;
+      const used = new Set<number>();
+      for (const { mac, remotes } of [{ mac: 0n, ...rest }, ...groups]) {
+        const list = listOf(index, mac, used);
+        model.lists.push({ id: list, vteps: receivers(remotes) });
+        model.groups.push({ index, mac, list });
+      }
+    }
   }
   return {
     model: {
@@ -124,6 +133,17 @@ export function kernelSide(
       return vtep === null || device(r) === 0 ? [] : [{ vtep, device: device(r), key: r.key }];
     });
   }
+}
+
+/**
+ * Number of a group's list: the network's index above twenty bits that depend on the MAC alone as far as that can be, so that a group
+ * which comes or goes does not renumber others.
+ */
+function listOf(index: number, mac: bigint, used: Set<number>): number {
+  let low = Number(BigInt.asUintN(20, mac ^ (mac >> 20n)));
+  while (used.has(low)) low = (low + 1) & 0xfffff;
+  used.add(low);
+  return index * 0x100000 + low;
 }
 
 /** A block's default MACs: the fixed sixteen bits, and those of its prefix. */

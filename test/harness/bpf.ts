@@ -172,12 +172,15 @@ export class BpfHost implements AsyncDisposable {
     const local = this.containers.filter((c) => c.port.index === index).map((c) => ({ mac: c.mac, out: c.ofport }));
     const all = local.map((l) => `output:${l.out}`).join(',');
     const away = `push_vlan:0x88a8,set_field:${0x1000 | index}->vlan_vid,output:${TUNNEL_PORT}`;
+    const pruned = away.replace('->vlan_vid', '->vlan_vid,set_field:1->vlan_pcp');
     const flows = [
       `in_port=${TUNNEL_PORT},dl_vlan=${index},actions=pop_vlan,set_field:${index}->reg0,resubmit(,1)`,
       ...local.map((l) => `in_port=${l.out},actions=set_field:${index}->reg0,resubmit(,1)`),
       ...local.map((l) => `table=1,priority=20,reg0=${index},dl_dst=${l.mac},actions=output:${l.out}`),
       `table=1,priority=10,reg0=${index},in_port=${TUNNEL_PORT},dl_dst=01:00:00:00:00:00/01:00:00:00:00:00,actions=${all}`,
       `table=1,priority=5,reg0=${index},dl_dst=01:00:00:00:00:00/01:00:00:00:00:00,actions=${all},${away}`,
+      `table=1,priority=6,reg0=${index},dl_dst=01:00:5e:00:00:00/ff:ff:ff:80:00:00,actions=${all},${pruned}`,
+      `table=1,priority=7,reg0=${index},dl_dst=01:00:5e:00:00:00/ff:ff:ff:ff:ff:00,actions=${all},${away}`,
       `table=1,priority=3,reg0=${index},in_port=${TUNNEL_PORT},actions=drop`,
       `table=1,priority=1,reg0=${index},actions=${away}`,
     ];

@@ -106,7 +106,7 @@ describe('two hosts', () => {
     await expect.poll(nobody, SOON).toMatchObject({ slow: 1, unknown_unicast: 1 });
   });
 
-  it('copies go to every VTEP of the network, or of the list of a group', async () => {
+  it('copies go to every VTEP of the network, or where OVS says so to those of a group', async () => {
     const { a, b, ca } = pair;
     const others = (n: number) => Array.from({ length: n }, (_, i) => vtep(v4(`192.0.2.${100 + i}`)));
     await a.apply({
@@ -114,8 +114,12 @@ describe('two hosts', () => {
       lists: [
         { id: NET, vteps: [vtep(v4(b.vtep)), ...others(40)] },
         { id: 5000, vteps: [vtep(v4(b.vtep)), ...others(2)] },
+        { id: 5001, vteps: others(4) },
       ],
-      groups: [{ index: NET, mac: 0x01005e010203n, list: 5000 }],
+      groups: [
+        { index: NET, mac: 0x01005e010203n, list: 5000 },
+        { index: NET, mac: 0n, list: 5001 },
+      ],
     });
     const send = (to: string) =>
       inside(ca.netns, 'ping', '-c', '1', '-b', '-W', '0.1', '-I', 'eth0', to).catch(() => '');
@@ -126,6 +130,13 @@ describe('two hosts', () => {
     await send('224.1.2.3');
     await expect.poll(group, SOON).toMatchObject({ copies: 3 });
     await expect.poll(onB, SOON).toMatchObject({ tunnel_to_ovs: 1 });
+    const nobodys = await counting(a.driver);
+    await send('224.1.2.4');
+    await expect.poll(nobodys, SOON).toMatchObject({ copies: 4 });
+    // Not marked by OVS: to everybody.
+    const link = await counting(a.driver);
+    await send('224.0.0.251');
+    await expect.poll(link, SOON).toMatchObject({ copies: 41 });
     await pair.reset();
   });
 
