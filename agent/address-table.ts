@@ -87,6 +87,20 @@ export class AddressTable {
     return undefined;
   }
 
+  /** Addresses that no new endpoint may have: whose they are, as the view says (an endpoint's allowed ones, external peers'). */
+  spokenFor(networkId: string): Map<bigint, string> {
+    const found = new Map<bigint, string>();
+    const interest = this.mesh.view().interests.get(networkId);
+    for (const peer of interest?.externals.values() ?? [])
+      for (const { ip } of peer.macs)
+        if (ip !== '') found.set(parseIp(ip), `it is behind the external peer ${peer.name}`);
+    for (const { endpointId, allowed } of interest?.settings.values() ?? []) {
+      const name = interest?.endpoints.get(endpointId)?.container?.name ?? endpointId.slice(0, 12);
+      for (const { ip } of allowed) if (ip !== '') found.set(parseIp(ip), `it is an allowed address of ${name}`);
+    }
+    return found;
+  }
+
   /** What a pick needs, of one family. */
   slots(network: Network, family: Family): { blocks: Cidr[]; reserved: Reserved; slots: Map<bigint, Slot> } {
     const blocks = [...this.blocksOf(network.id)]
@@ -99,6 +113,7 @@ export class AddressTable {
       slots.set(parseIp(row.ip), resting ? { taken: false, freedAt: this.#freedAt(key, row) } : { taken: true });
     }
     for (const ip of this.claimed(network.id)) slots.set(ip, { taken: true });
+    for (const ip of this.spokenFor(network.id).keys()) slots.set(ip, { taken: true });
     return { blocks, reserved: reservedOf(network), slots };
   }
 

@@ -1,6 +1,7 @@
 import { afterEach, expect, test } from 'vitest';
 import { nearestFree, partsToKeep, pick, reservedOf, type Slot } from '../../../agent/address-pick.ts';
 import { AddressBook } from '../../../agent/addresses.ts';
+import { ExternalPeer } from '../../../gen/weft/v1/types.ts';
 import { formatCidr, formatIp, parseCidr, parseIp } from '../../../lib/addr.ts';
 import { silentLog } from '../../../lib/log.ts';
 import { type FakeMesh, FakeWorld, networkOf } from '../../harness/fake-mesh.ts';
@@ -236,4 +237,46 @@ test('exhausted only when every usable address of all hosts is taken', async () 
   for (let i = 0; i < 28; i++) got.add(await h1.book.request(network, 4));
   expect(got.size).toBe(28);
   await expect(h1.book.request(network, 4)).rejects.toMatchObject({ code: 'RESOURCE_EXHAUSTED' });
+});
+
+test('what an endpoint shares or a peer has is given to nobody', async () => {
+  const world = new FakeWorld();
+  const network = world.createNetwork('net', '10.7.0.0/24');
+  const { mesh, book } = hostOn(world, 'h1');
+  expect(await book.request(network, 4)).toBe('10.7.0.2');
+  const view = mesh.view.bind(mesh);
+  const blank = { blocks: new Map(), endpoints: new Map(), peers: new Map(), addresses: new Map() };
+  const allowed = [{ ip: '10.7.0.3', mac: '' }];
+  const settings = { endpointId: 'e'.repeat(64), networkId: network.id, allowed, updatedAt: '', revision: 0n };
+  const router = { name: 'router', macs: [{ mac: '02:00:00:00:00:01', ip: '10.7.0.4' }] };
+  const interest = {
+    ...blank,
+    networkId: network.id,
+    memberships: new Map(),
+    settings: new Map([[settings.endpointId, settings]]),
+    externals: new Map([
+      ['x', ExternalPeer.fromPartial({ ...router, id: 'x', networkId: network.id, vtep: '192.0.2.9' })],
+    ]),
+  };
+  mesh.view = () => {
+    const now = view();
+    return {
+      ...now,
+      interests: new Map(now.interests).set(network.id, {
+        ...interest,
+        ...now.interests.get(network.id),
+        settings: interest.settings,
+        externals: interest.externals,
+      }),
+    };
+  };
+  expect(await book.request(network, 4)).toBe('10.7.0.5');
+  await expect(book.requestGiven(network, '10.7.0.3')).rejects.toMatchObject({
+    code: 'ALREADY_EXISTS',
+    message: expect.stringContaining('allowed address of eeeeeeeeeeee'),
+  });
+  await expect(book.requestGiven(network, '10.7.0.4')).rejects.toMatchObject({
+    code: 'ALREADY_EXISTS',
+    message: expect.stringContaining('external peer router'),
+  });
 });
