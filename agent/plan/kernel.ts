@@ -14,7 +14,7 @@ import type {
   BpfPort,
   BpfSource,
 } from '../bpf/model.ts';
-import type { NetworkModel, Remote } from '../flows/model.ts';
+import type { LocalPort, NetworkModel, Remote } from '../flows/model.ts';
 import { hostLink, slowLink, switchLink, TUNNEL_DEVICE, TUNNEL_KERNEL, TUNNEL_SWITCH } from '../link/names.ts';
 import { MAX_TAGGED_INDEX, type Wiring } from '../wiring.ts';
 
@@ -61,32 +61,10 @@ export function kernelSide(
   };
   for (const n of networks) {
     const { index } = n;
+    if (wiring.express) for (const p of n.locals) addPort(n, p);
     // The tag has twelve bits; a vlan network has no tunnels.
     if (n.encap === 'vlan' || index > MAX_TAGGED_INDEX) continue;
     model.nets.push({ index, device: devices.get(n.encap) ?? 0, vni: n.vni, mtu: n.mtu });
-    if (wiring.express)
-      for (const p of n.locals) {
-        if (p.direct === true) continue;
-        const [wft, wfk] = [attach(hostLink(p.id), 'from_container'), attach(slowLink(p.id), 'from_ovs')];
-        attach(switchLink(p.id), 'sink');
-        if (wft === null || wfk === null) continue;
-        const { ip6 } = p;
-        model.ports.push({
-          ifindex: wft,
-          slow: wfk,
-          index,
-          mac: p.mac,
-          ip4: p.ip,
-          ip6,
-          linkLocal: linkLocalOf(p.mac),
-          express: p.express,
-        });
-        const place: BpfPlace = { kind: 'local', ifindex: wft, rewrite: null };
-        model.fdb.push({ index, mac: p.mac, place, express: p.express });
-        const { alias } = p;
-        if (alias !== null && alias !== p.mac)
-          model.fdb.push({ index, mac: alias, place: { ...place, rewrite: p.mac }, express: p.express });
-      }
     for (const r of n.remotes) {
       const vtep = addressOf(r.vtep);
       if (vtep === null || device(r) === 0) continue;
@@ -126,6 +104,21 @@ export function kernelSide(
     },
     attachments,
   };
+
+  /** Its links belong to the kernel side on any network: what may not take the express path goes on to Open vSwitch. */
+  function addPort({ index, encap }: NetworkModel, p: LocalPort): void {
+    if (p.direct === true) return;
+    const [wft, wfk] = [attach(hostLink(p.id), 'from_container'), attach(slowLink(p.id), 'from_ovs')];
+    attach(switchLink(p.id), 'sink');
+    if (wft === null || wfk === null) return;
+    const { mac, ip: ip4, ip6, alias } = p;
+    const express = p.express && encap !== 'vlan' && index <= MAX_TAGGED_INDEX;
+    model.ports.push({ ifindex: wft, slow: wfk, index, mac, ip4, ip6, linkLocal: linkLocalOf(mac), express });
+    const place: BpfPlace = { kind: 'local', ifindex: wft, rewrite: null };
+    model.fdb.push({ index, mac, place, express });
+    if (alias !== null && alias !== mac)
+      model.fdb.push({ index, mac: alias, place: { ...place, rewrite: mac }, express });
+  }
 
   function receivers(remotes: readonly Remote[]): BpfList['vteps'] {
     return remotes.flatMap((r) => {
