@@ -1,6 +1,6 @@
 /** Asks ability.ts with what the host looks like now. */
 import type { Probe } from '../lib/model.ts';
-import { type HostSide, refusalOf, uplinksOf } from './ability.ts';
+import { type HostSide, refusalOf, uplinkProbes, uplinksOf } from './ability.ts';
 import type { Journal } from './contract.ts';
 import { BRIDGE } from './desired.ts';
 import type { OvsDriver } from './ovs/driver.ts';
@@ -34,9 +34,10 @@ export class Abilities {
     if (refusal !== null) throw refusal;
   }
 
-  /** Interfaces that a vlan network could have here. */
-  async uplinks(): Promise<string[]> {
-    return uplinksOf(await this.#side(true));
+  /** Interfaces that a vlan network could have here, and what is to be said of them. */
+  async uplinks(): Promise<{ names: string[]; probes: Probe[] }> {
+    const side = await this.#side(true);
+    return { names: uplinksOf(side), probes: uplinkProbes(side) };
   }
 
   async #side(interfaces: boolean): Promise<HostSide> {

@@ -77,6 +77,22 @@ const INNER = new Set([
   'wireguard',
 ]);
 
+/**
+ * What the mesh is told of interfaces: of those that a vlan network could have, the MTU as result; of the others that a user might
+ * mean, why not.
+ */
+export const uplinkProbes = (host: Pick<HostSide, 'interfaces' | 'bridgeOf' | 'ourBridge'>): Probe[] =>
+  host.interfaces
+    .filter(
+      (i) => !INNER.has(i.kind) && !isOurLink(i.name) && (i.master === '' || host.bridgeOf(i.name) === host.ourBridge),
+    )
+    .map((i) => {
+      const reason = uplinkProblem(i.name, host);
+      const name = `uplink/${i.name}`;
+      return reason === null ? { name, result: String(i.mtu), reason: '' } : { name, result: 'no', reason };
+    })
+    .sort((a, b) => (a.name < b.name ? -1 : 1));
+
 /** Interfaces that a vlan network could have. */
 export const uplinksOf = (host: Pick<HostSide, 'interfaces' | 'bridgeOf' | 'ourBridge'>): string[] =>
   host.interfaces

@@ -2,7 +2,7 @@
 
 import { X509Certificate } from 'node:crypto';
 import { mkdir } from 'node:fs/promises';
-import { parseArgs } from 'node:util';
+import { isDeepStrictEqual, parseArgs } from 'node:util';
 import { SessionClient } from '../gen/weft/v1/session.ts';
 import { type AgentConfig, loadAgentConfig } from '../lib/config.ts';
 import { WeftError } from '../lib/errors.ts';
@@ -110,9 +110,10 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
   let record = await hostRecord({ id, name: config.name, wiring, probes, versions: {} });
   /** Interfaces come and go. */
   const lookAtUplinks = async (): Promise<void> => {
-    const capabilities = capabilitiesOf(wiring, await abilities.uplinks());
-    if (capabilities.join() === record.capabilities.join()) return;
-    record = { ...record, capabilities };
+    const uplinks = await abilities.uplinks();
+    const found = { capabilities: capabilitiesOf(wiring, uplinks.names), probes: [...probes, ...uplinks.probes] };
+    if (isDeepStrictEqual(found, { capabilities: record.capabilities, probes: record.probes })) return;
+    record = { ...record, ...found };
     mesh.hostChanged();
   };
 

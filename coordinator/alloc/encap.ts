@@ -58,7 +58,7 @@ export function checkCarried(connected: readonly Host[], carriage: Carriage): vo
   throw new WeftError('FAILED_PRECONDITION', `no connected host can carry ${what}: ${shown.join(', ')}${more}`, {
     hint:
       carriage.encap === 'vlan'
-        ? 'name an interface that the hosts have, and list it under uplinks in their agent.yaml'
+        ? 'name an interface without an address that the hosts have (they look for new ones every 10 s): weft host inspect'
         : 'choose another encapsulation: weft host inspect shows what each host has',
   });
 }
