@@ -198,7 +198,13 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
     log,
   });
   const addresses = new AddressBook({ journal, mesh, clock: systemClock, log });
-  const metrics = agentMetrics({ mesh, journal, reconciler, listen: config.metrics });
+  const metrics = agentMetrics({
+    mesh,
+    journal,
+    reconciler,
+    kernelSide: wiring.backend === 'kernel-tunnel' ? () => bpf.counters() : null,
+    listen: config.metrics,
+  });
   const docker = new DockerSide({
     journal,
     mesh,

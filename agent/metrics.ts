@@ -1,6 +1,15 @@
 /** The agent's Prometheus metrics (port 7472). */
-import { addProcessMetrics, Counter, Gauge, Histogram, MetricsServer, makeRegistry } from '../lib/metrics.ts';
+import {
+  addProcessMetrics,
+  Counter,
+  Gauge,
+  Histogram,
+  MetricsServer,
+  makeRegistry,
+  type Registry,
+} from '../lib/metrics.ts';
 import { VERSION } from '../lib/version.ts';
+import { type BpfCounters, type BpfTraffic, REASONS } from './bpf/model.ts';
 import type { Journal } from './contract.ts';
 import type { Reconciler } from './reconcile.ts';
 import type { SessionMesh } from './session/mesh.ts';
@@ -12,11 +21,12 @@ export interface AgentMetrics {
   close(): Promise<void>;
 }
 
-/** @param o.listen host:port; null = no HTTP server. */
+/** @param o.listen host:port; null = no HTTP server. @param o.kernelSide asked with each scrape; null = there is none. */
 export function agentMetrics(o: {
   mesh: SessionMesh;
   journal: Journal;
   reconciler: Reconciler;
+  kernelSide: (() => Promise<BpfCounters>) | null;
   listen: string | null;
 }): AgentMetrics {
   const registry = makeRegistry('agent', VERSION);
@@ -55,6 +65,7 @@ export function agentMetrics(o: {
   );
   gauge('weft_in_sync', '1 when the complete view of this session has been applied.', () => (o.mesh.inSync ? 1 : 0));
   gauge('weft_applied_revision', 'etcd revision applied.', () => Number(o.mesh.appliedRevision.number));
+  if (o.kernelSide !== null) kernelMetrics(registry, o.kernelSide);
   const server =
     o.listen === null
       ? null
@@ -69,4 +80,49 @@ export function agentMetrics(o: {
       await server?.close();
     },
   };
+}
+
+/** What the kernel side has carried and dropped. */
+function kernelMetrics(registry: Registry, read: () => Promise<BpfCounters>): void {
+  let reading: Promise<BpfCounters> | null = null;
+  // Both metrics of a scrape come from one reading.
+  const now = (): Promise<BpfCounters> => {
+    reading ??= read().finally(() => {
+      reading = null;
+    });
+    return reading;
+  };
+  const registers = [registry];
+  new Counter({
+    name: 'weft_datapath_frames_total',
+    help: 'Frames that the kernel side of the datapath has judged, by what it did with them (docs/datapath.md).',
+    labelNames: ['reason'],
+    registers,
+    async collect() {
+      const { reasons } = await now();
+      this.reset();
+      for (const reason of REASONS) this.inc({ reason }, Number(reasons[reason]));
+    },
+  });
+  const seen = new Map<number, BpfTraffic>();
+  const total = { tx: 0, rx: 0 };
+  new Counter({
+    name: 'weft_express_packets_total',
+    help: 'Packets that endpoints have sent (tx) and received (rx) past Open vSwitch, segments counted one by one.',
+    labelNames: ['direction'],
+    registers,
+    async collect() {
+      const { traffic } = await now();
+      // An endpoint's counters go with it; what it has sent stays in the sum.
+      for (const [ifindex, { txPackets, rxPackets }] of traffic) {
+        total.tx += Number(txPackets - (seen.get(ifindex)?.txPackets ?? 0n));
+        total.rx += Number(rxPackets - (seen.get(ifindex)?.rxPackets ?? 0n));
+      }
+      seen.clear();
+      for (const [ifindex, one] of traffic) seen.set(ifindex, one);
+      this.reset();
+      this.inc({ direction: 'tx' }, total.tx);
+      this.inc({ direction: 'rx' }, total.rx);
+    },
+  });
 }
