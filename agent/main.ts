@@ -16,6 +16,7 @@ import { AddressBook } from './addresses.ts';
 import { Attachments } from './attach/index.ts';
 import { isNamespaceGone } from './attach/namespaces.ts';
 import { AbsenceWatch } from './attach/watch.ts';
+import { describeMaps } from './bpf/describe.ts';
 import { kernelDriver } from './bpf/start.ts';
 import { systemClock } from './clock.ts';
 import { deviceOf } from './contract.ts';
@@ -280,6 +281,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
     attachments,
     audit: (heal) => audit(heal && config.heal),
     flowText: async () => (await flows.observe()).map(formatFlow).join('\n'),
+    mapText: () => describeMaps(bpf.observe() ?? new Map()),
     log,
   });
   scope.defer('service', await serveAgent(config.agentSocket, service));

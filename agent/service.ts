@@ -21,6 +21,8 @@ export interface AgentParts {
   readonly attachments: Attachments;
   readonly audit: (heal: boolean) => Promise<Drift[]>;
   readonly flowText: () => Promise<string>;
+  /** Entries of the kernel side's maps, a line each; empty on a host without it. */
+  readonly mapText: () => string;
   readonly log: Log;
 }
 
@@ -61,6 +63,8 @@ async function dump(p: AgentParts, what: string): Promise<string> {
       return encodeView(p.mesh.view());
     case 'flows':
       return p.flowText();
+    case 'maps':
+      return p.mapText();
     case 'journal': {
       const { endpoints, addresses, blocks, networks } = p.journal;
       const rows = { endpoints, addresses, blocks, networks };
@@ -72,7 +76,7 @@ async function dump(p: AgentParts, what: string): Promise<string> {
       return JSON.stringify({ steps: p.reconciler.steps, failure: p.reconciler.failure });
     default:
       throw new WeftError('INVALID_ARGUMENT', `there is no "${what}" to dump`, {
-        hint: 'view, flows, journal or plan',
+        hint: 'view, flows, maps, journal or plan',
       });
   }
 }

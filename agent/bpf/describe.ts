@@ -1,7 +1,7 @@
 /** Keys and values of the maps in words, for drift and for `weft dump`. Pure. */
 import { formatIp } from '../../lib/ip.ts';
 import { formatMac } from '../../lib/mac.ts';
-import { BLOCK_KEY_BITS, CONFIG_FLAG, FLAG, LAYOUT, type MapName } from './encode.ts';
+import { BLOCK_KEY_BITS, CONFIG_FLAG, type EncodedMaps, FLAG, LAYOUT, type MapName } from './encode.ts';
 
 /** Reads fields one after the other; what is not long enough reads as zero. */
 class Fields {
@@ -68,6 +68,14 @@ export function describeKey(map: MapName, key: string): string {
       return 'config';
   }
 }
+
+/** Every entry, a line each: "nets net 3 = device 5 vni 4097 mtu 1450". */
+export const describeMaps = (maps: EncodedMaps): string =>
+  [...maps]
+    .flatMap(([map, entries]) =>
+      [...entries].map(([key, value]) => `${describeKey(map, key)} = ${describeValue(map, value)}`),
+    )
+    .join('\n');
 
 /** What an entry says. */
 export function describeValue(map: MapName, value: string): string {
