@@ -192,11 +192,40 @@ test('the loser of a name race becomes a copy of the winner', async () => {
   expect(ran.stdout).toContain('inet 10.132.0.2/24');
 });
 
+test('both families, IPv6 alone, and what becomes of their reservations', async () => {
+  const both = ['--ipv6', '--subnet', '10.133.0.0/24', '--subnet', 'fd00:133::/64', '--gateway', 'fd00:133::fe'];
+  expect(await docker('network', 'create', ...WEFT, ...both, '--aux-address', 'a=fd00:133::2', 'both')).toMatchObject({
+    code: 0,
+  });
+  // 0.0.0.0/0 says "no IPv4" where Docker has no --ipv4=false.
+  const alone = ['--ipv6', '--subnet', '0.0.0.0/0', '--subnet', 'fd00:134::/64'];
+  expect(await docker('network', 'create', ...WEFT, ...alone, 'alone')).toMatchObject({ code: 0 });
+  const named = (name: string) => [...world.networks.values()].find((n) => n.name === name);
+  await until('both are bound', () => named('both') !== undefined && named('alone') !== undefined);
+  expect(named('both')).toMatchObject({
+    subnets: ['10.133.0.0/24', 'fd00:133::/64'],
+    gateways: ['10.133.0.1', 'fd00:133::fe'],
+    auxAddresses: { a: 'fd00:133::2' },
+    ipv6: true,
+  });
+  expect(named('alone')).toMatchObject({ subnets: ['fd00:134::/64'], gateways: ['fd00:134::1'] });
+  expect([...world.networks.values()].filter((n) => n.state === 'reserved')).toEqual([]);
+  const addresses = async (name: string): Promise<string> =>
+    (await docker('run', '--rm', '--network', name, IMAGE, 'ip', 'addr', 'show', 'eth0')).stdout;
+  const two = await addresses('both');
+  for (const address of ['inet 10.133.0.2/24', 'inet6 fd00:133::1/64']) expect(two).toContain(address);
+  const shown = await addresses('alone');
+  expect(shown).toContain('link/ether 02:59:00:00:00:02');
+  expect(shown).toContain('inet6 fd00:134::2/64');
+  expect(shown).not.toContain('inet ');
+  for (const name of ['both', 'alone']) expect(await docker('network', 'rm', name)).toMatchObject({ code: 0 });
+});
+
 test.each([
   [['-d', 'weft'], 'use --ipam-driver weft'],
   [[...WEFT, '-o', 'weft.colour=red'], 'option "weft.colour" is not available'],
   [[...WEFT, '--ipam-opt', 'weft.colour=red'], 'option "weft.colour" is not available'],
-  [[...WEFT, '--ipv6', '--subnet', 'fd00:1::/64', '--subnet', '10.133.0.0/24'], 'IPv6 is not available yet'],
+  [[...WEFT, '--subnet', '10.58.2.0/24', '--subnet', '10.58.3.0/24'], 'one subnet of each family'],
   [[...WEFT, '--subnet', '10.50.1.0/24'], 'overlaps'],
 ])('docker network create %j is refused with a sentence', async (args, sentence) => {
   const before = world.networks.size;
