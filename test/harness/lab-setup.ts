@@ -7,7 +7,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { run, weft } from './lab.ts';
 
-export default async function setup(): Promise<() => Promise<void>> {
+export default (): Promise<() => Promise<void>> => setup('--hosts', '3', '--coordinators', '2');
+
+/** @param size options of `weft lab up`. @returns what removes the lab. */
+export async function setup(...size: string[]): Promise<() => Promise<void>> {
   const home = await mkdtemp(join(tmpdir(), 'weft-test-'));
   process.env['HOME'] = home;
   // A lab that is already there is used as it is and left as it is: for writing tests.
@@ -20,7 +23,7 @@ export default async function setup(): Promise<() => Promise<void>> {
   };
   const root = process.env['WEFT_TEST_DOCKER_ROOT'];
   const docker = root === undefined ? [] : ['--docker-root', root];
-  const up = ['lab', 'up', '--hosts', '3', '--coordinators', '2', '--name', name, ...docker];
+  const up = ['lab', 'up', ...size, '--name', name, ...docker];
   const r = await run('bin/weft', up, { timeoutMs: 280_000 });
   if (r.code !== 0) {
     await down();
