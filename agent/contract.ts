@@ -49,8 +49,8 @@ export type Attached =
       /** A network namespace, at `sandbox`: a link of ours goes there, `interfaceName`. */
       readonly kind: 'netns';
       readonly name: string;
-      /** Inode of the namespace, where its path alone does not tell it (/proc/PID/ns/net); else null. */
-      readonly inode: string | null;
+      /** Inode of the namespace that the link is in; another one may come to be at the path. */
+      readonly inode: string;
     };
 
 /** The user's device that is the endpoint's port; null: Weft's own link is. */

@@ -15,7 +15,6 @@ import { refuseMac } from '../mac-use.ts';
 import type { OvsState } from '../ovs/steps.ts';
 import { addressRow, takeAddresses } from './addresses.ts';
 import { findAttached, networkOf, validName } from './find.ts';
-import { isProcessPath } from './namespaces.ts';
 import { findDevice, findNamespace, giveBack } from './places.ts';
 
 const INTERFACE = 'weft0';
@@ -108,8 +107,7 @@ export class Attachments {
     }
     const interfaceName = r.interfaceName === '' ? INTERFACE : r.interfaceName;
     const { path, inode, name } = await findNamespace(r.netns, interfaceName);
-    const own = isProcessPath(path) ? inode : null;
-    return { attached: { kind: 'netns', name: validName(r.name, name), inode: own }, sandbox: path, interfaceName };
+    return { attached: { kind: 'netns', name: validName(r.name, name), inode }, sandbox: path, interfaceName };
   }
 
   async #device(name: string) {

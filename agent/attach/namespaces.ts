@@ -17,9 +17,12 @@ export function namespaceInode(path: string): string | null {
 /** The path is a process's: another process may get its number, so that only the inode tells the namespace. */
 export const isProcessPath = (path: string): boolean => path.startsWith('/proc/');
 
-/** The endpoint's namespace is not there any more; false for what is in none. */
-export function isNamespaceGone(e: LocalEndpoint): boolean {
-  if (e.attached?.kind !== 'netns' || e.sandbox === null) return false;
-  const inode = namespaceInode(e.sandbox);
-  return inode === null || (e.attached.inode !== null && e.attached.inode !== inode);
+/** The endpoint's namespace is not there any more, though another one may be in its place; false for what is in none. */
+export const isNamespaceGone = (e: LocalEndpoint): boolean =>
+  e.attached?.kind === 'netns' && e.sandbox !== null && namespaceInode(e.sandbox) !== e.attached.inode;
+
+/** The namespace that has taken the place of the endpoint's own, by inode; null = none has. */
+export function successorOf(e: LocalEndpoint): string | null {
+  if (!isNamespaceGone(e) || e.sandbox === null || isProcessPath(e.sandbox)) return null;
+  return namespaceInode(e.sandbox);
 }

@@ -6,7 +6,8 @@ import type { Log } from '../../lib/log.ts';
 import type { Clock } from '../clock.ts';
 import type { Journal, LocalEndpoint, Mesh } from '../contract.ts';
 import { nameOf } from '../contract.ts';
-import { isNamespaceGone } from './namespaces.ts';
+import { hostLink } from '../link/names.ts';
+import { isNamespaceGone, successorOf } from './namespaces.ts';
 
 const PERIOD_MS = 1_000;
 export const GRACE_MS = 10_000;
@@ -49,7 +50,7 @@ export class AbsenceWatch {
     const now = clock.monotonic();
     for (const id of this.#awaySince.keys()) if (!journal.endpoints.has(id)) this.#awaySince.delete(id);
     for (const endpoint of journal.endpoints.values()) {
-      if (endpoint.attached === undefined) continue;
+      if (endpoint.attached === undefined || this.#succeeded(endpoint)) continue;
       const why = this.#away(endpoint);
       const since = this.#awaySince.get(endpoint.id);
       if ((why === null) === (since !== undefined)) this.#o.kick();
@@ -57,6 +58,28 @@ export class AbsenceWatch {
       else if (since === undefined) this.#awaySince.set(endpoint.id, now);
       else if (now - since >= GRACE_MS && mesh.inSync) this.#leave(endpoint, why);
     }
+  }
+
+  /**
+   * Another namespace has taken the place of the endpoint's: once the old link is gone (which may still be in use by a process
+   * there), the new one is made.
+   */
+  #succeeded(endpoint: LocalEndpoint): boolean {
+    const { journal, hasLink, kick, log } = this.#o;
+    const inode = successorOf(endpoint);
+    if (inode === null || endpoint.attached?.kind !== 'netns') return false;
+    this.#awaySince.delete(endpoint.id);
+    kick();
+    if (hasLink(hostLink(endpoint.id)) !== false) return true;
+    log.info(
+      { endpoint: endpoint.id, name: nameOf(endpoint), netns: endpoint.sandbox },
+      'another namespace is there now',
+    );
+    const value: LocalEndpoint = { ...endpoint, attached: { ...endpoint.attached, inode } };
+    journal.write([{ table: 'endpoint', key: endpoint.id, value }]).then(kick, (error: unknown) => {
+      log.warn({ endpoint: endpoint.id, err: error }, 'namespace not taken up');
+    });
+    return true;
   }
 
   /** Null: all that it needs is there, or nothing is known. */
