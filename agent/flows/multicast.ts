@@ -9,8 +9,8 @@ import type { LocalPort, NetworkModel, Remote } from './model.ts';
 import { PRIORITY, REG, SIDE, TABLE } from './pipeline.ts';
 import { floodMeter, IGMP, MLD_QUERY, MLD_REPORTS } from './punt.ts';
 
-/** Seconds until pruning ends by itself; repeated by the agent every 20. */
-export const SNOOP_TIMEOUT_S = 60;
+/** Seconds until pruning ends by itself; repeated by the agent every 10. */
+export const SNOOP_TIMEOUT_S = 30;
 
 const ALL = (1n << 48n) - 1n;
 const GROUP = masked('eth_dst', MULTICAST_BIT, MULTICAST_BIT);

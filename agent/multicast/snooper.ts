@@ -49,8 +49,8 @@ export interface SnooperOptions {
   readonly log: Log;
 }
 
-/** Between repetitions of flows that end after 60 s. */
-const REPEAT_MS = 20_000;
+/** Between repetitions of flows that end after 30 s. */
+const REPEAT_MS = 10_000;
 
 export class Snooper {
   readonly #o: SnooperOptions;
