@@ -63,6 +63,7 @@ describe('JSON', () => {
       mac: '02:58:0a:5b:00:0a',
       ofport: expect.any(Number),
       state: 'known',
+      name: 'cli-one',
       kind: 'container',
       allowed: [],
       trusted: false,
