@@ -72,6 +72,7 @@ export class LinkDriver {
         const inContainer = this.#complete === 'container' || this.#complete === 'both';
         if (step.kind === 'restoreVeth') {
           const { sandbox, interfaceName } = step.joined;
+          if (step.joined.addresses.some((a) => a.includes(':'))) await enableIpv6(step.container, sandbox);
           const errors = await this.#inSandbox(sandboxBatch(step), sandbox);
           return inContainer ? [...errors, ...(await this.#txOff(interfaceName, sandbox))] : errors;
         }
@@ -149,4 +150,13 @@ export class LinkDriver {
 function throwFirst(errors: readonly string[]): void {
   const [first] = errors;
   if (first !== undefined) throw new WeftError('UNAVAILABLE', first);
+}
+
+/**
+ * Docker switches IPv6 off for every new interface of a container, and on for those that it gives an IPv6 address. Where it cannot be
+ * written, adding the address tells.
+ */
+async function enableIpv6(link: string, sandbox: string): Promise<void> {
+  // /proc/sys/net is that of the reader's namespace.
+  await exec('nsenter', [`--net=${sandbox}`, 'tee', `/proc/sys/net/ipv6/conf/${link}/disable_ipv6`], { input: '0\n' });
 }
