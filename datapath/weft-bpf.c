@@ -46,7 +46,7 @@
 static char line[LINE_MAX_BYTES];
 static char *fields[FIELDS];
 static unsigned char frame_in[FRAME_MAX], frame_out[FRAME_MAX + 256];
-static char said[1024];
+static char said[1200];
 
 static void fail(const char *format, ...) {
   char text[1500];
@@ -59,13 +59,15 @@ static void fail(const char *format, ...) {
   printf("error %s\n", text);
 }
 
-/* The end of what libbpf said last: of a program that is refused, the verifier's last words. */
+/* The end of what libbpf says: of a program that is refused, the verifier's last words. */
 static int keep(enum libbpf_print_level level, const char *format, va_list list) {
   static char text[256 * 1024];
   if (level == LIBBPF_DEBUG || level == LIBBPF_INFO) return 0;
-  int n = vsnprintf(text, sizeof text, format, list);
-  if (n >= (int)sizeof text) n = sizeof text - 1;
-  if (n > 0) snprintf(said, sizeof said, "%s", text + (n > 1000 ? n - 1000 : 0));
+  vsnprintf(text, sizeof text, format, list);
+  size_t more = strlen(text), had = strlen(said), room = sizeof said - 1;
+  if (more > room) memmove(text, text + more - room, room + 1), more = room;
+  if (had + more > room) memmove(said, said + had + more - room, room - more), had = room - more;
+  memcpy(said + had, text, more + 1);
   return 0;
 }
 

@@ -40,35 +40,49 @@ static __always_inline struct config *configuration(void) {
   return bpf_map_lookup_elem(&config, &zero);
 }
 
-/* What the outer header takes over from the inner one. */
-static __always_inline void outer_fields(const struct config *c, const struct frame *f, struct bpf_tunnel_key *key) {
-  key->tunnel_ttl = (c->flags & CONFIG_TTL_INHERIT) && f->family ? f->ttl : c->ttl;
-  key->tunnel_tos = (c->flags & CONFIG_DSCP_INHERIT) ? f->tos & DSCP : c->tos;
-}
+/* What tunnels of a network and a frame have in common, wherever it goes. */
+struct way {
+  struct config *config;
+  __u64 flags;
+  __u32 device;
+  __u32 vni;
+  __u8 tos;
+  __u8 ttl;
+};
 
-/* Gives the frame the tunnel key of its way. @returns the device to send it to, 0 when there is none. */
-static __always_inline __u32 aim(struct __sk_buff *skb, __u32 index, const struct place *to, const struct frame *f) {
+static __always_inline bool way_of(__u32 index, const struct frame *f, struct way *w) {
   struct config *c = configuration();
   struct net *n = bpf_map_lookup_elem(&nets, &index);
-  if (!c || !n) return 0;
-  struct bpf_tunnel_key key = { .tunnel_id = to->key ? to->key : n->vni };
-  __u64 flags = c->flags & CONFIG_DONT_FRAGMENT ? BPF_F_DONT_FRAGMENT : 0;
-  outer_fields(c, f, &key);
+  if (!c || !n) return false;
+  w->config = c;
+  w->device = n->device;
+  w->vni = n->vni;
+  w->flags = c->flags & CONFIG_DONT_FRAGMENT ? BPF_F_DONT_FRAGMENT : 0;
+  if (!(c->flags & CONFIG_CHECKSUM)) w->flags |= BPF_F_ZERO_CSUM_TX;
+  w->ttl = (c->flags & CONFIG_TTL_INHERIT) && f->family ? f->ttl : c->ttl;
+  w->tos = (c->flags & CONFIG_DSCP_INHERIT) ? f->tos & DSCP : c->tos;
+  return true;
+}
+
+/* Gives the frame its tunnel key. @returns the device to send it to, 0 when it cannot be. */
+static __always_inline __u32 aim(struct __sk_buff *skb, const struct way *w, const struct place *to) {
+  struct bpf_tunnel_key key = { .tunnel_id = to->key ? to->key : w->vni, .tunnel_tos = w->tos, .tunnel_ttl = w->ttl };
+  __u64 flags = w->flags;
   if (to->family == 6) {
-    flags |= BPF_F_TUNINFO_IPV6;
+    flags = (flags & ~(__u64)BPF_F_ZERO_CSUM_TX) | BPF_F_TUNINFO_IPV6;
     __builtin_memcpy(key.remote_ipv6, to->vtep, sizeof(key.remote_ipv6));
-    __builtin_memcpy(key.local_ipv6, c->source6, sizeof(key.local_ipv6));
+    __builtin_memcpy(key.local_ipv6, w->config->source6, sizeof(key.local_ipv6));
   } else {
-    if (!(c->flags & CONFIG_CHECKSUM)) flags |= BPF_F_ZERO_CSUM_TX;
     key.remote_ipv4 = bpf_ntohl(to->vtep[0]);
-    key.local_ipv4 = bpf_ntohl(c->source4);
+    key.local_ipv4 = bpf_ntohl(w->config->source4);
   }
   if (bpf_skb_set_tunnel_key(skb, &key, sizeof(key), flags)) return 0;
-  return to->device ? to->device : n->device;
+  return to->device ? to->device : w->device;
 }
 
 static __always_inline int send(struct __sk_buff *skb, __u32 index, const struct place *to, const struct frame *f, __u32 reason) {
-  __u32 device = aim(skb, index, to, f);
+  struct way way;
+  __u32 device = way_of(index, f, &way) ? aim(skb, &way, to) : 0;
   return device ? count(reason, bpf_redirect(device, 0)) : count(FAILED, TC_ACT_SHOT);
 }
 
@@ -175,9 +189,27 @@ SEC("tc") int from_tunnel(struct __sk_buff *skb) {
   return to_ovs(skb, peer->index);
 }
 
+struct flood {
+  struct __sk_buff *skb;
+  __u32 list;
+  __u32 made;
+  struct way way;
+};
+
+static long copy_to(__u32 slot, void *context) {
+  struct flood *flood = context;
+  struct list_key key = { .list = flood->list, .slot = slot };
+  struct place *to = bpf_map_lookup_elem(&lists, &key);
+  if (!to) return 1;
+  __u32 device = aim(flood->skb, &flood->way, to);
+  if (device && bpf_clone_redirect(flood->skb, device, 0) == 0) flood->made++;
+  return 0;
+}
+
 /*
  * A copy for each VTEP of the network; of a frame that OVS has marked (priority 1 in its tag), for those of the group's list, or, for a
- * group that nobody is known to want, of the list under the MAC zero. Not bpf_loop(): kernels without the JIT refuse it.
+ * group that nobody is known to want, of the list under the MAC zero. bpf_loop() wants a kernel with a JIT, which all that matter have;
+ * a loop that the verifier follows turn by turn takes it half a second.
  */
 static __always_inline int copies(struct __sk_buff *skb, __u32 index, const struct frame *f, bool pruned) {
   struct mac_key group = { .index = index }, rest = { .index = index };
@@ -185,16 +217,10 @@ static __always_inline int copies(struct __sk_buff *skb, __u32 index, const stru
   __builtin_memcpy(group.mac, f->dst, ETH_ALEN);
   if (pruned) list = bpf_map_lookup_elem(&groups, &group);
   if (pruned && !list) list = bpf_map_lookup_elem(&groups, &rest);
-  struct list_key key = { .list = list ? *list : index };
-  __u32 made = 0;
-  for (__u32 slot = 0; slot < MAX_COPIES; slot++) {
-    key.slot = slot;
-    struct place *to = bpf_map_lookup_elem(&lists, &key);
-    if (!to) break;
-    __u32 device = aim(skb, index, to, f);
-    if (device && bpf_clone_redirect(skb, device, 0) == 0) made++;
-  }
-  return count_by(COPIES, made, TC_ACT_SHOT);
+  struct flood flood = { .skb = skb, .list = list ? *list : index };
+  if (!way_of(index, f, &flood.way)) return count(FAILED, TC_ACT_SHOT);
+  bpf_loop(MAX_COPIES, copy_to, &flood, 0);
+  return count_by(COPIES, flood.made, TC_ACT_SHOT);
 }
 
 SEC("tc") int to_tunnel(struct __sk_buff *skb) {
@@ -212,6 +238,8 @@ SEC("tc") int to_tunnel(struct __sk_buff *skb) {
   if (!to) {
     struct mac_key key = { .index = index };
     __builtin_memcpy(key.mac, f.dst, ETH_ALEN);
+    /* Several endpoints may have it: all of them get it. */
+    if (pruned && bpf_map_lookup_elem(&groups, &key)) return copies(skb, index, &f, true);
     to = bpf_map_lookup_elem(&learned, &key);
   }
   if (!to || !to->family) return count(UNKNOWN_UNICAST, TC_ACT_SHOT);
