@@ -31,6 +31,8 @@ export interface LocalEndpoint {
   readonly aliases: readonly string[];
   /** Name of the interface inside the container, once known (eth0). */
   readonly interfaceName: string | null;
+  /** Docker was told by driver option to trust it. */
+  readonly trust?: boolean;
   /** What it is when it is no container (`weft attach`). */
   readonly attached?: Attached;
 }

@@ -10,7 +10,6 @@ import type { Attachments } from './attach/index.ts';
 import type { Journal } from './contract.ts';
 import type { Reconciler } from './reconcile.ts';
 import type { SessionMesh } from './session/mesh.ts';
-import { recordOf } from './session/registrar.ts';
 import { encodeView } from './viewstore.ts';
 
 export interface AgentParts {
@@ -46,9 +45,7 @@ export function agentService(p: AgentParts): AgentServer {
     resync: unary(async (call) => ({ drift: await p.audit(call.request.heal) }), p.log),
     attach: unary(async ({ request }) => {
       const { endpoint, network } = await p.attachments.attach(request);
-      const { id, name } = p.host();
-      const ofport = p.reconciler.ofport(endpoint.id) ?? 0;
-      return { endpoint: recordOf(endpoint, id, ofport), network: network.name, host: name };
+      return { endpoint: p.mesh.recordOf(endpoint), network: network.name, host: p.host().name };
     }, p.log),
     detach: unary(async ({ request }) => {
       await p.attachments.detach(request.endpoint);

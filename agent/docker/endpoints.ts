@@ -15,6 +15,7 @@ import {
   type LocalNetwork,
   type Mesh,
 } from '../contract.ts';
+import { TRUST } from '../express.ts';
 import type { Copies } from './copies.ts';
 import type { JoinWaiter } from './join-wait.ts';
 import { shownAddress } from './pools.ts';
@@ -78,6 +79,7 @@ export class EndpointDriver {
       labels: {},
       aliases: [],
       interfaceName: null,
+      ...(trusted(request) ? { trust: true } : {}),
     };
     const written = this.#o.journal.write([
       { table: 'endpoint', key: endpoint.id, value: endpoint },
@@ -181,10 +183,14 @@ export class EndpointDriver {
         hint: `start the container on another host, or end it with weft host undrain ${mesh.hostName}`,
       });
     for (const option of Object.keys(request.Options ?? {}))
-      if (option.startsWith('weft.') && option !== KEY.mac)
+      if (option.startsWith('weft.') && option !== KEY.mac && option !== TRUST)
         throw new WeftError('UNIMPLEMENTED', `option "${option}" is not available on endpoints of Weft networks`, {
           hint: 'leave it out',
         });
+    if (trusted(request) && !network.allowTrust)
+      throw new WeftError('PERMISSION_DENIED', `network ${network.name} was made without --allow-trust`, {
+        hint: `leave ${TRUST} out, or make a network with weft network create --allow-trust`,
+      });
     const ports = request.Options?.[KEY.portMap];
     if (Array.isArray(ports) && ports.length > 0)
       throw new WeftError('UNIMPLEMENTED', 'publishing ports (-p) is not available yet on Weft networks', {
@@ -250,3 +256,5 @@ function macOf(request: CreateEndpointRequest): string | null {
     hint: 'leave one out',
   });
 }
+
+const trusted = (request: CreateEndpointRequest): boolean => String(request.Options?.[TRUST] ?? '') === 'true';

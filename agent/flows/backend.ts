@@ -5,10 +5,12 @@
  */
 import { tryParseIp } from '../../lib/ip.ts';
 import { tryParseIp6 } from '../../lib/ip6.ts';
+import { MAC_PREFIX, MAC_PREFIX_6 } from '../../lib/mac.ts';
 import type { Action, Flow, MatchField } from '../openflow/flow.ts';
-import { flow, goto, is, set } from './build.ts';
+import { flow, goto, is, masked, set } from './build.ts';
 import type { NetworkModel, Remote, Tunnels } from './model.ts';
 import { PRIORITY, REG, SIDE } from './pipeline.ts';
+import { learnRemote } from './shared.ts';
 
 export interface Backend {
   /** Frames of this network from those hosts are recognised, and nobody else's. */
@@ -20,9 +22,11 @@ export interface Backend {
    * @param pruned not to all hosts of the network, but to receivers of the frame's group
    */
   copies(n: NetworkModel, to: readonly Remote[], pruned?: boolean): Action[];
+  /** Last actions of a frame for a MAC that only the backend may have learned from these hosts; none when it learns nothing. */
+  unknown(n: NetworkModel, from: readonly Remote[]): Action[];
 }
 
-const NOWHERE: Backend = { classify: () => [], unicast: () => [], copies: () => [] };
+const NOWHERE: Backend = { classify: () => [], unicast: () => [], copies: () => [], unknown: () => [] };
 
 /** OFPVID_PRESENT (OpenFlow 1.4 §7.2.3.7): the frame has a tag. */
 const PRESENT = 0x1000;
@@ -36,13 +40,24 @@ export function backendOf(n: NetworkModel, tunnels: Tunnels): Backend {
   return ovsTunnel(tunnels.ports);
 }
 
-const arrived = (n: NetworkModel, match: readonly MatchField[], before: readonly Action[]): Flow =>
-  flow('classify', n.index, PRIORITY.entry, match, [
+const arrived = (
+  n: NetworkModel,
+  match: readonly MatchField[],
+  before: readonly Action[],
+  above = 0,
+  after: readonly Action[] = [],
+): Flow =>
+  flow('classify', n.index, PRIORITY.entry + above, match, [
     ...before,
     set(REG.network, n.index),
     set(REG.side, SIDE.tunnel),
+    ...after,
     goto('l2'),
   ]);
+
+const DEFAULT_MACS = [MAC_PREFIX, MAC_PREFIX_6].map((prefix) =>
+  masked('eth_src', BigInt(prefix) << 32n, 0xffffn << 32n),
+);
 
 /** One port for every host; the tag says which network. */
 function kernelTunnel(port: number | null, index: number): Backend {
@@ -53,6 +68,7 @@ function kernelTunnel(port: number | null, index: number): Backend {
     classify: (n) => [arrived(n, [is('in_port', port), is('vlan_vid', PRESENT | index)], [{ type: 'pop_vlan' }])],
     unicast: () => [...push, set(REG.out, port), goto('output')],
     copies: (_n, to, pruned = false) => (to.length === 0 ? [] : [...push, ...mark(pruned), { type: 'output', port }]),
+    unknown: (_n, from) => (from.length === 0 ? [] : [...push, set(REG.out, port), goto('output')]),
   };
 }
 
@@ -75,13 +91,19 @@ function ovsTunnel(ports: (Tunnels & { kind: 'ovs' })['ports']): Backend {
     classify: (n, from) =>
       from.flatMap((r) => {
         const port = portOf(r);
-        return port === null ? [] : [arrived(n, [is('in_port', port), is('tun_id', r.key), fromVtep(r)], [])];
+        if (port === null) return [];
+        const match = [is('in_port', port), is('tun_id', r.key), fromVtep(r)];
+        if (!r.learn) return [arrived(n, match, [])];
+        // What is known of Weft's hosts without learning leaves room for what is not.
+        const known = r.external ? [] : DEFAULT_MACS.map((prefix) => arrived(n, [...match, prefix], [], 1));
+        return [...known, arrived(n, match, [], 0, [learnRemote(n, r)])];
       }),
     unicast: (_n, to) => {
       const port = portOf(to);
       return port === null ? [] : [set('tun_id', to.key), toVtep(to), set(REG.out, port), goto('output')];
     },
     copies: (_n, to) => copies(to),
+    unknown: () => [],
   };
 }
 

@@ -15,8 +15,28 @@ export interface LocalPort {
   readonly alias: bigint | null;
   /** Nothing that only Open vSwitch enforces concerns it. */
   readonly express: boolean;
+  /** What it may send from besides. */
+  readonly allowed: readonly Allowed[];
+  /** May send from any MAC and address; these are learned. */
+  readonly trusted: boolean;
   /** The user's own device is the port: it has no links named after it. */
   readonly direct?: true;
+}
+
+/** An address that an endpoint may have besides its own; neither IP: any address of the network, with that MAC. */
+export interface Allowed {
+  readonly ip: number | null;
+  readonly ip6: bigint | null;
+  /** Null: the endpoint's own. */
+  readonly mac: bigint | null;
+}
+
+/** A MAC that several endpoints may have. */
+export interface SharedMac {
+  readonly mac: bigint;
+  /** OpenFlow ports. */
+  readonly locals: readonly number[];
+  readonly remotes: readonly Remote[];
 }
 
 export interface Entry {
@@ -84,6 +104,9 @@ export interface NetworkModel {
   readonly ipv6: boolean;
   readonly locals: readonly LocalPort[];
   readonly remotes: readonly Remote[];
+  /** Addresses that several endpoints may have: who has one now is asked. */
+  readonly asked: readonly Pick<Allowed, 'ip' | 'ip6'>[];
+  readonly macs: readonly SharedMac[];
   /** Null: not known, everything goes to everybody. */
   readonly multicast: MulticastModel | null;
 }

@@ -26,7 +26,7 @@ export const TABLE = {
   commit: 36,
   qos: 40,
   output: 44,
-  /** Reserved: entries learned from trusted endpoints. */
+  /** MACs learned from trusted endpoints and external peers. */
   learned: 48,
   /** To the agent, metered. */
   punt: 52,
@@ -48,6 +48,8 @@ export const PRIORITY = {
   local: 400,
   /** An endpoint of another host that its block does not describe. */
   entry: 300,
+  /** Whatever a trusted endpoint sends. */
+  trusted: 360,
   /** Neighbour discovery that is not true of a local endpoint. */
   ndDrop: 350,
   /** What a local endpoint sends otherwise. */
@@ -68,3 +70,12 @@ const OWNER = 0x57656674n; // "Weft"
  */
 export const cookie = (stage: Stage, index: number): bigint =>
   (OWNER << 32n) | (BigInt(TABLE[stage]) << 24n) | BigInt(index);
+
+/** Bits of a learned entry's cookie: it was not rendered, and comes and goes by itself. Bits 15..0: OpenFlow port, or network index. */
+const LEARNED = { port: 1n << 23n, network: 1n << 22n } as const;
+
+export const learnedCookie = (by: keyof typeof LEARNED, number: number): bigint =>
+  cookie('learned', number) | LEARNED[by];
+
+export const isLearned = (f: { readonly table: number; readonly cookie: bigint }): boolean =>
+  f.table === TABLE.learned && (f.cookie & (LEARNED.port | LEARNED.network)) !== 0n;

@@ -12,6 +12,7 @@ import { ndAlias, ndBase, ndBlock, ndBlock4, ndEntry, ndLocal } from './nd.ts';
 import { PRIORITY, REG, SIDE } from './pipeline.ts';
 import { renderPunt } from './punt.ts';
 import { portSecurity, securityBase } from './security.ts';
+import { renderShared } from './shared.ts';
 import { renderVlan } from './vlan.ts';
 
 export function render(model: BridgeModel): Flow[] {
@@ -27,6 +28,7 @@ export function renderBase(maxMeters: number): Flow[] {
     flow('arpNd', 0, PRIORITY.default, [], []),
     flow('ndReply', 0, PRIORITY.default, [], []),
     flow('l2', 0, PRIORITY.default, [], []),
+    flow('learned', 0, PRIORITY.default, [], []),
     ...securityBase(),
     ...ndBase(),
     flow('output', 0, PRIORITY.local, [], [{ type: 'output_reg', field: REG.out }]),
@@ -47,6 +49,7 @@ export function renderNetwork(n: NetworkModel, backend: Backend, maxMeters: numb
       l2Local(n, port),
     ]),
     ...(n.encap === 'vlan' ? renderVlan(n) : renderOverlay(n, backend)),
+    ...renderShared(n, backend),
   ];
 }
 

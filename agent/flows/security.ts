@@ -5,8 +5,9 @@
 import { linkLocalOf } from '../../lib/ip6.ts';
 import type { Flow, MatchField } from '../openflow/flow.ts';
 import { ARP_REPLY, ARP_REQUEST, ETH_ARP, ETH_IPV4, ETH_IPV6, flow, goto, ICMPV6, is, ND } from './build.ts';
-import type { LocalPort, NetworkModel } from './model.ts';
+import type { Allowed, LocalPort, NetworkModel } from './model.ts';
 import { PRIORITY } from './pipeline.ts';
+import { trustedSecurity } from './shared.ts';
 
 /** Reports and the end of a membership (MLD, RFC 2710, RFC 3810) may come before there is an address. */
 const MLD_REPORTS = [131n, 132n, 143n];
@@ -28,8 +29,21 @@ export const portSecurity = (n: NetworkModel, port: LocalPort): Flow[] => {
   return [
     ...(port.ip === null ? [] : security4(n, from, port.mac, port.ip)),
     ...(port.ip6 === null ? [] : security6(n, from, port.mac, [port.ip6, linkLocalOf(port.mac)])),
+    ...port.allowed.flatMap((a) => allowedSecurity(n, port, a)),
+    ...trustedSecurity(n, port),
   ];
 };
+
+/** Addresses that it shares: from its own MAC, or from the one that was allowed with them. */
+function allowedSecurity(n: NetworkModel, port: LocalPort, a: Allowed): Flow[] {
+  const macs = new Set([a.mac ?? port.mac, ...(a.ip === null && a.ip6 === null ? [] : [port.mac])]);
+  return [...macs].flatMap((mac) => {
+    const from = [is('in_port', port.ofport), is('eth_src', mac)];
+    if (a.ip !== null) return security4(n, from, mac, a.ip);
+    if (a.ip6 !== null) return security6(n, from, mac, [a.ip6]);
+    return [flow('portSecurity', n.index, PRIORITY.plain, from, [goto('l2')])];
+  });
+}
 
 function security4(n: NetworkModel, from: readonly MatchField[], mac: bigint, ip: number): Flow[] {
   const arp = (op: bigint, spa: number): MatchField[] => [

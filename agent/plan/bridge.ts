@@ -3,10 +3,11 @@ import { type Cidr, isIp4, lowOf, subnetOf, tryParseIp } from '../../lib/addr.ts
 import { parseMac } from '../../lib/mac.ts';
 import type { ExternalPeer, NetworkView, View, Vtep } from '../../lib/model.ts';
 import { deviceOf, type LocalEndpoint, type LocalNetwork } from '../contract.ts';
-import { mayExpress } from '../express.ts';
+import { standingOf } from '../express.ts';
 import type { Encap, Entry, LocalPort, NetworkModel, Remote, TunnelEncap } from '../flows/model.ts';
 import { addressesOf, behindHost } from './entries.ts';
 import { multicastModel, type Snooped } from './multicast.ts';
+import { allowedFor, sharedOf } from './shared.ts';
 
 /** What this host is, as far as its networks are concerned. */
 export interface Self {
@@ -45,7 +46,9 @@ export function networkModels(
     const list = locals.get(e.networkId) ?? [];
     const direct = deviceOf(e) === null ? {} : { direct: true as const };
     const mac = parseMac(e.mac);
-    list.push({ id: e.id, ofport: port, mac, ...addressesOf(e), express: mayExpress(e), ...direct });
+    const allowed = allowedFor(view.interests.get(e.networkId), e.id);
+    const standing = standingOf(e, networks.get(e.networkId)?.network, view);
+    list.push({ id: e.id, ofport: port, mac, ...addressesOf(e), ...standing, allowed, ...direct });
     locals.set(e.networkId, list);
     mtus.set(e.networkId, Math.min(e.mtu, mtus.get(e.networkId) ?? e.mtu));
   }
@@ -70,6 +73,7 @@ export function networkModels(
       ipv6: subnetOf(network.network, 6) !== null,
       locals: list.sort((a, b) => a.ofport - b.ofport),
       remotes,
+      ...sharedOf(interest, list, remotes),
       multicast:
         interest === undefined || encap === 'vlan'
           ? null

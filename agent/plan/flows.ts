@@ -1,5 +1,6 @@
 /** What is to be done to flows: one diff over keys. Pure. */
 import { diff } from '../../lib/delta.ts';
+import { isLearned } from '../flows/pipeline.ts';
 import { type Flow, flowEquals, flowKey } from '../openflow/flow.ts';
 import { formatFlow, formatFlowKey } from '../openflow/format.ts';
 import type { Planned } from './planned.ts';
@@ -18,7 +19,9 @@ export const keyed = (flows: Iterable<Flow>): Map<string, Flow> => {
 };
 
 export function planFlows(desired: FlowTable, actual: FlowTable): Planned<FlowStep>[] {
-  const { missing, differs, extra } = diff(desired, actual, (want, have) => want === have || flowEquals(want, have));
+  // What the switch has learned comes and goes by itself.
+  const rendered = new Map([...actual].filter(([, f]) => !isLearned(f)));
+  const { missing, differs, extra } = diff(desired, rendered, (want, have) => want === have || flowEquals(want, have));
   const planned = (id: string, want: Flow | null, have: Flow | null): Planned<FlowStep> => {
     const flow = want ?? have!;
     return {

@@ -75,17 +75,18 @@ export function kernelSide(
       for (const mac of r.withheld) model.fdb.push({ index, mac, place, express: false });
       for (const range of [...r.blocks.map(macRange), ...r.blocks6.map(aliasRange)])
         model.blocks.push({ index, ...range, place, express: true });
-      const { external, learn } = r;
+      const { learn } = r;
+      // It may send from MACs that no entry tells of: Open vSwitch judges.
+      const external = r.external || learn || n.macs.some((m) => m.remotes.includes(r));
       model.sources.push({ index, vtep, device: device(r), key: r.key, external, learn });
     }
     model.lists.push({ id: index, vteps: receivers(n.remotes) });
+    const used = new Set<number>();
+    for (const { mac, remotes } of n.macs) addGroup(index, mac, remotes, used);
     if (n.multicast !== null) {
       const { groups, rest } = n.multicast;
-      const used = new Set<number>();
       for (const { mac, remotes } of [{ mac: 0n, ...rest }, ...groups]) {
-        const list = listOf(index, mac, used);
-        model.lists.push({ id: list, vteps: receivers(remotes) });
-        model.groups.push({ index, mac, list });
+        addGroup(index, mac, remotes, used);
       }
     }
   }
@@ -118,6 +119,12 @@ export function kernelSide(
     model.fdb.push({ index, mac, place, express });
     if (alias !== null && alias !== mac)
       model.fdb.push({ index, mac: alias, place: { ...place, rewrite: mac }, express });
+  }
+
+  function addGroup(index: number, mac: bigint, remotes: readonly Remote[], used: Set<number>): void {
+    const list = listOf(index, mac, used);
+    model.lists.push({ id: list, vteps: receivers(remotes) });
+    model.groups.push({ index, mac, list });
   }
 
   function receivers(remotes: readonly Remote[]): BpfList['vteps'] {

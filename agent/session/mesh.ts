@@ -9,9 +9,10 @@ import {
 import type { Family } from '../../lib/addr.ts';
 import { WeftError } from '../../lib/errors.ts';
 import type { Log } from '../../lib/log.ts';
-import type { Conflict, Event, Host, Revision, View } from '../../lib/model.ts';
+import type { Conflict, Endpoint, Event, Host, Revision, View } from '../../lib/model.ts';
 import { callUnary, type Method } from '../../lib/rpc.ts';
 import type { Journal, LocalEndpoint, Mesh } from '../contract.ts';
+import { standingOf } from '../express.ts';
 import { isLater } from '../view.ts';
 import { Applier, type Apply } from './applier.ts';
 import { type LiveSession, unconnected } from './live.ts';
@@ -57,8 +58,7 @@ export class SessionMesh implements Mesh {
     this.#o = options;
     this.#view = options.view;
     this.#applier = new Applier(options.apply, (view, failure) => this.#applied(view, failure));
-    const record = (e: LocalEndpoint) => recordOf(e, options.host().id, options.ofport(e.id));
-    this.#registrar = new Registrar(options.journal, record, options.log);
+    this.#registrar = new Registrar(options.journal, (e) => this.recordOf(e), options.log);
     this.#loop = new SessionLoop({
       coordinators: options.coordinators,
       connect: options.connect,
@@ -225,6 +225,12 @@ export class SessionMesh implements Mesh {
     this.#session?.send({ body: { $case: 'event', value: event } });
   }
 
+  /** What the mesh is to know of an endpoint of this host. */
+  recordOf(e: LocalEndpoint): Endpoint {
+    const network = this.#o.journal.networks.get(e.networkId)?.network;
+    return recordOf(e, this.hostId, this.#o.ofport(e.id), standingOf(e, network, this.#view));
+  }
+
   /** The port numbers may have changed: register again what is affected. */
   portsChanged(): void {
     this.#registrar.kick();
@@ -233,7 +239,7 @@ export class SessionMesh implements Mesh {
   #hello(): Hello {
     const { endpoints, blocks, addresses } = this.#o.journal;
     const hostId = this.hostId;
-    const told = (e: LocalEndpoint): Told => ({ endpoint: e, told: recordOf(e, hostId, this.#o.ofport(e.id)) });
+    const told = (e: LocalEndpoint): Told => ({ endpoint: e, told: this.recordOf(e) });
     this.#told = new Map([...endpoints].map(([id, e]) => [id, told(e)]));
     this.#interest = this.#wantedInterest();
     return {

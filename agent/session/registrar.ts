@@ -8,7 +8,7 @@ import { WeftError } from '../../lib/errors.ts';
 import type { Log } from '../../lib/log.ts';
 import type { Endpoint, Revision } from '../../lib/model.ts';
 import { ipsOf, type Journal, type LocalEndpoint } from '../contract.ts';
-import { mayExpress } from '../express.ts';
+import type { Standing } from '../express.ts';
 
 const BATCH = 100;
 const RETRY_MS = 1_000;
@@ -18,7 +18,7 @@ const REFUSED_RETRY_MS = 10_000;
 export type Register = (request: Omit<RegisterEndpointsRequest, 'sessionId'>) => Promise<RegisterEndpointsResponse>;
 
 /** An endpoint's record for the mesh. */
-export function recordOf(e: LocalEndpoint, hostId: string, ofport: number): Endpoint {
+export function recordOf(e: LocalEndpoint, hostId: string, ofport: number, standing: Standing): Endpoint {
   return {
     id: e.id,
     networkId: e.networkId,
@@ -33,8 +33,7 @@ export function recordOf(e: LocalEndpoint, hostId: string, ofport: number): Endp
     ofport,
     aliases: [...e.aliases],
     allowed: [],
-    trusted: false,
-    express: mayExpress(e),
+    ...standing,
     kind: e.attached?.kind ?? 'container',
     revision: 0n,
   };
@@ -187,7 +186,8 @@ export class Registrar {
       const known = this.#unsure.has(e.id) ? undefined : this.#known.get(e.id);
       if (this.#refused.get(e.id)?.endpoint === e) continue;
       const record = this.#record(e);
-      if (known?.endpoint === e && known.told.ofport === record.ofport) continue;
+      const same = ['ofport', 'trusted', 'express'] as const;
+      if (known?.endpoint === e && same.every((key) => known.told[key] === record[key])) continue;
       // A sandbox, an interface's name: nobody else's business.
       if (known !== undefined && isDeepStrictEqual(known.told, record)) known.endpoint = e;
       else upserts.push(e);

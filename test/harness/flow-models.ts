@@ -8,7 +8,15 @@ import { defaultMac, parseMac } from '../../lib/mac.ts';
 /** Empty text: it has no address of that family. */
 export function localPort(ofport: number, ip: string, ip6: string, mac = defaultMac(ip, ip6, 64).mac): LocalPort {
   const id = String(ofport).repeat(64).slice(0, 64);
-  return { id, ofport, mac: parseMac(mac), ...addressesOf({ ip, ip6, prefix6: 64 }), express: true };
+  return {
+    id,
+    ofport,
+    mac: parseMac(mac),
+    ...addressesOf({ ip, ip6, prefix6: 64 }),
+    express: true,
+    allowed: [],
+    trusted: false,
+  };
 }
 
 const remote = (vtep: string, more: Partial<Remote>): Remote => ({
@@ -32,6 +40,8 @@ const network = (more: Partial<NetworkModel> & Pick<NetworkModel, 'index' | 'loc
   ipv4: true,
   ipv6: true,
   mtu: 1450,
+  asked: [],
+  macs: [],
   multicast: null,
   ...more,
 });

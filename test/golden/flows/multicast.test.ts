@@ -16,6 +16,8 @@ const local = (ofport: number, ip: string): LocalPort => ({
   alias: null,
   mac: parseMac(macOfIp(ip)),
   express: false,
+  allowed: [],
+  trusted: false,
 });
 const remote = (host: string, vtep: string, external = false): Remote => ({
   hostId: external ? '' : host,
@@ -56,6 +58,8 @@ const model = (multicast: NetworkModel['multicast'], more: Partial<NetworkModel>
       index: 1,
       vni: 4096,
       encap: 'vxlan',
+      asked: [],
+      macs: [],
       uplink: null,
       mtu: 1450,
       ipv4: true,

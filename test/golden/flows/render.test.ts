@@ -13,6 +13,8 @@ const local = (ofport: number, ip: string, mac = macOfIp(ip)): LocalPort => ({
   alias: null,
   mac: parseMac(mac),
   express: true,
+  allowed: [],
+  trusted: false,
 });
 const remote = (vtep: string, more: Partial<Remote> = {}): Remote => ({
   hostId: vtep,
@@ -37,6 +39,8 @@ const network = (index: number, more: Partial<NetworkModel> = {}): NetworkModel 
   locals: [],
   mtu: 1450,
   remotes: [],
+  asked: [],
+  macs: [],
   multicast: null,
   ...more,
 });
@@ -94,6 +98,33 @@ describe('the pipeline', () => {
     ];
     const tunnels = { kind: 'ovs', ports: { vxlan: 1, geneve: 8, gre: 9 } } as const;
     await expect(`${text({ ...MODEL, tunnels, networks }).join('\n')}\n`).toMatchFileSnapshot('encapsulations.flows');
+  });
+
+  it('asks for what several may have, and learns what only its sender knows', async () => {
+    const vrrp = parseMac('00:00:5e:00:01:33');
+    const learner = remote('192.0.2.3', { learn: true });
+    const networks = [
+      network(1, {
+        locals: [
+          { ...local(2, '10.128.0.2'), allowed: [{ ip: parseIp('10.128.0.99'), ip6: null, mac: vrrp }] },
+          { ...local(3, '10.128.0.3'), trusted: true },
+        ],
+        remotes: [remote('192.0.2.2'), learner, remote('192.0.2.9', { external: true, learn: true, key: 77 })],
+        asked: [{ ip: parseIp('10.128.0.99'), ip6: null }],
+        macs: [{ mac: vrrp, locals: [2], remotes: [learner] }],
+      }),
+    ];
+    await expect(`${text({ ...MODEL, networks }).join('\n')}\n`).toMatchFileSnapshot('shared.flows');
+    const kernel = text({ ...MODEL, tunnels: { kind: 'kernel', port: 1 }, networks });
+    expect(kernel.filter((line) => line.includes('table=48'))).toMatchInlineSnapshot(`
+      [
+        "cookie=0x5765667404000001, table=4, priority=360,in_port=3,dl_src=00:00:00:00:00:00/01:00:00:00:00:00 actions=learn(table=48,idle_timeout=300,priority=400,delete_learned,cookie=0x5765667430800003,limit=256,NXM_NX_REG0[],NXM_OF_ETH_DST[]=NXM_OF_ETH_SRC[],output:NXM_OF_IN_PORT[]),goto_table:28",
+        "cookie=0x5765667404000001, table=4, priority=361,arp,in_port=3,dl_src=00:00:00:00:00:00/01:00:00:00:00:00,arp_op=1 actions=learn(table=48,idle_timeout=300,priority=400,delete_learned,cookie=0x5765667430800003,limit=256,NXM_NX_REG0[],NXM_OF_ETH_DST[]=NXM_OF_ETH_SRC[],output:NXM_OF_IN_PORT[]),goto_table:8",
+        "cookie=0x5765667404000001, table=4, priority=361,icmp6,in_port=3,dl_src=00:00:00:00:00:00/01:00:00:00:00:00,icmp_type=135 actions=learn(table=48,idle_timeout=300,priority=400,delete_learned,cookie=0x5765667430800003,limit=256,NXM_NX_REG0[],NXM_OF_ETH_DST[]=NXM_OF_ETH_SRC[],output:NXM_OF_IN_PORT[]),goto_table:8",
+        "cookie=0x5765667430000000, table=48, priority=0 actions=drop",
+        "cookie=0x5765667430000001, table=48, priority=1,reg0=0x1,reg1=0x1 actions=push_vlan:0x88a8,set_field:4097->vlan_vid,set_field:0x1->reg2,goto_table:44",
+      ]
+    `);
   });
 
   it('tags the frames of a vlan network on its uplink', async () => {

@@ -1,8 +1,11 @@
 import { describe, expect, it } from 'vitest';
 import type { Journal, LocalEndpoint } from '../../../agent/contract.ts';
+import type { Standing } from '../../../agent/express.ts';
 import { type Register, Registrar, recordOf } from '../../../agent/session/registrar.ts';
 import { CODES, WeftError } from '../../../lib/errors.ts';
 import { silentLog } from '../../../lib/log.ts';
+
+const PLAIN: Standing = { trusted: false, express: true };
 
 const NONE = { epoch: 1n, number: 0n };
 const endpoint = (id: string): LocalEndpoint =>
@@ -21,14 +24,14 @@ const hello = (endpoints: ReadonlyMap<string, LocalEndpoint>, only?: string, ofp
   new Map(
     [...endpoints]
       .filter(([id]) => only === undefined || id === only)
-      .map(([id, e]) => [id, { endpoint: e, told: recordOf(e, 'h', ofport) }]),
+      .map(([id, e]) => [id, { endpoint: e, told: recordOf(e, 'h', ofport, PLAIN) }]),
   );
 
 function setup(...ids: string[]) {
   const endpoints = new Map(ids.map((id) => [id, endpoint(id)]));
   const journal = { endpoints } as unknown as Journal;
   const calls: { upserts: string[]; removed: string[] }[] = [];
-  const registrar = new Registrar(journal, (e) => recordOf(e, 'h', 1), silentLog());
+  const registrar = new Registrar(journal, (e) => recordOf(e, 'h', 1, PLAIN), silentLog());
   const register =
     (refused: string[] = []): Register =>
     async (r) => {

@@ -1,0 +1,114 @@
+/**
+ * What no record tells: addresses that several endpoints may have, and MACs that are learned from trusted endpoints and external peers.
+ * Learned entries stand in a table of their own, under their sender's cookie, limited in number, and go with their sender. Pure.
+ */
+
+import type { Action, Flow, LearnAction } from '../openflow/flow.ts';
+import { LEARN } from '../openflow/learn.ts';
+import type { Backend } from './backend.ts';
+import { ARP_REQUEST, ETH_ARP, ETH_IPV6, flow, goto, ICMPV6, is, MULTICAST_BIT, masked, ND } from './build.ts';
+import type { LocalPort, NetworkModel, Remote } from './model.ts';
+import { learnedCookie, PRIORITY, REG, SIDE, TABLE } from './pipeline.ts';
+
+/** MACs that one trusted endpoint, or one peer of a network, may have at a time. */
+export const LEARNED_LIMIT = 256;
+/** Seconds that a MAC is known after it was last seen. */
+const LEARNED_IDLE_S = 300;
+
+const inNetwork = (n: NetworkModel) => is(REG.network, n.index);
+
+/** Somebody in the network has addresses that only he knows: what nobody answers is asked of all. */
+export const isOpen = (n: NetworkModel): boolean =>
+  n.encap !== 'vlan' && (n.locals.some((p) => p.trusted) || n.remotes.some((r) => r.learn));
+
+const learned = (cookie: bigint, more: LearnAction['specs']): LearnAction => ({
+  type: 'learn',
+  table: TABLE.learned,
+  priority: PRIORITY.local,
+  idleTimeout: LEARNED_IDLE_S,
+  cookie,
+  limit: LEARNED_LIMIT,
+  flags: LEARN.deleteLearned,
+  specs: [
+    { to: 'match', dst: whole(REG.network, 32), from: whole(REG.network, 32) },
+    { to: 'match', dst: whole('eth_dst', 48), from: whole('eth_src', 48) },
+    ...more,
+  ],
+});
+const whole = (field: Parameters<typeof is>[0], nBits: number) => ({ field, ofs: 0, nBits });
+
+/** Where a trusted endpoint's MACs are: behind its port. */
+export const learnLocal = (port: LocalPort): Action =>
+  learned(learnedCookie('port', port.ofport), [{ to: 'output', from: whole('in_port', 16) }]);
+
+/** Where a peer's MACs are: behind the VTEP that the frame came from, by the tunnel port that it came by (`ovs-tunnel`). */
+export const learnRemote = (n: NetworkModel, r: Remote): Action =>
+  learned(learnedCookie('network', n.index), [
+    { to: 'match', dst: whole(REG.side, 32), from: SIDE.local },
+    { to: 'load', dst: whole('tun_id', 64), from: BigInt(r.key) },
+    r.vtep.includes(':')
+      ? { to: 'load', dst: whole('tun_ipv6_dst', 128), from: whole('tun_ipv6_src', 128) }
+      : { to: 'load', dst: whole('tun_dst', 32), from: whole('tun_src', 32) },
+    { to: 'output', from: whole('in_port', 16) },
+  ]);
+
+/** A trusted endpoint sends from what it likes, and is found there. Before the drop of neighbour discovery that is not true. */
+export function trustedSecurity(n: NetworkModel, port: LocalPort): Flow[] {
+  if (!port.trusted) return [];
+  const from = [is('in_port', port.ofport), masked('eth_src', 0, MULTICAST_BIT)];
+  const pass = (more: Parameters<typeof flow>[3], priority: number, to: 'arpNd' | 'l2'): Flow =>
+    flow('portSecurity', n.index, priority, [...from, ...more], [learnLocal(port), goto(to)]);
+  return [
+    pass([is('eth_type', ETH_ARP), is('arp_op', ARP_REQUEST)], PRIORITY.trusted + 1, 'arpNd'),
+    pass(
+      [is('eth_type', ETH_IPV6), is('ip_proto', ICMPV6), is('icmpv6_type', ND.solicitation)],
+      PRIORITY.trusted + 1,
+      'arpNd',
+    ),
+    pass([], PRIORITY.trusted, 'l2'),
+  ];
+}
+
+/** Of a network, beside its endpoints: who is asked, and where unknown MACs go. */
+export function renderShared(n: NetworkModel, backend: Backend): Flow[] {
+  return [...n.asked.map((a) => ask(n, a)), ...n.macs.flatMap((m) => sharedMac(n, m, backend)), ...open(n, backend)];
+}
+
+/** Whoever has the address now answers: the question goes where it was sent, to all if to all. */
+function ask(n: NetworkModel, { ip, ip6 }: NetworkModel['asked'][number]): Flow {
+  const match =
+    ip !== null
+      ? [is('eth_type', ETH_ARP), is('arp_op', ARP_REQUEST), is('arp_tpa', ip)]
+      : [
+          is('eth_type', ETH_IPV6),
+          is('ip_proto', ICMPV6),
+          is('icmpv6_type', ND.solicitation),
+          is('nd_target', ip6 ?? 0n),
+        ];
+  // Above the block that the address may lie in, and above probes of it.
+  return flow('arpNd', n.index, PRIORITY.entry, [inNetwork(n), ...match], [goto('l2')]);
+}
+
+/** All who may have the MAC get the frame; those that do not have it now drop it, as on a shared wire. */
+function sharedMac(n: NetworkModel, m: NetworkModel['macs'][number], backend: Backend): Flow[] {
+  const locals: Action[] = m.locals.map((port) => ({ type: 'output', port }));
+  const at = (side: bigint, actions: readonly Action[]): Flow =>
+    flow('l2', n.index, PRIORITY.local, [inNetwork(n), is(REG.side, side), is('eth_dst', m.mac)], actions);
+  return [
+    at(SIDE.local, [...locals, ...backend.copies(n, m.remotes, true)]),
+    ...(locals.length === 0 ? [] : [at(SIDE.tunnel, locals)]),
+  ];
+}
+
+function open(n: NetworkModel, backend: Backend): Flow[] {
+  if (!isOpen(n)) return [];
+  const behind = n.remotes.filter((r) => r.learn);
+  const unknown = backend.unknown(n, behind);
+  return [
+    flow('arpNd', n.index, PRIORITY.default + 1, [inNetwork(n), is(REG.side, SIDE.local)], [goto('l2')]),
+    flow('l2', n.index, PRIORITY.default + 1, [inNetwork(n)], [goto('learned')]),
+    ...(unknown.length === 0
+      ? []
+      : [flow('learned', n.index, PRIORITY.default + 1, [inNetwork(n), is(REG.side, SIDE.local)], unknown)]),
+  ];
+}
