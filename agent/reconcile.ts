@@ -11,7 +11,7 @@ import type { Tunnels } from './flows/model.ts';
 import { FlowSide } from './flowside.ts';
 import type { Kernel } from './kernel.ts';
 import type { LinkDriver } from './link/driver.ts';
-import { containerLink, TUNNEL_DEVICE, TUNNEL_SWITCH } from './link/names.ts';
+import { containerLink, endsOf, TUNNEL_DEVICE, TUNNEL_SWITCH } from './link/names.ts';
 import { LinkPicture } from './link/picture.ts';
 import type { LinkChange, LinkStep } from './link/steps.ts';
 import type { OpenFlowClient } from './openflow/client.ts';
@@ -294,7 +294,8 @@ export class Reconciler implements Datapath {
     );
     const remade = await this.#dropDeadPorts(
       planned.desired,
-      linksUp.filter((p) => p.change === 'missing').map((p) => p.object),
+      // Of a pair, the port may be either end.
+      linksUp.filter((p) => p.change === 'missing').flatMap((p) => endsOf(p.object)),
     );
     const ports = this.#select(
       remade ? planPorts(planned.desired.bridge, this.#o.ovs.observe()) : planned.ports,
