@@ -37,14 +37,14 @@ export interface SnooperMesh {
 export interface SnooperOptions {
   readonly journal: Pick<Journal, 'endpoints' | 'networks'>;
   readonly mesh: SnooperMesh;
-  readonly packets: Packets;
+  readonly packets: Pick<Packets, 'on' | 'send'>;
   /** OpenFlow port of an endpoint; null while it has none. */
   readonly ofport: (endpointId: string) => number | null;
   /** What `state` returns has changed. */
   readonly onChange: () => void;
   /** Repeats the flows that end by themselves while nobody does (the agent may be killed at any time). */
   readonly repeat: () => Promise<void>;
-  readonly memory: MembershipMemory;
+  readonly memory: Pick<MembershipMemory, 'load' | 'save' | 'flush'>;
   readonly clock: Clock;
   readonly log: Log;
 }

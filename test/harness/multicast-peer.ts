@@ -25,7 +25,7 @@ if (what === 'listen') {
     console.log('joined');
   });
 } else {
-  socket.bind(0, async () => {
+  const sendAll = async (): Promise<void> => {
     if (broadcast) socket.setBroadcast(true);
     else {
       socket.setMulticastTTL(4);
@@ -43,7 +43,8 @@ if (what === 'listen') {
     }
     console.log('sent');
     socket.close();
-  });
+  };
+  socket.bind(0, () => void sendAll());
 }
 
 /** The broadcast address of a subnet. */
