@@ -36,6 +36,9 @@ export class Namespaces implements AsyncDisposable {
     await run('ip', ['netns', 'add', full]);
     this.#names.push(full);
     await inside(full, 'ip', 'link', 'set', 'lo', 'up');
+    // Nothing but what tests send: no IPv6 of the kernel's own.
+    const off = ['net.ipv6.conf.all.disable_ipv6=1', 'net.ipv6.conf.default.disable_ipv6=1'];
+    await inside(full, 'sysctl', '-qw', ...off);
     return full;
   }
 
@@ -87,6 +90,12 @@ export async function sweepNamespaces(): Promise<void> {
     if (pid !== undefined && !existsSync(`/proc/${pid}`))
       await run('ip', ['netns', 'del', name]).catch(() => undefined);
   }
+}
+
+/** Neighbours of that link, once found, are not asked again before a test is over. */
+export async function askOnce(netns: string, link: string): Promise<void> {
+  const settings = ['delay_first_probe_time=3600', 'base_reachable_time_ms=3600000'];
+  await inside(netns, 'sysctl', '-qw', ...settings.map((setting) => `net.ipv4.neigh.${link}.${setting}`));
 }
 
 /** Runs a command in a namespace. @returns what it printed. @throws with what it said, when it fails. */
@@ -230,8 +239,8 @@ export class BpfHost implements AsyncDisposable {
     await this.#complete(wfk);
     await this.#port(wfo, n + 1);
     await inside(netns, 'ip', 'addr', 'add', `${ip}/16`, 'dev', 'eth0');
-    // Nothing but what tests send.
-    await inside(netns, 'ip', 'link', 'set', 'eth0', 'addrgenmode', 'none', 'up');
+    await askOnce(netns, 'eth0');
+    await inside(netns, 'ip', 'link', 'set', 'eth0', 'up');
     await this.#attach(wft, 'from_container');
     await this.#attach(wfk, 'from_ovs');
     await this.#attach(wfo, 'sink');

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { counting, driverIn, inside } from '../../harness/bpf.ts';
+import { askOnce, counting, driverIn, inside } from '../../harness/bpf.ts';
 import { NET, Pair, ping, v4 } from '../../harness/bpf-pair.ts';
 
 const SOON = { timeout: 5_000, interval: 20 };
@@ -77,8 +77,9 @@ describe('the underlay', () => {
     const peer = ['id', '77', 'local', '198.51.100.2', 'remote', '198.51.100.1', 'dstport', '4789'];
     await x('link', 'add', 'vx', 'mtu', '1450', 'address', '02:ee:00:00:00:01', 'type', 'vxlan', ...peer);
     await x('addr', 'add', '10.128.3.3/16', 'dev', 'vx');
-    await x('link', 'set', 'vx', 'addrgenmode', 'none', 'up');
-    await x('link', 'set', 'u1', 'addrgenmode', 'none', 'up');
+    await askOnce(external, 'vx');
+    await x('link', 'set', 'vx', 'up');
+    await x('link', 'set', 'u1', 'up');
     await inside(a.netns, 'ip', 'link', 'set', 'u1', 'addrgenmode', 'none', 'up');
     const device = await a.ifindex('weft-vxlan');
     const far = { vtep: v4('198.51.100.2'), device, key: 77 };
