@@ -49,7 +49,7 @@ const flags = (command: Command): string[] => [
 ];
 
 async function candidates(command: Command, positional: number, pending: string | null, io: Io): Promise<string[]> {
-  if (pending !== null) return names(pending, command, io);
+  if (pending !== null) return [...(FIXED[pending] ?? (await names(pending, command, io)))];
   if (command.commands.length > 0) return command.commands.map((one) => one.name());
   const args: readonly Argument[] = command.registeredArguments;
   const last = args.at(-1);
@@ -71,6 +71,9 @@ async function names(kind: string, command: Command, io: Io): Promise<string[]> 
     return [];
   }
 }
+
+/** Values of flags that are the same everywhere. */
+const FIXED: Readonly<Record<string, readonly string[]>> = { encap: ['vxlan', 'geneve', 'gre', 'vlan'] };
 
 const READERS: Readonly<Record<string, (mesh: Mesh) => Promise<string[]>>> = {
   network: async (mesh) => (await mesh.call('listNetworks', { project: '' })).networks.map((n) => n.name),

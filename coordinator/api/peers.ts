@@ -14,6 +14,8 @@ type Methods = Pick<ControlServer, 'addPeer' | 'listPeers' | 'removePeer'>;
 const CARRIERS = ['vxlan', 'geneve', 'gre'];
 const MAX_KEY: Readonly<Record<string, number>> = { vxlan: 2 ** 24 - 1, geneve: 2 ** 24 - 1, gre: 2 ** 32 - 1 };
 const MAX_MACS = 1000;
+/** Unspecified, loopback, multicast, broadcast and reserved ones. */
+const NO_HOST = /^(0|127|22[4-9]|23\d|24\d|25[0-5])\.|^::1?$|^ff[0-9a-f]{2}:/;
 
 export function peerMethods({ state, store, log }: Parts, method: Method): Methods {
   return {
@@ -81,6 +83,7 @@ export function checkedPeer(
   if (asked.udpPort > 65_535) throw invalid(`${asked.udpPort} is not a UDP port.`, 'choose 1 to 65535');
   if (asked.udpPort !== 0 && encap === 'gre') throw invalid('GRE has no UDP port.', 'leave --port out');
   const vtep = canonicalIp(asked.vtep);
+  if (NO_HOST.test(vtep)) throw invalid(`${vtep} cannot be the address of a tunnel end.`, 'write a unicast address');
   if (asked.macs.length > MAX_MACS) throw invalid(`A peer may have ${MAX_MACS} MACs.`, 'learn them: --learn');
   const macs = asked.macs.map(({ mac, ip }) => ({ mac: normalMac(mac), ip: ip === '' ? '' : canonicalIp(ip) }));
   for (const key of ['mac', 'ip'] as const) {

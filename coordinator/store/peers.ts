@@ -2,11 +2,12 @@
 import { rfc3339 } from '../../lib/clock.ts';
 import { WeftError } from '../../lib/errors.ts';
 import type { ExternalPeer, Network, Revision } from '../../lib/model.ts';
+import { checkCarried, isEncap } from '../alloc/encap.ts';
 import { blockAround, peerClash } from '../alloc/externals.ts';
 import { encode } from './codec.ts';
 import { type Deps, fresh, modOf, revisionOf } from './deps.ts';
 import { keys } from './keys.ts';
-import { ownerName } from './taken.ts';
+import { connectedHosts, ownerName } from './taken.ts';
 import type { Compare, Op, Planned } from './txn.ts';
 
 const MAX_PEERS = 1000;
@@ -51,6 +52,8 @@ function refuse(deps: Deps, network: Network, peer: ExternalPeer): void {
   const { cache } = deps;
   const clash = peerClash(cache, network, peer);
   if (clash !== null) throw clash;
+  const encap = peer.encap || network.encap;
+  if (isEncap(encap)) checkCarried(connectedHosts(deps), { encap, uplink: '' });
   for (const { ip } of peer.macs) {
     const block = ip === '' ? undefined : blockAround(cache, network, ip);
     if (block === undefined) continue;

@@ -48,6 +48,9 @@ describe('records of a network', () => {
       [{ name: 'b', vtep: '192.0.2.1', macs: [], learn: true }, 'FAILED_PRECONDITION'],
       [{ name: 'b', vtep: '198.51.100.8', macs: [] }, 'INVALID_ARGUMENT'],
       [{ name: 'b', vtep: '198.51.100', learn: true }, 'INVALID_ARGUMENT'],
+      [{ name: 'b', vtep: '224.0.0.5', learn: true }, 'INVALID_ARGUMENT'],
+      [{ name: 'b', vtep: '::1', learn: true }, 'INVALID_ARGUMENT'],
+      [{ name: 'b', vtep: '198.51.100.8', macs: [], learn: true, encap: 'geneve' }, 'FAILED_PRECONDITION'],
       [{ name: 'b', vtep: '198.51.100.8', macs: [{ mac: '02:58:0a:1e:00:09', ip: '' }] }, 'FAILED_PRECONDITION'],
       [{ name: 'b', vtep: '198.51.100.8', macs: [{ mac: '02:00:00:00:00:08', ip: '10.31.0.9' }] }, 'INVALID_ARGUMENT'],
       [
@@ -58,6 +61,15 @@ describe('records of a network', () => {
     ];
     for (const [change, code] of cases)
       await expect(addPeer(mesh, node, 'ext', { ...PEER, ...change })).rejects.toMatchObject({ code });
+
+    // Edited by hand: put back.
+    const key = keys.external('default', network.id, peer?.id ?? '');
+    const told: string[] = [];
+    for (const one of all()) one.opened.auditor.onDrift((drift) => told.push(drift.object));
+    await mesh.etcd.ctl('del', key);
+    await until('told', () => told.includes(key));
+    await agent.until('put back', () => agent.views.get(network.id)?.externals.has(peer?.id ?? '') === true);
+    await until('in the state again', () => node.opened.state.externals.get(network.id)?.size === 1);
 
     // Its address is nobody else's, and no block has it.
     const block = await agent.block(network.id);
