@@ -64,6 +64,7 @@ test('endpoint ls and inspect', async () => {
     id: 'a'.repeat(64),
     network: 'blue',
     host: 'h1',
+    name: 'web',
     container: { id: 'ca'.repeat(32), name: 'web' },
     ips: ['10.128.0.7'],
     mac: '02:58:0a:80:00:07',
