@@ -1,4 +1,5 @@
 /** One MAC, one endpoint of a network, as far as this host knows; default MACs are unique as their addresses are. Pure. */
+import { endpointName } from '../lib/endpoint-name.ts';
 import { WeftError } from '../lib/errors.ts';
 import { isDefaultForm } from '../lib/mac.ts';
 import type { Network } from '../lib/model.ts';
@@ -38,7 +39,7 @@ export function refuseMac(
   for (const other of interest?.endpoints.values() ?? [])
     if (other.mac === mac && other.id !== endpointId && other.hostId !== mesh.hostId)
       inUse(
-        other.container?.name ?? other.aliases[0] ?? `endpoint ${other.id.slice(0, 12)}`,
+        endpointName(other) || `endpoint ${other.id.slice(0, 12)}`,
         interest?.peers.get(other.hostId)?.name ?? other.hostId,
       );
 }

@@ -15,6 +15,7 @@ import { Abilities } from './abilities.ts';
 import { AddressBook } from './addresses.ts';
 import { Attachments } from './attach/index.ts';
 import { isNamespaceGone } from './attach/namespaces.ts';
+import { placesOf } from './attach/places.ts';
 import { AbsenceWatch } from './attach/watch.ts';
 import { describeMaps } from './bpf/describe.ts';
 import { kernelDriver } from './bpf/start.ts';
@@ -230,7 +231,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
     settled: () => reconciler.settled(),
     addresses,
     waiter: new JoinWaiter({ journal, mesh, addresses, clock: systemClock, log }),
-    ovs: () => ovs.observe(),
+    places: placesOf(() => ovs.observe()),
     clock: systemClock,
     log,
   });

@@ -12,10 +12,9 @@ import type { AddressBook } from '../addresses.ts';
 import type { Clock } from '../clock.ts';
 import { type Attached, type Datapath, ipsOf, type Journal, type LocalEndpoint, type Mesh } from '../contract.ts';
 import { refuseMac } from '../mac-use.ts';
-import type { OvsState } from '../ovs/steps.ts';
 import { addressRow, takeAddresses } from './addresses.ts';
 import { findAttached, networkOf, validName } from './find.ts';
-import { findDevice, findNamespace, giveBack } from './places.ts';
+import type { Places } from './places.ts';
 
 const INTERFACE = 'weft0';
 const INTEREST_MS = 5_000;
@@ -34,7 +33,7 @@ export interface AttachmentsOptions {
   readonly addresses: AddressBook;
   /** As Docker's Join waits for peers. */
   readonly waiter: { wait(endpoint: LocalEndpoint): Promise<void> };
-  readonly ovs: () => OvsState;
+  readonly places: Places;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -79,7 +78,7 @@ export class Attachments {
     await this.remove(endpoint);
     const failure = await this.#o.settled();
     if (failure !== '') this.#o.log.warn({ endpoint: endpoint.id, failure }, 'detached; its port goes later');
-    if (endpoint.attached?.kind === 'tap') await giveBack(endpoint.attached);
+    if (endpoint.attached?.kind === 'tap') await this.#o.places.giveBack(endpoint.attached);
     return endpoint;
   }
 
@@ -106,7 +105,7 @@ export class Attachments {
       return { attached, sandbox: null, interfaceName: null };
     }
     const interfaceName = r.interfaceName === '' ? INTERFACE : r.interfaceName;
-    const { path, inode, name } = await findNamespace(r.netns, interfaceName);
+    const { path, inode, name } = await this.#o.places.namespace(r.netns, interfaceName);
     return { attached: { kind: 'netns', name: validName(r.name, name), inode }, sandbox: path, interfaceName };
   }
 
@@ -120,7 +119,7 @@ export class Attachments {
             hint: `weft detach ${e.id.slice(0, 12)}`,
           },
         );
-    return await findDevice(name, this.#o.ovs());
+    return await this.#o.places.device(name);
   }
 
   #refuseTaken(network: Network, { attached }: Place): void {
@@ -194,7 +193,7 @@ export class Attachments {
     if (endpoint !== undefined) {
       await this.remove(endpoint);
       await this.#o.settled();
-      if (place.attached.kind === 'tap') await giveBack(place.attached);
+      if (place.attached.kind === 'tap') await this.#o.places.giveBack(place.attached);
     } else for (const ip of ips) await this.#o.addresses.release(networkId, ip);
   }
 

@@ -6,8 +6,21 @@ import type { OvsState } from '../ovs/steps.ts';
 import { type Device, isLinkName, judgeDevice, parseDevice } from './judge.ts';
 import { isProcessPath, namespaceInode } from './namespaces.ts';
 
+/** What is on the host, as attaching needs it. */
+export interface Places {
+  device(name: string): Promise<Device>;
+  namespace(path: string, interfaceName: string): Promise<Namespace>;
+  giveBack(device: { link: string; mtu: number; up: boolean }): Promise<void>;
+}
+
+export const placesOf = (ovs: () => OvsState): Places => ({
+  device: (name) => findDevice(name, ovs()),
+  namespace: findNamespace,
+  giveBack,
+});
+
 /** A device that may become a port. @throws NOT_FOUND, INVALID_ARGUMENT, FAILED_PRECONDITION */
-export async function findDevice(name: string, ovs: OvsState): Promise<Device> {
+async function findDevice(name: string, ovs: OvsState): Promise<Device> {
   if (!isLinkName(name))
     throw new WeftError('INVALID_ARGUMENT', `"${name}" is not a name of an interface`, { hint: 'see ip link' });
   const [shown, four, six] = await Promise.all([
@@ -42,7 +55,7 @@ export interface Namespace {
  * A namespace that is not the host's own, with room for a link of that name.
  * @throws NOT_FOUND, INVALID_ARGUMENT, FAILED_PRECONDITION, ALREADY_EXISTS
  */
-export async function findNamespace(path: string, interfaceName: string): Promise<Namespace> {
+async function findNamespace(path: string, interfaceName: string): Promise<Namespace> {
   if (!/^\/[^\s"'\\]*$/.test(path))
     throw new WeftError('INVALID_ARGUMENT', `"${path}" is not an absolute path`, {
       hint: 'write /run/netns/NAME or /proc/PID/ns/net',
@@ -71,7 +84,7 @@ export async function findNamespace(path: string, interfaceName: string): Promis
 }
 
 /** The user's device as it was. It may be gone. */
-export async function giveBack(device: { link: string; mtu: number; up: boolean }): Promise<void> {
+async function giveBack(device: { link: string; mtu: number; up: boolean }): Promise<void> {
   const { link, mtu, up } = device;
   await exec('ip', ['link', 'set', 'dev', link, 'mtu', String(mtu), up ? 'up' : 'down']);
 }

@@ -1,5 +1,6 @@
 /** The network driver's networks: a Docker network is bound to its reservation, or is a copy of a network of the catalogue. */
 import { parseCidr, parseIp } from '../../lib/addr.ts';
+import { endpointName } from '../../lib/endpoint-name.ts';
 import { WeftError } from '../../lib/errors.ts';
 import type { Log } from '../../lib/log.ts';
 import type { Network } from '../../lib/model.ts';
@@ -151,7 +152,7 @@ export class NetworkDriver {
       .take(5)
       .map((endpoint) => {
         const host = interest.peers.get(endpoint.hostId)?.name ?? endpoint.hostId;
-        return `${endpoint.container?.name ?? endpoint.id.slice(0, 12)} on ${host}`;
+        return `${endpointName(endpoint) || endpoint.id.slice(0, 12)} on ${host}`;
       })
       .toArray();
   }
