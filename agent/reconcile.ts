@@ -7,6 +7,7 @@ import type { Log } from '../lib/log.ts';
 import type { Drift, View } from '../lib/model.ts';
 import { type Datapath, deviceOf, type Journal } from './contract.ts';
 import { type Desired, type DesireOptions, desire } from './desired.ts';
+import { DriftLog, type DriftLogOptions } from './drift-log.ts';
 import type { Tunnels } from './flows/model.ts';
 import { FlowSide } from './flowside.ts';
 import type { Kernel } from './kernel.ts';
@@ -23,18 +24,12 @@ import type { BpfStep } from './plan/maps.ts';
 import type { Snooped } from './plan/multicast.ts';
 import { driftOf, type Planned } from './plan/planned.ts';
 import { planPorts, portNameOf, stalePorts } from './plan/ports.ts';
-import { Settled } from './plan/settled.ts';
 
 const RETRY_MS = 500;
 const LINK_SETTLE_MS = 100;
-/** Drift events of one pass. */
-const TOLD = 50;
-
-export interface ReconcilerOptions {
+export interface ReconcilerOptions extends DriftLogOptions {
   readonly journal: Journal;
   readonly view: () => View;
-  /** A complete view of this session is the current one. */
-  readonly mayRemove: () => boolean;
   readonly links: LinkDriver;
   readonly ovs: OvsDriver;
   readonly flows: FlowDriver;
@@ -48,9 +43,6 @@ export interface ReconcilerOptions {
   readonly snooped: () => Snooped | null;
   /** Mend what somebody else changed. */
   readonly heal: boolean;
-  /** Times are epoch milliseconds; healed null: it was left as it is. */
-  readonly onDrift: (drift: Drift, detectedAt: number, healedAt: number | null) => void;
-  readonly now: () => number;
   readonly onPorts: () => void;
   readonly log: Log;
 }
@@ -76,7 +68,7 @@ interface Waiter {
 
 export class Reconciler implements Datapath {
   readonly #o: ReconcilerOptions;
-  readonly #settled = new Settled();
+  readonly #drift: DriftLog;
   readonly #links = new LinkPicture();
   /** Told of links since the last look at them, the last of each. */
   readonly #told = new Map<string, LinkChange>();
@@ -89,14 +81,12 @@ export class Reconciler implements Datapath {
   #closed = false;
   #failure = '';
   #steps = 0;
-  #seen = new Map<string, string>();
-  /** Drift met in this pass: told when the pass has ended. */
-  #found: { drift: Drift; at: number; heal: boolean }[] = [];
   #queue: Promise<unknown> = Promise.resolve();
 
   constructor(options: ReconcilerOptions) {
     this.#o = options;
     this.#flows = new FlowSide(options.flows);
+    this.#drift = new DriftLog(options);
   }
 
   /** Steps applied since the start: zero after a restart that had nothing to do. */
@@ -282,7 +272,7 @@ export class Reconciler implements Datapath {
   }
 
   async #apply(planned: Pass, heal: boolean): Promise<void> {
-    const links = this.#select(planned.links, heal);
+    const links = this.#drift.select(planned.links, heal);
     const [linksDown, linksUp] = partition(links, (p) => p.change === 'extra');
     const made = linksUp.map((p) => p.step);
     await this.#o.links.apply(made);
@@ -297,7 +287,7 @@ export class Reconciler implements Datapath {
       // Of a pair, the port may be either end.
       linksUp.filter((p) => p.change === 'missing').flatMap((p) => endsOf(p.object)),
     );
-    const ports = this.#select(
+    const ports = this.#drift.select(
       remade ? planPorts(planned.desired.bridge, this.#o.ovs.observe()) : planned.ports,
       heal || remade,
     );
@@ -310,18 +300,18 @@ export class Reconciler implements Datapath {
     // Port and link numbers are known only now.
     const stale = ports.length > 0 || linksUp.length > 0;
     const { flows, meters, table, kernel, wanted } = stale ? await this.#forwarding(planned.desired, false) : planned;
-    const selected = this.#select(flows, heal);
-    const side = this.#select(kernel, heal);
-    const selectedMeters = this.#select(meters, heal);
+    const selected = this.#drift.select(flows, heal);
+    const side = this.#drift.select(kernel, heal);
+    const selectedMeters = this.#drift.select(meters, heal);
     await this.#flows.apply(selected, selectedMeters);
     if (side.length > 0) await this.#o.kernel?.apply(side);
     if (linksDown.length > 0) this.#deleteLinks(linksDown.map((p) => p.step));
     const unfinished = await finished;
     if (unfinished !== null) throw unfinished;
     this.#steps += links.length + ports.length + selected.length + selectedMeters.length + side.length;
-    this.#settled.settle(new Map([...planned.desired.wanted(), ...wanted()]), table);
+    this.#drift.settled.settle(new Map([...planned.desired.wanted(), ...wanted()]), table);
     if (ports.length > 0) this.#o.onPorts();
-    this.#tell();
+    this.#drift.tell();
   }
 
   /** @param made links made in this pass. @returns true when ports were taken out, to be put in again. */
@@ -336,17 +326,6 @@ export class Reconciler implements Datapath {
     return true;
   }
 
-  /** After a restart of Open vSwitch every flow is missing: the first ones are named, the rest are counted. */
-  #tell(): void {
-    const found = this.#found.splice(0);
-    const healedAt = this.#o.now();
-    for (const f of found.slice(0, TOLD)) this.#o.onDrift(f.drift, f.at, f.heal ? healedAt : null);
-    const rest = found.length - TOLD;
-    const last = found.at(-1);
-    if (rest > 0 && last !== undefined)
-      this.#o.onDrift({ ...last.drift, object: `and ${rest} more` }, last.at, last.heal ? healedAt : null);
-  }
-
   /** The kernel takes 20 ms to delete a veth pair, and nobody needs to wait for it. */
   #deleteLinks(steps: readonly LinkStep[]): void {
     this.#links.deleting(steps);
@@ -357,27 +336,6 @@ export class Reconciler implements Datapath {
         this.#links.forget();
       })
       .finally(() => this.#links.deleted(steps));
-  }
-
-  /** Steps that may be taken now; what is left out is reported all the same. */
-  #select<S>(planned: readonly Planned<S>[], heal: boolean): Planned<S>[] {
-    return planned.filter((p) => {
-      const drift = this.#settled.isDrift(p);
-      const removable = p.change !== 'extra' || this.#o.mayRemove() || this.#settled.isReleased(p);
-      const take = removable && (heal || !drift);
-      if (drift && removable) this.#report(p, take);
-      return take;
-    });
-  }
-
-  /** Drift that is not healed is reported once, not at every pass. */
-  #report(p: Planned<unknown>, healed: boolean): void {
-    const key = Settled.key(p.kind, p.id);
-    const text = `${p.change} ${p.have}`;
-    if (!healed && this.#seen.get(key) === text) return;
-    if (healed) this.#seen.delete(key);
-    else this.#seen.set(key, text);
-    this.#found.push({ drift: driftOf(p), at: this.#o.now(), heal: healed });
   }
 
   /** One of our own steps makes several of these: looked at once, a little later. Null: some may have been missed. */
