@@ -75,6 +75,7 @@ async function here(where: Where): Promise<{ outcome: Outcome; machine: Machine 
     stack.use(await ownLab(`dp${process.pid}`, ['--hosts', String(Math.max(1, hosts)), '--coordinators', '1']));
   }
   const machine = await describeMachine();
+  say(`the lab is up after ${Math.round(performance.now() / 1000)} s`);
   const lab = process.env['WEFT_LAB'] ?? '';
   const [rounds, seconds] = [Number(flags.rounds), Number(flags.seconds)];
   if (flags.lab !== undefined) stack.defer(() => removeNodes(underlayOf(lab)));

@@ -48,10 +48,14 @@ export async function withoutExpress(names: readonly string[]): Promise<void> {
   await weftOk('wait');
 }
 
-/** A network of its own, a container on each of two hosts. */
-export async function weftPath(path: PathName, [from, to]: readonly [string, string]): Promise<DataPath> {
+/** A network of its own, a container on each of two hosts. @param options of `weft network create`; its defaults are what is measured. */
+export async function weftPath(
+  path: PathName,
+  [from, to]: readonly [string, string],
+  options: readonly string[] = [],
+): Promise<DataPath> {
   const network = `bench-${path}`;
-  await weftOk('network', 'create', network);
+  await weftOk('network', 'create', network, ...options);
   await weftOk('wait');
   const { hosts } = await labStatus();
   const on = async (name: string): ReturnType<typeof whereIs> => {
