@@ -25,21 +25,24 @@ export function refuseMac(
     throw new WeftError('INVALID_ARGUMENT', `MAC address ${mac} belongs to another address of the network`, {
       hint: `addresses beginning with 02:58 to 02:5a are made from the IP address; leave ${flag} out to get ${usual.mac}`,
     });
-  const inUse = (who: string, host: string): never => {
+  const inUse = (user: string, host: string): never => {
     throw new WeftError(
       'ALREADY_EXISTS',
-      `MAC address ${mac} of network ${network.name} is in use by ${who} on ${host}`,
+      `MAC address ${mac} of network ${network.name} is in use by ${user} on ${host}`,
       { hint: `choose another one, or leave ${flag} out` },
     );
   };
   for (const other of journal.endpoints.values())
     if (other.networkId === network.id && other.mac === mac && other.id !== endpointId)
-      inUse(nameOf(other) || `endpoint ${other.id.slice(0, 12)}`, mesh.hostName);
+      inUse(who(other.container?.name, nameOf(other), other.id), mesh.hostName);
   const interest = mesh.view().interests.get(network.id);
   for (const other of interest?.endpoints.values() ?? [])
     if (other.mac === mac && other.id !== endpointId && other.hostId !== mesh.hostId)
       inUse(
-        endpointName(other) || `endpoint ${other.id.slice(0, 12)}`,
+        who(other.container?.name, endpointName(other), other.id),
         interest?.peers.get(other.hostId)?.name ?? other.hostId,
       );
 }
+
+const who = (container: string | undefined, name: string, id: string): string =>
+  container === undefined ? name || `endpoint ${id.slice(0, 12)}` : `container ${container}`;

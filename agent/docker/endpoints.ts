@@ -2,7 +2,7 @@
 import { canonicalIp } from '../../lib/addr.ts';
 import { WeftError } from '../../lib/errors.ts';
 import type { Log } from '../../lib/log.ts';
-import { defaultMac, isDefaultForm, normalMac } from '../../lib/mac.ts';
+import { defaultMac, normalMac } from '../../lib/mac.ts';
 import type { Network } from '../../lib/model.ts';
 import { type AddressBook, addressKey } from '../addresses.ts';
 import type { Clock } from '../clock.ts';
@@ -16,6 +16,7 @@ import {
   type Mesh,
 } from '../contract.ts';
 import { TRUST } from '../express.ts';
+import { refuseMac } from '../mac-use.ts';
 import type { Copies } from './copies.ts';
 import type { JoinWaiter } from './join-wait.ts';
 import { shownAddress } from './pools.ts';
@@ -63,7 +64,7 @@ export class EndpointDriver {
     const answer = { Interface: (request.Interface?.MacAddress ?? '') === '' ? { MacAddress: mac } : {} };
     const known = this.#o.journal.endpoints.get(request.EndpointID);
     if (known !== undefined && ipsOf(known).join() === ipsOf(addresses).join() && known.mac === mac) return answer;
-    this.#refuseMac(network, usual, mac, request.EndpointID);
+    refuseMac(this.#o, { network, mac, usual, endpointId: request.EndpointID, flag: '--mac-address' });
     await this.#o.datapath.carries(network.id);
     const endpoint: LocalEndpoint = {
       id: request.EndpointID,
@@ -200,32 +201,7 @@ export class EndpointDriver {
       if (this.#o.journal.addresses.get(addressKey(network.id, ip))?.state === 'lent')
         throw new WeftError('ALREADY_EXISTS', `address ${ip} is lent to another host`);
   }
-
-  /** One MAC, one endpoint of a network, as far as this host knows; default MACs are unique as their addresses are. */
-  #refuseMac(network: Network, usual: { mac: string; own: boolean }, mac: string, endpointId: string): void {
-    if (mac === usual.mac && !usual.own) return;
-    if (isDefaultForm(mac) && mac !== usual.mac)
-      throw new WeftError('INVALID_ARGUMENT', `MAC address ${mac} belongs to another address of the network`, {
-        hint: `addresses beginning with 02:58 to 02:5a are made from the IP address; leave --mac-address out to get ${usual.mac}`,
-      });
-    for (const other of this.#o.journal.endpoints.values())
-      if (other.networkId === network.id && other.mac === mac && other.id !== endpointId)
-        throw macInUse(mac, network, `${other.container?.name ?? other.id.slice(0, 12)} on ${this.#o.mesh.hostName}`);
-    const interest = this.#o.mesh.view().interests.get(network.id);
-    for (const other of interest?.endpoints.values() ?? [])
-      if (other.mac === mac && other.id !== endpointId && other.hostId !== this.#o.mesh.hostId)
-        throw macInUse(
-          mac,
-          network,
-          `${other.container?.name ?? other.id.slice(0, 12)} on ${interest?.peers.get(other.hostId)?.name ?? other.hostId}`,
-        );
-  }
 }
-
-const macInUse = (mac: string, network: Network, who: string): WeftError =>
-  new WeftError('ALREADY_EXISTS', `MAC address ${mac} of network ${network.name} is in use by container ${who}`, {
-    hint: 'choose another one, or leave --mac-address out',
-  });
 
 /** Empty: it has no address of that family. @throws INVALID_ARGUMENT when it has none at all */
 function addressesOf(
