@@ -105,7 +105,7 @@ export const pingFrom =
     const payload = Math.max(0, size - ICMP - (vtep.includes(':') ? 40 : 20));
     // Two, so that one that is lost says nothing.
     const count = ['-c', '2', '-i', '0.2', '-W', '1'];
-    const args = ['-n', '-q', '-M', 'do', '-s', String(payload), ...count, '-I', own, vtep];
+    const args = ['-n', '-M', 'do', '-s', String(payload), ...count, '-I', own, vtep];
     const { code, stdout, stderr } = await exec('ping', args, {
       timeoutMs: 5000,
       env: { PATH: process.env['PATH'], LC_ALL: 'C' },
