@@ -128,6 +128,38 @@ test('networks and endpoints, with null where dockerd has none', async () => {
   expect(seen.map((s) => s.url)).toEqual(['/v1.41/networks', '/v1.41/networks/d1']);
 });
 
+test('IPv6 beside IPv4, and alone: 0.0.0.0 stands for none', async () => {
+  const six = { Subnet: 'fd00:1::/64', Gateway: 'fd00:1::1', IPRange: 'fd00:1::100/120' };
+  const IPAM = { Driver: 'weft', Config: [{ Subnet: '0.0.0.0/0', Gateway: '0.0.0.0' }, six] };
+  const c1 = { EndpointID: 'e1', MacAddress: '', IPv4Address: '0.0.0.0/32', IPv6Address: 'fd00:1::2/64' };
+  answer = json({ ...NETWORK, IPAM, Containers: { c1 } });
+  expect(await api.network('d1')).toMatchObject({
+    network: { subnet: '', gateway: '', subnet6: 'fd00:1::/64', gateway6: 'fd00:1::1', ipRanges: ['fd00:1::100/120'] },
+    endpoints: [{ ip: '', ip6: 'fd00:1::2', prefix6: 64 }],
+  });
+  answer = json({ Id: 'd9' }, 201);
+  const pools = [
+    { subnet: '', ipRange: '', gateway: '' },
+    { subnet: 'fd00:1::/64', ipRange: '', gateway: 'fd00:1::1' },
+  ];
+  const rest = { options: {}, labels: {}, internal: false, attachable: false };
+  await api.createNetwork({ name: 'n', pools, auxAddresses: { a: 'fd00:1::9' }, ...rest });
+  expect(seen.at(-1)?.body).toMatchObject({
+    EnableIPv6: true,
+    IPAM: {
+      Config: [
+        { Subnet: '0.0.0.0/0' },
+        { Subnet: 'fd00:1::/64', Gateway: 'fd00:1::1', AuxiliaryAddresses: { a: 'fd00:1::9' } },
+      ],
+    },
+  });
+  answer = (response) => void response.writeHead(200).end();
+  await api.connect('d9', 'c1', { ip: '10.1.0.7', ip6: 'fd00:1::7', mac: '' });
+  expect(seen.at(-1)?.body).toMatchObject({
+    EndpointConfig: { IPAMConfig: { IPv4Address: '10.1.0.7', IPv6Address: 'fd00:1::7' } },
+  });
+});
+
 test('what is sent: nothing of the body in the URL, a newer version only where it is needed', async () => {
   answer = json({ Id: 'd9' }, 201);
   const none = { subnet: '', ipRange: '', gateway: '' };

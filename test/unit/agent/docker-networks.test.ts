@@ -78,10 +78,30 @@ function text(step: NetworkStep): string {
 
 const reserved = networkOf({ id: 'n1', subnets: ['10.0.0.0/24'], state: 'reserved' });
 const newer = { ...N, revision: 6n };
+const dual = networkOf({ ...N, subnets: ['10.0.0.0/24', 'fd00::/64'], gateways: ['10.0.0.1', 'fd00::1'], ipv6: true });
+const dual6 = { subnet6: 'fd00::/64', gateway6: 'fd00::1' };
+const alone = networkOf({ ...N, subnets: ['fd00::/64'], gateways: ['fd00::1'], ipv6: true });
 
 test.each<[string, Parameters<typeof plan>[0], string[]]>([
   ['nothing anywhere', {}, []],
   ['all as it should be', { catalogue: [N], actual: [docker()], rows: [row()] }, []],
+  ['both families', { catalogue: [dual], actual: [docker(dual6)], rows: [row(dual)] }, []],
+  ['both families, the journal lost', { catalogue: [dual], actual: [docker(dual6)] }, ['adopt d1']],
+  [
+    'IPv6 as Docker writes it',
+    { catalogue: [dual], actual: [docker({ ...dual6, subnet6: 'fd00:0::/64' })] },
+    ['adopt d1'],
+  ],
+  [
+    'IPv6 alone',
+    { catalogue: [alone], actual: [docker({ ...dual6, subnet: '', gateway: '' })], rows: [row(alone)] },
+    [],
+  ],
+  [
+    'made without a pool for its IPv6 subnet',
+    { catalogue: [dual], actual: [docker()], rows: [row(dual)] },
+    ['remove d1: IPv6 subnet: , should be fd00::/64'],
+  ],
   ['a new network', { catalogue: [N] }, ['create net']],
   ['not in sync: made too', { catalogue: [N], inSync: false }, ['create net']],
   ['of another project', { catalogue: [{ ...N, project: 'p' }] }, ['create p.net']],
