@@ -30,6 +30,7 @@ async function main(): Promise<number> {
   const { status } = here
     ? await runProgram('vitest', args, { show: true })
     : await runInGuest(['vitest', ...args], {
+        timeoutMs: 1_800_000,
         env: process.stdout.isTTY ? { FORCE_COLOR: '1' } : {},
         onStdout: (chunk) => process.stdout.write(chunk),
         onStderr: (chunk) => process.stderr.write(chunk),

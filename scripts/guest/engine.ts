@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process';
 import { closeSync, openSync, statfsSync } from 'node:fs';
 import { tmpdir } from 'node:os';
+import type { Readable } from 'node:stream';
 
 /** The guest's kernel as a process: starting it, its console, and its certain end. */
 
@@ -34,10 +35,12 @@ export function startEngine(share: string, memoryMb: number): Engine {
   const args = ['--pdeathsig', 'KILL', 'unshare', '--pid', '--fork', '--kill-child', ...kernel];
   const log = openSync(`${share}/console`, 'a');
   const child = spawn('setpriv', args, {
-    stdio: ['ignore', log, log],
+    // Nothing is said on the last one: it closes when the last process of the guest has ended, and "close" waits for that.
+    stdio: ['ignore', log, log, 'pipe'],
     env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', TMPDIR: memoryFolder(memoryMb) },
   });
   closeSync(log);
+  (child.stdio[3] as Readable).resume();
   const ended = new Promise<void>((resolve, reject) => {
     child.on('error', reject);
     child.on('close', () => resolve());

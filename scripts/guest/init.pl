@@ -2,7 +2,7 @@
 # PID 1 of the guest. Its root is the host's file system, read only; over that goes memory, so that the guest sees the host's
 # programs and this repository, may write everywhere, and changes nothing. Then one command, its status, and off.
 #
-# SHARE/ (host's folder, named on the kernel's command line): argv, env, cwd, mounts: items that end in NUL;
+# SHARE/ (host's folder, named on the kernel's command line): argv, env, cwd, writable, project: items that end in NUL; copy/;
 # the guest writes out, err and status.
 use strict;
 use warnings;
@@ -94,9 +94,11 @@ for my $program (map { ($_, "$_-save", "$_-restore") } qw(iptables ip6tables)) {
 quiet('ip', 'link', 'set', 'lo', 'up');
 write_file('/proc/sys/kernel/hostname', 'guest');
 
-# 3. The host's folders that the command may write to.
+# 3. The project's files from the copy, and the host's folders that the command may write to.
 mount('hostfs', 'none', $share, $share);
-for my $folder (items("$share/mounts")) { mount('hostfs', 'none', $folder, $folder) }
+my ($project) = items("$share/project");
+for my $copy (glob "'$share/copy/'*") { quiet('mount', '-n', '--bind', $copy, $project . substr($copy, length "$share/copy/")) }
+for my $folder (items("$share/writable")) { mount('hostfs', 'none', $folder, $folder) }
 
 # 4. The command; as PID 1 we also collect what its daemons leave.
 my ($cwd) = items("$share/cwd");
@@ -109,6 +111,7 @@ if ($child == 0) {
   open STDERR, '>>', "$share/err" or die;
   chdir $cwd or do { print STDERR "guest: $cwd: $!\n"; POSIX::_exit(126) };
   %ENV = map { split /=/, $_, 2 } items("$share/env");
+  no warnings 'exec';
   exec { $argv[0] } @argv or do { print STDERR "guest: $argv[0]: $!\n"; POSIX::_exit(127) };
 }
 my $status = 125;

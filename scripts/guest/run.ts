@@ -1,29 +1,12 @@
-import {
-  chmodSync,
-  copyFileSync,
-  existsSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { SYSTEM_PATH } from '../../cli/lab/packages.ts';
 import { WeftError } from '../../lib/errors.ts';
-import { ROOT } from '../steps.ts';
 import { type Engine, startEngine } from './engine.ts';
 import { Follower } from './output.ts';
+import { type Described, fillShare } from './share.ts';
 
-export interface GuestOptions {
-  /** Where the command starts; the project's folder unless told. */
-  readonly cwd?: string;
-  /** Added to the guest's own environment. */
-  readonly env?: Readonly<Record<string, string>>;
-  /** Folders of this machine, absolute, that the command may write to; all else that it writes is gone with the guest. */
-  readonly writable?: readonly string[];
+export interface GuestOptions extends Described {
   /** 6144 unless told; only what the guest touches is taken. */
   readonly memoryMb?: number;
   /** From the start of its kernel, in milliseconds; 900,000 unless told. */
@@ -48,7 +31,8 @@ const SCRATCH = 'weft-guest-';
 
 /**
  * Runs one command as root in a guest: another Linux kernel, with openvswitch, that sees this machine's files and nothing of its
- * network. It boots in three seconds and is gone afterwards, whatever happens. Call prepareGuest() once before.
+ * network; the project's files as they are now. It boots in three seconds and is gone afterwards, whatever happens. Call
+ * prepareGuest() once before.
  * @throws UNAVAILABLE when the guest ended without the command's status, DEADLINE_EXCEEDED after timeoutMs.
  */
 export async function runInGuest(argv: readonly string[], options: GuestOptions = {}): Promise<GuestResult> {
@@ -62,20 +46,19 @@ export async function runInGuest(argv: readonly string[], options: GuestOptions 
   };
   for (const signal of SIGNALS) process.on(signal, end);
   const timer = setTimeout(() => end('timeout'), options.timeoutMs ?? 900_000);
-  const kept = { stdout: '', stderr: '', console: '' };
-  const keep = (stream: keyof typeof kept) => (chunk: Buffer) => {
-    kept[stream] += chunk.toString();
-  };
+  const stdout: Buffer[] = [];
+  const stderr: Buffer[] = [];
+  let text = '';
   const listen = (chunk: Buffer): void => {
-    kept.console = (kept.console + chunk.toString()).slice(-CONSOLE_KEPT);
+    text = (text + chunk.toString()).slice(-CONSOLE_KEPT);
     // It would not end by itself.
-    if (kept.console.includes('Kernel panic')) end('panic');
+    if (text.includes('Kernel panic')) end('panic');
   };
   try {
-    describe(share, argv, options);
+    fillShare(share, argv, options);
     const follower = new Follower(share, {
-      out: options.onStdout ?? keep('stdout'),
-      err: options.onStderr ?? keep('stderr'),
+      out: options.onStdout ?? ((chunk) => stdout.push(chunk)),
+      err: options.onStderr ?? ((chunk) => stderr.push(chunk)),
       console: listen,
     });
     try {
@@ -84,7 +67,8 @@ export async function runInGuest(argv: readonly string[], options: GuestOptions 
     } finally {
       follower.close();
     }
-    return { status: statusOf(share, argv, ending, kept.console), stdout: kept.stdout, stderr: kept.stderr };
+    const status = statusOf(share, argv, ending, text);
+    return { status, stdout: Buffer.concat(stdout).toString(), stderr: Buffer.concat(stderr).toString() };
   } finally {
     clearTimeout(timer);
     for (const signal of SIGNALS) process.off(signal, end);
@@ -92,29 +76,6 @@ export async function runInGuest(argv: readonly string[], options: GuestOptions 
     // As if we had never listened: others may, and else it is the end of us.
     if (ending !== null && ending !== 'timeout' && ending !== 'panic') process.kill(process.pid, ending);
   }
-}
-
-/** Writes what init.pl reads. */
-function describe(share: string, argv: readonly string[], options: GuestOptions): void {
-  const items = (list: readonly string[]): string => list.map((item) => `${item}\0`).join('');
-  const env = {
-    PATH: `${join(ROOT, 'node_modules/.bin')}:${SYSTEM_PATH}`,
-    HOME: '/run/home',
-    LC_ALL: 'C.UTF-8',
-    ...options.env,
-  };
-  const files = {
-    argv: items(argv),
-    cwd: items([options.cwd ?? ROOT]),
-    env: items(Object.entries(env).map(([name, value]) => `${name}=${value}`)),
-    mounts: items(options.writable ?? []),
-    out: '',
-    err: '',
-    console: '',
-  };
-  for (const [name, text] of Object.entries(files)) writeFileSync(join(share, name), text);
-  copyFileSync(fileURLToPath(new URL('init.pl', import.meta.url)), join(share, 'init'));
-  chmodSync(join(share, 'init'), 0o755);
 }
 
 function statusOf(share: string, argv: readonly string[], ending: Ending | null, console: string): number {
