@@ -5,7 +5,7 @@ import type { AgentMessage, CoordinatorMessage, Hello } from '../gen/weft/v1/ses
 import { WeftError } from '../lib/errors.ts';
 import type { Host } from '../lib/model.ts';
 import { Holdings } from './holdings.ts';
-import { notIts, notTrusted } from './owners.ts';
+import { notIts } from './owners.ts';
 import { Session } from './session.ts';
 import { type Sessions, type Slot, withClusterSide } from './sessions.ts';
 import { Turns } from './turns.ts';
@@ -106,7 +106,7 @@ async function greet(call: AgentStream, hello: Hello, slot: Slot, sessions: Sess
   const host = withClusterSide(own, known ?? { ...own, draining: false, createdAt: new Date().toISOString() });
   await store.putHost(host);
   superseded();
-  const strange = new Map(hello.endpoints.map((e) => [e.id, notIts(state, hostId, e) ?? notTrusted(state, e)]));
+  const strange = new Map(hello.endpoints.map((endpoint) => [endpoint.id, notIts(state, hostId, endpoint)]));
   const endpoints = hello.endpoints
     .filter((endpoint) => strange.get(endpoint.id) === null)
     .map((endpoint) => ({ ...endpoint, hostId }));

@@ -4,7 +4,7 @@ import { CODES, WeftError } from '../../lib/errors.ts';
 import type { Endpoint } from '../../lib/model.ts';
 import { duplex, requireIdentity } from '../../lib/rpc.ts';
 import { serve } from '../handshake.ts';
-import { notIts, notTrusted } from '../owners.ts';
+import { notIts } from '../owners.ts';
 import type { Parts } from '../parts.ts';
 import type { Slot } from '../sessions.ts';
 import { waitPeers } from '../waits.ts';
@@ -143,10 +143,8 @@ export function sessionService(parts: Parts): SessionServer {
       };
       for (const endpoint of upserts) {
         const refusal = notIts(state, hostId, endpoint);
-        const untrusted = notTrusted(state, endpoint);
         if (refusal !== null)
           refuse(endpoint.id, new WeftError('PERMISSION_DENIED', refusal, { hint: 'claim the address first' }));
-        else if (untrusted !== null) refuse(endpoint.id, new WeftError('PERMISSION_DENIED', untrusted));
         else group(endpoint.networkId).upserts.push({ ...endpoint, hostId });
       }
       let revision = revisionOf(state);

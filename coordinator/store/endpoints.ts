@@ -2,6 +2,7 @@
 import { endpointName } from '../../lib/endpoint-name.ts';
 import { WeftError } from '../../lib/errors.ts';
 import type { Address, Block, Endpoint, Network, Revision } from '../../lib/model.ts';
+import { notTrusted } from '../owners.ts';
 import { releaseAddresses, restoreAddress, restoreBlock } from './blocks.ts';
 import { encode } from './codec.ts';
 import { type Deps, fresh, modOf, revisionOf } from './deps.ts';
@@ -92,6 +93,8 @@ function planRegister(deps: Deps, hostId: string, part: readonly Work[], gone: S
       gone.add(work.put.networkId);
       continue;
     }
+    const untrusted = notTrusted(cache, work.put);
+    if (untrusted !== null) throw new WeftError('PERMISSION_DENIED', untrusted);
     const key = keyOf(deps, work.put);
     const value = encode.endpoint(work.put);
     // etcd takes one operation for each key; the last one given is meant.
@@ -197,7 +200,8 @@ function refusal(deps: Deps, hostId: string, endpoint: Endpoint): string | null 
   if (!deps.cache.networks.has(endpoint.networkId))
     return `endpoint ${endpoint.id.slice(0, 12)}: there is no network ${endpoint.networkId}`;
   const owner = ownerOf(deps, endpoint);
-  if (owner === undefined || owner === hostId) return macRefusal(deps, { ...endpoint, hostId });
+  if (owner === undefined || owner === hostId)
+    return notTrusted(deps.cache, endpoint) ?? macRefusal(deps, { ...endpoint, hostId });
   const name = deps.cache.hosts.get(owner)?.name ?? owner;
   return `endpoint ${endpoint.id.slice(0, 12)} belongs to host ${name}`;
 }

@@ -205,6 +205,15 @@ describe('records of a network', () => {
       code: 'PERMISSION_DENIED',
       message: expect.stringContaining('--allow-trust'),
     });
+    // One that is refused keeps the others from nothing; and it is refused in a Hello too.
+    const both = await agent.call(SessionService.registerEndpoints, { upserts: [no, yes], removed: [] });
+    expect(both.refused.map((refusal) => refusal.endpointId)).toEqual([no.id]);
+    expect(node.opened.state.endpoints.get(trusting.id)?.size).toBe(1);
+    const again = await mesh.agent(other, aHost(8), {
+      hello: { endpoints: [{ ...no, hostId: aHost(8).id, ips: [] }] },
+    });
+    expect(other.opened.state.endpoints.has(plain.id)).toBe(false);
+    await again.close();
     await agent.register([yes, { ...no, trusted: false }]);
     await agent.register([], [yes.id, no.id]);
     await agent.close();
