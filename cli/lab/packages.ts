@@ -30,6 +30,7 @@ const NEEDS: readonly Need[] = [
   { name: 'perl-base', files: ['perl'] },
   { name: 'kmod', files: ['modprobe'] },
   { name: 'tcpdump', files: ['tcpdump'] },
+  { name: 'keepalived', files: ['keepalived'] },
   { name: 'busybox-static', files: ['/usr/share/doc/busybox-static', 'busybox'] },
   { name: 'iperf3', files: ['iperf3'] },
   { name: 'iputils-ping', files: ['ping'] },
