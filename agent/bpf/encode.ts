@@ -6,9 +6,10 @@ import {
   type BpfAddress,
   type BpfBlock,
   type BpfConfig,
-  type BpfFdb,
   type BpfModel,
+  type BpfPlace,
   type BpfPort,
+  type BpfSource,
   type BpfVtep,
   MAX_COPIES,
 } from './model.ts';
@@ -43,85 +44,86 @@ const TTL = 64;
 /** Bits of a block's key before the MAC: the network's index. */
 export const BLOCK_KEY_BITS = 32;
 
-const bytes = (value: number | bigint, size: number): string => value.toString(16).padStart(size * 2, '0');
+/** Two digits of each byte; every pass of the agent encodes everything. */
+const HEX: readonly string[] = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, '0'));
+const NO_ADDRESS = '0'.repeat(32);
+const NO_MAC = '0'.repeat(12);
+
+const u8 = (value: number): string => HEX[value & 255]!;
+const big32 = (v: number): string => u8(v >>> 24) + u8(v >>> 16) + u8(v >>> 8) + u8(v);
 
 /** 32 bits in the host's order. */
-export function u32(value: number): string {
-  const hex = bytes(value, 4);
-  return hex.slice(6) + hex.slice(4, 6) + hex.slice(2, 4) + hex.slice(0, 2);
+export const u32 = (v: number): string => u8(v) + u8(v >>> 8) + u8(v >>> 16) + u8(v >>> 24);
+
+function mac(value: bigint): string {
+  const high = Number(value >> 32n);
+  return u8(high >>> 8) + u8(high) + big32(Number(value & 0xffffffffn));
 }
 
-const u8 = (value: number): string => bytes(value, 1);
-const mac = (value: bigint): string => bytes(value, 6);
-const ip4 = (value: number | null): string => bytes(value ?? 0, 4);
-const ip6 = (value: bigint | null): string => bytes(value ?? 0n, 16);
+const ip4 = (value: number | null): string => big32(value ?? 0);
+const ip6 = (value: bigint | null): string => (value ?? 0n).toString(16).padStart(32, '0');
 
 /** Sixteen bytes; IPv4 in the first four. */
-const address = (a: BpfAddress): string => (a.family === 4 ? ip4(a.address).padEnd(32, '0') : ip6(a.address));
+const address = (a: BpfAddress): string => (a.family === 4 ? ip4(a.address) + NO_ADDRESS.slice(8) : ip6(a.address));
 
 export const macKey = (index: number, address: bigint): string => `${u32(index)}${mac(address)}0000`;
 
+const table = <T>(items: readonly T[], key: (item: T) => string, value: (item: T) => string): Map<string, string> => {
+  const out = new Map<string, string>();
+  for (const item of items) out.set(key(item), value(item));
+  return out;
+};
+
 export function encode(model: BpfModel): EncodedMaps {
-  const table = <T>(items: readonly T[], key: (item: T) => string, value: (item: T) => string) =>
-    new Map(items.map((item) => [key(item), value(item)]));
-  const lists = model.lists.flatMap((list) =>
-    list.vteps.slice(0, MAX_COPIES).map((vtep, slot) => ({ id: list.id, slot, vtep })),
+  const { ports, nets, sources, groups } = model;
+  const place = places();
+  const copies = model.lists.flatMap(({ id, vteps }) =>
+    vteps.slice(0, MAX_COPIES).map((vtep, slot) => ({ key: u32(id) + u32(slot), vtep })),
   );
-  return new Map<MapName, ReadonlyMap<string, string>>([
-    ['ports', table(model.ports, (p) => u32(p.ifindex), port)],
-    [
-      'slow',
-      table(
-        model.ports,
-        (p) => u32(p.slow),
-        (p) => u32(p.ifindex),
-      ),
-    ],
-    [
-      'nets',
-      table(
-        model.nets,
-        (n) => u32(n.index),
-        (n) => u32(n.device) + u32(n.vni) + u32(n.mtu),
-      ),
-    ],
-    [
-      'vnis',
-      table(
-        model.sources,
-        (s) => u32(s.device) + u32(s.key),
-        () => u32(1),
-      ),
-    ],
-    ['fdb', table(model.fdb, (e) => macKey(e.index, e.mac), entry)],
-    ['blocks', table(model.blocks, (b) => u32(BLOCK_KEY_BITS + b.bits) + macKey(b.index, b.mac), block)],
-    [
-      'vteps',
-      table(
-        model.sources,
-        (s) => address(s.vtep) + u32(s.device) + u32(s.key) + u32(s.vtep.family),
-        (s) => u32(s.index) + u32((s.external ? FLAG.external : 0) | (s.learn ? FLAG.learn : 0)),
-      ),
-    ],
-    [
-      'lists',
-      table(
-        lists,
-        (l) => u32(l.id) + u32(l.slot),
-        (l) => remote(l.vtep, 0),
-      ),
-    ],
-    [
-      'groups',
-      table(
-        model.groups,
-        (g) => macKey(g.index, g.mac),
-        (g) => u32(g.list),
-      ),
-    ],
-    ['config', new Map([[u32(0), config(model.config)]])],
-  ]);
+  const [one, none] = [u32(1), u8(0)];
+  const maps: Record<MapName, ReadonlyMap<string, string>> = {
+    ports: table(ports, (p) => u32(p.ifindex), port),
+    slow: table(
+      ports,
+      (p) => u32(p.slow),
+      (p) => u32(p.ifindex),
+    ),
+    nets: table(
+      nets,
+      (n) => u32(n.index),
+      (n) => u32(n.device) + u32(n.vni) + u32(n.mtu),
+    ),
+    vnis: table(
+      sources,
+      (s) => u32(s.device) + u32(s.key),
+      () => one,
+    ),
+    fdb: table(
+      model.fdb,
+      (e) => macKey(e.index, e.mac),
+      (e) => place(e.place, e.express),
+    ),
+    blocks: table(model.blocks, blockKey, (b) => place(b.place, b.place !== null && b.express)),
+    vteps: table(sources, sourceKey, source),
+    lists: table(
+      copies,
+      (c) => c.key,
+      (c) => there(c.vtep) + none,
+    ),
+    groups: table(
+      groups,
+      (g) => macKey(g.index, g.mac),
+      (g) => u32(g.list),
+    ),
+    config: new Map([[u32(0), config(model.config)]]),
+  };
+  return new Map(MAP_NAMES.map((name) => [name, maps[name]]));
 }
+
+const blockKey = (b: BpfBlock): string => u32(BLOCK_KEY_BITS + b.bits) + macKey(b.index, b.mac);
+const sourceKey = (s: BpfSource): string => address(s.vtep) + u32(s.device) + u32(s.key) + u32(s.vtep.family);
+const source = (s: BpfSource): string =>
+  u32(s.index) + u32((s.external ? FLAG.external : 0) | (s.learn ? FLAG.learn : 0));
 
 const port = (p: BpfPort): string =>
   [
@@ -135,21 +137,30 @@ const port = (p: BpfPort): string =>
     ip6(p.linkLocal),
   ].join('');
 
-const remote = (to: BpfVtep, flags: number): string =>
-  [address(to.vtep), u32(to.device ?? 0), u32(to.key ?? 0), mac(0n), u8(to.vtep.family), u8(flags)].join('');
-
-const local = (ifindex: number, rewrite: bigint | null, flags: number): string =>
-  [ip6(0n), u32(ifindex), u32(0), mac(rewrite ?? 0n), u8(0), u8(flags | (rewrite === null ? 0 : FLAG.rewrite))].join(
-    '',
-  );
-
-function entry(e: BpfFdb): string {
-  const flags = e.express ? FLAG.express : 0;
-  return e.place.kind === 'local' ? local(e.place.ifindex, e.place.rewrite, flags) : remote(e.place, flags);
+/** Values that name a place. Many entries have the same one: it is written once. */
+function places(): (place: BpfPlace | null, express: boolean) => string {
+  const known = new Map<BpfPlace, string>();
+  return (place, express) => {
+    const flags = express ? FLAG.express : 0;
+    if (place === null) return here(0, null, flags);
+    if (place.kind === 'local') return here(place.ifindex, place.rewrite, flags);
+    const text = known.get(place) ?? there(place);
+    known.set(place, text);
+    return text + u8(flags);
+  };
 }
 
-const block = (b: BpfBlock): string =>
-  b.place === null ? local(0, null, 0) : remote(b.place, b.express ? FLAG.express : 0);
+const here = (ifindex: number, rewrite: bigint | null, flags: number): string =>
+  NO_ADDRESS +
+  u32(ifindex) +
+  u32(0) +
+  (rewrite === null ? NO_MAC : mac(rewrite)) +
+  u8(0) +
+  u8(flags | (rewrite === null ? 0 : FLAG.rewrite));
+
+/** But for the flags. */
+const there = (to: BpfVtep): string =>
+  address(to.vtep) + u32(to.device ?? 0) + u32(to.key ?? 0) + NO_MAC + u8(to.vtep.family);
 
 function config(c: BpfConfig): string {
   const flags =
