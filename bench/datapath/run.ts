@@ -7,7 +7,7 @@ import { rounded } from './report.ts';
 import type { Missing, PathName, Sample, Where } from './shape.ts';
 import { swarmPath } from './swarm.ts';
 import { underlayOf } from './underlay.ts';
-import { hostFacts, pathOf, weftPath, withoutExpress } from './weft.ts';
+import { hostFacts, pathOf, setExpress, weftPath } from './weft.ts';
 
 export interface Plan {
   /** Name of a lab that is up, with two hosts for each of Weft's paths. */
@@ -62,6 +62,7 @@ async function bringUp(plan: Plan, leaveOut: (path: PathName, reason: string) =>
     if (!plan.paths.includes(path)) return;
     try {
       paths.push(await up());
+      plan.say(`${path} is up`);
     } catch (error) {
       leaveOut(path, WeftError.from(error).message);
     }
@@ -85,7 +86,7 @@ async function bringUp(plan: Plan, leaveOut: (path: PathName, reason: string) =>
 /** @throws when two hosts cannot take that path, with the reason. */
 async function prepare(path: PathName, names: readonly string[]): Promise<void> {
   const look = async () => (await hostFacts()).filter((h) => names.includes(h.name));
-  if (path === 'weft-netdev' && (await look()).some((h) => h.express)) await withoutExpress(names);
+  if (path === 'weft-netdev' && (await look()).some((h) => h.express)) await setExpress(names, false);
   for (const host of await look()) {
     if (pathOf(host) === path) continue;
     const is = `${host.backend ?? 'one backend'}, datapath ${host.datapath}, express path ${host.express ? 'on' : 'off'}`;

@@ -31,19 +31,19 @@ export function pathOf({ datapath, express }: Pick<HostFacts, 'datapath' | 'expr
   return express ? 'weft-express' : 'weft-netdev';
 }
 
-/** Starts the agents of some hosts again without the express path. */
-export async function withoutExpress(names: readonly string[]): Promise<void> {
+/** Starts the agents of some hosts again with or without the express path. */
+export async function setExpress(names: readonly string[], on: boolean): Promise<void> {
   const { hosts } = await labStatus();
   for (const host of hosts.filter((h) => names.includes(h.name))) {
     const file = `${host.stateDir}/agent.yaml`;
     const config = parseDocument(await readFile(file, 'utf8'));
-    config.set('express', false);
+    config.set('express', on);
     await writeFile(file, config.toString());
     await weftOk('lab', 'stop', host.name, 'agent');
     await weftOk('lab', 'start', host.name, 'agent');
   }
-  await until('the hosts are back, without the express path', async () =>
-    (await hostFacts()).filter((h) => names.includes(h.name)).every((h) => h.state === 'connected' && !h.express),
+  await until(`the hosts are back, express path ${on ? 'on' : 'off'}`, async () =>
+    (await hostFacts()).filter((h) => names.includes(h.name)).every((h) => h.state === 'connected' && h.express === on),
   );
   await weftOk('wait');
 }

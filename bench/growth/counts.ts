@@ -1,7 +1,8 @@
 /** What a host holds for its networks: flows, entries of maps, and the memory of ovs-vswitchd. */
+import { setTimeout as pause } from 'node:timers/promises';
 import { AgentClient, AgentService } from '../../gen/weft/v1/agent.ts';
 import { callUnary, channelOptions, insecureChannelCredentials } from '../../lib/rpc.ts';
-import { onOk, weftOk } from '../../test/harness/lab.ts';
+import { onOk, until, weftOk } from '../../test/harness/lab.ts';
 import { type LabStatus, labStatus } from '../../test/harness/lab-direct.ts';
 import { rssOf } from '../memory.ts';
 
@@ -16,11 +17,22 @@ export interface HeldMemory extends Held {
   readonly agentMiB: number;
 }
 
-/** Everything that is known everywhere has been applied when this begins to look. */
+/** Containers' names and groups are heard of a little later: nothing changes any more when nothing has changed for so long. */
+const QUIET_MS = 2_000;
+
+/** What is held when everything has been applied and nothing changes any more. */
 export async function heldOn(...names: readonly string[]): Promise<Held[]> {
   await weftOk('wait', '--timeout', '120');
   const { hosts } = await labStatus();
-  return Promise.all(names.map((name) => held(hostOf(hosts, name))));
+  const look = (): Promise<Held[]> => Promise.all(names.map((name) => held(hostOf(hosts, name))));
+  let before = await look();
+  return until('nothing changes any more', async () => {
+    await pause(QUIET_MS);
+    const now = await look();
+    const same = JSON.stringify(now) === JSON.stringify(before);
+    before = now;
+    return same && now;
+  });
 }
 
 export async function memoryOn(name: string): Promise<HeldMemory> {
