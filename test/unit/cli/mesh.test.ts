@@ -76,7 +76,7 @@ test('endpoint ls and inspect', async () => {
     express: false,
     identity: { app: 'x' },
   });
-  expect(list[0]).toMatchObject({ host: 'gone', container: null, identity: null, state: 'pending' });
+  expect(list[0]).toMatchObject({ host: 'gone', name: null, container: null, identity: null, state: 'pending' });
   for (const name of ['a'.repeat(64), 'aaaa', 'h1/web', '10.128.0.7', 'caca'])
     expect((await fake.run('endpoint', 'inspect', name, '--json')).json()).toEqual(list[1]);
   expect(await fake.run('endpoint', 'inspect', 'web')).toMatchObject({
