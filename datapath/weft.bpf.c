@@ -189,6 +189,10 @@ SEC("tc") int from_tunnel(struct __sk_buff *skb) {
   return to_ovs(skb, peer->index);
 }
 
+/* Priorities in the tag of a frame to be copied (agent/flows/backend.ts). */
+#define PRUNED 1
+#define ASKED 2
+
 struct flood {
   struct __sk_buff *skb;
   __u32 list;
@@ -208,15 +212,17 @@ static long copy_to(__u32 slot, void *context) {
 
 /*
  * A copy for each VTEP of the network; of a frame that OVS has marked (priority 1 in its tag), for those of the group's list, or, for a
- * group that nobody is known to want, of the list under the MAC zero. bpf_loop() wants a kernel with a JIT, which all that matter have;
+ * group that nobody is known to want, of the list under the MAC zero; of a question that nobody here can answer (priority 2), for those of
+ * the list under the broadcast MAC. bpf_loop() wants a kernel with a JIT, which all that matter have;
  * a loop that the verifier follows turn by turn takes it half a second.
  */
-static __always_inline int copies(struct __sk_buff *skb, __u32 index, const struct frame *f, bool pruned) {
+static __always_inline int copies(struct __sk_buff *skb, __u32 index, const struct frame *f, __u32 mark) {
   struct mac_key group = { .index = index }, rest = { .index = index };
   __u32 *list = NULL;
-  __builtin_memcpy(group.mac, f->dst, ETH_ALEN);
-  if (pruned) list = bpf_map_lookup_elem(&groups, &group);
-  if (pruned && !list) list = bpf_map_lookup_elem(&groups, &rest);
+  if (mark == ASKED) __builtin_memset(group.mac, 0xff, ETH_ALEN);
+  else __builtin_memcpy(group.mac, f->dst, ETH_ALEN);
+  if (mark) list = bpf_map_lookup_elem(&groups, &group);
+  if (mark == PRUNED && !list) list = bpf_map_lookup_elem(&groups, &rest);
   struct flood flood = { .skb = skb, .list = list ? *list : index };
   if (!way_of(index, f, &flood.way)) return count(FAILED, TC_ACT_SHOT);
   bpf_loop(MAX_COPIES, copy_to, &flood, 0);
@@ -226,20 +232,20 @@ static __always_inline int copies(struct __sk_buff *skb, __u32 index, const stru
 SEC("tc") int to_tunnel(struct __sk_buff *skb) {
   if (!skb->vlan_present || skb->vlan_proto != bpf_htons(ETH_P_8021AD)) return count(UNKNOWN_NETWORK, TC_ACT_SHOT);
   __u32 index = skb->vlan_tci & 0xfff;
-  bool pruned = skb->vlan_tci >> 13 == 1;
+  __u32 mark = skb->vlan_tci >> 13;
   struct net *n = bpf_map_lookup_elem(&nets, &index);
   if (!n) return count(UNKNOWN_NETWORK, TC_ACT_SHOT);
   if (bpf_skb_vlan_pop(skb) || !cut(skb, n->mtu)) return count(FAILED, TC_ACT_SHOT);
   struct frame f = {};
   read_frame(skb, &f);
   if (!read_macs(skb, &f)) return count(TUNNEL_SHORT, TC_ACT_SHOT);
-  if (f.dst[0] & 1) return copies(skb, index, &f, pruned);
+  if (f.dst[0] & 1) return copies(skb, index, &f, mark);
   struct place *to = find(index, f.dst);
   if (!to) {
     struct mac_key key = { .index = index };
     __builtin_memcpy(key.mac, f.dst, ETH_ALEN);
     /* Several endpoints may have it: all of them get it. */
-    if (pruned && bpf_map_lookup_elem(&groups, &key)) return copies(skb, index, &f, true);
+    if (mark == PRUNED && bpf_map_lookup_elem(&groups, &key)) return copies(skb, index, &f, mark);
     to = bpf_map_lookup_elem(&learned, &key);
   }
   if (!to || !to->family) return count(UNKNOWN_UNICAST, TC_ACT_SHOT);

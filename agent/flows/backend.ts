@@ -22,17 +22,27 @@ export interface Backend {
    * @param pruned not to all hosts of the network, but to receivers of the frame's group
    */
   copies(n: NetworkModel, to: readonly Remote[], pruned?: boolean): Action[];
+  /** The same for what nobody here can answer: to those who may know, all that `asked` (shared.ts) names. */
+  ask(n: NetworkModel, to: readonly Remote[]): Action[];
   /** Last actions of a frame for a MAC that only the backend may have learned from these hosts; none when it learns nothing. */
   unknown(n: NetworkModel, from: readonly Remote[]): Action[];
 }
 
-const NOWHERE: Backend = { classify: () => [], unicast: () => [], copies: () => [], unknown: () => [] };
+const NOWHERE: Backend = {
+  classify: () => [],
+  unicast: () => [],
+  copies: () => [],
+  ask: () => [],
+  unknown: () => [],
+};
 
 /** OFPVID_PRESENT (OpenFlow 1.4 §7.2.3.7): the frame has a tag. */
 const PRESENT = 0x1000;
 const TAG_8021AD = 0x88a8;
 /** Priority in the tag: the eBPF program looks for the receivers of the group, where it else takes all hosts. */
 const PRUNED = 1;
+/** And here it takes those who may know of addresses that no record tells of. */
+const ASKED = 2;
 
 export function backendOf(n: NetworkModel, tunnels: Tunnels): Backend {
   if (n.encap === 'vlan') return NOWHERE;
@@ -63,12 +73,15 @@ const DEFAULT_MACS = [MAC_PREFIX, MAC_PREFIX_6].map((prefix) =>
 function kernelTunnel(port: number | null, index: number): Backend {
   if (port === null) return NOWHERE;
   const push: Action[] = [{ type: 'push_vlan', etherType: TAG_8021AD }, set('vlan_vid', PRESENT | index)];
-  const mark = (pruned: boolean): Action[] => (pruned ? [set('vlan_pcp', PRUNED)] : []);
+  const copies = (to: readonly Remote[], mark: readonly Action[]): Action[] =>
+    to.length === 0 ? [] : [...push, ...mark, { type: 'output', port }];
   return {
     classify: (n) => [arrived(n, [is('in_port', port), is('vlan_vid', PRESENT | index)], [{ type: 'pop_vlan' }])],
     unicast: () => [...push, set(REG.out, port), goto('output')],
-    copies: (_n, to, pruned = false) => (to.length === 0 ? [] : [...push, ...mark(pruned), { type: 'output', port }]),
-    unknown: (_n, from) => (from.length === 0 ? [] : [...push, set(REG.out, port), goto('output')]),
+    copies: (_n, to, pruned = false) => copies(to, pruned ? [set('vlan_pcp', PRUNED)] : []),
+    ask: (_n, to) => copies(to, [set('vlan_pcp', ASKED)]),
+    // From the last stage but one: the output stage is behind it.
+    unknown: (_n, from) => (from.length === 0 ? [] : [...push, { type: 'output', port }]),
   };
 }
 
@@ -103,6 +116,7 @@ function ovsTunnel(ports: (Tunnels & { kind: 'ovs' })['ports']): Backend {
       return port === null ? [] : [set('tun_id', to.key), toVtep(to), set(REG.out, port), goto('output')];
     },
     copies: (_n, to) => copies(to),
+    ask: (_n, to) => copies(to),
     unknown: () => [],
   };
 }

@@ -39,11 +39,13 @@ export function renderBase(maxMeters: number): Flow[] {
 /** All flows of one network; none where it has no local endpoint: then nothing of it concerns this host. */
 export function renderNetwork(n: NetworkModel, backend: Backend, maxMeters: number): Flow[] {
   if (n.locals.length === 0) return [];
+  // Only machines that are not Weft's need to hear what an endpoint says of itself.
+  const heard: Action[] = n.encap === 'vlan' ? [goto('l2')] : backend.ask(n, externals(n));
   return [
     ...n.locals.flatMap((port) => [
       ...classifyLocal(n, port, maxMeters),
       ...portSecurity(n, port),
-      ...arpLocal(n, port),
+      ...arpLocal(n, port, heard),
       ...ndLocal(n, port),
       ...ndAlias(n, port),
       l2Local(n, port),
@@ -75,6 +77,7 @@ function renderOverlay(n: NetworkModel, backend: Backend): Flow[] {
 }
 
 const inNetwork = (n: NetworkModel) => is(REG.network, n.index);
+const externals = (n: NetworkModel): Remote[] => n.remotes.filter((r) => r.external);
 
 function classifyLocal(n: NetworkModel, port: LocalPort, maxMeters: number): Flow[] {
   const actions = [set(REG.network, n.index), set(REG.side, SIDE.local), goto('portSecurity')];
@@ -89,13 +92,12 @@ const answerExact = (e: { mac: bigint; ip: number }): Action[] => [...arpReply(e
 
 const request = (n: NetworkModel) => [inNetwork(n), is('eth_type', ETH_ARP), is('arp_op', ARP_REQUEST)];
 
-function arpLocal(n: NetworkModel, port: LocalPort): Flow[] {
+/** @param heard what becomes of an endpoint's announcement of itself (RFC 5227 §3): an answer would look like a duplicate */
+function arpLocal(n: NetworkModel, port: LocalPort, heard: readonly Action[]): Flow[] {
   const { mac, ip } = port;
   if (ip === null) return [];
-  // Announcing itself (RFC 5227 §3): an answer would look like a duplicate; only machines that are not Weft's need to hear it.
-  const announcing = n.encap === 'vlan' ? [goto('l2')] : [];
   return [
-    flow('arpNd', n.index, PRIORITY.guard, [...request(n), is('in_port', port.ofport), is('arp_tpa', ip)], announcing),
+    flow('arpNd', n.index, PRIORITY.guard, [...request(n), is('in_port', port.ofport), is('arp_tpa', ip)], heard),
     flow('arpNd', n.index, PRIORITY.local, [...request(n), is('arp_tpa', ip)], answerExact({ mac, ip })),
   ];
 }

@@ -17,9 +17,8 @@ const LEARNED_IDLE_S = 300;
 
 const inNetwork = (n: NetworkModel) => is(REG.network, n.index);
 
-/** Somebody in the network has addresses that only he knows: what nobody answers is asked of all. */
-export const isOpen = (n: NetworkModel): boolean =>
-  n.encap !== 'vlan' && (n.locals.some((p) => p.trusted) || n.remotes.some((r) => r.learn));
+/** Who may have addresses that no record tells of: who is no Weft host, and hosts with trusted endpoints in the network. */
+export const asked = (n: NetworkModel): Remote[] => n.remotes.filter((r) => r.external || r.learn);
 
 const learned = (cookie: bigint, more: LearnAction['specs']): LearnAction => ({
   type: 'learn',
@@ -100,12 +99,28 @@ function sharedMac(n: NetworkModel, m: NetworkModel['macs'][number], backend: Ba
   ];
 }
 
+/** What nobody answers is asked of those who may know, and of nobody else. */
 function open(n: NetworkModel, backend: Backend): Flow[] {
-  if (!isOpen(n)) return [];
+  if (n.encap === 'vlan') return [];
+  const trusted = n.locals.filter((p) => p.trusted);
+  const may = asked(n);
+  if (trusted.length === 0 && may.length === 0) return [];
+  const question = [inNetwork(n), is(REG.side, SIDE.local)];
+  const locals = trusted.map((p): Action => ({ type: 'output', port: p.ofport }));
+  const group = masked('eth_dst', MULTICAST_BIT, MULTICAST_BIT);
+  return [
+    flow('arpNd', n.index, PRIORITY.default + 2, [...question, group], [...locals, ...backend.ask(n, may)]),
+    // Asked again of the one who answered before.
+    flow('arpNd', n.index, PRIORITY.default + 1, question, [goto('l2')]),
+    ...learnedStage(n, backend),
+  ];
+}
+
+function learnedStage(n: NetworkModel, backend: Backend): Flow[] {
   const behind = n.remotes.filter((r) => r.learn);
+  if (behind.length === 0 && !n.locals.some((p) => p.trusted)) return [];
   const unknown = backend.unknown(n, behind);
   return [
-    flow('arpNd', n.index, PRIORITY.default + 1, [inNetwork(n), is(REG.side, SIDE.local)], [goto('l2')]),
     flow('l2', n.index, PRIORITY.default + 1, [inNetwork(n)], [goto('learned')]),
     ...(unknown.length === 0
       ? []

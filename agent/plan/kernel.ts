@@ -15,8 +15,12 @@ import type {
   BpfSource,
 } from '../bpf/model.ts';
 import type { LocalPort, NetworkModel, Remote } from '../flows/model.ts';
+import { asked } from '../flows/shared.ts';
 import { hostLink, slowLink, switchLink, TUNNEL_DEVICE, TUNNEL_KERNEL, TUNNEL_SWITCH } from '../link/names.ts';
 import { MAX_TAGGED_INDEX, type Wiring } from '../wiring.ts';
+
+/** Under it stands the list of those who may know of addresses that no record tells of. */
+const ASKED_GROUP = 0xffff_ffff_ffffn;
 
 export interface KernelSide {
   readonly model: BpfModel;
@@ -82,6 +86,8 @@ export function kernelSide(
     }
     model.lists.push({ id: index, vteps: receivers(n.remotes) });
     const used = new Set<number>();
+    const may = asked(n);
+    if (may.length > 0) addGroup(index, ASKED_GROUP, may, used);
     for (const { mac, remotes } of n.macs) addGroup(index, mac, remotes, used);
     if (n.multicast !== null) {
       const { groups, rest } = n.multicast;

@@ -122,7 +122,7 @@ describe('the pipeline', () => {
         "cookie=0x5765667404000001, table=4, priority=361,arp,in_port=3,dl_src=00:00:00:00:00:00/01:00:00:00:00:00,arp_op=1 actions=learn(table=48,idle_timeout=300,priority=400,delete_learned,cookie=0x5765667430800003,limit=256,NXM_NX_REG0[],NXM_OF_ETH_DST[]=NXM_OF_ETH_SRC[],output:NXM_OF_IN_PORT[]),goto_table:8",
         "cookie=0x5765667404000001, table=4, priority=361,icmp6,in_port=3,dl_src=00:00:00:00:00:00/01:00:00:00:00:00,icmp_type=135 actions=learn(table=48,idle_timeout=300,priority=400,delete_learned,cookie=0x5765667430800003,limit=256,NXM_NX_REG0[],NXM_OF_ETH_DST[]=NXM_OF_ETH_SRC[],output:NXM_OF_IN_PORT[]),goto_table:8",
         "cookie=0x5765667430000000, table=48, priority=0 actions=drop",
-        "cookie=0x5765667430000001, table=48, priority=1,reg0=0x1,reg1=0x1 actions=push_vlan:0x88a8,set_field:4097->vlan_vid,set_field:0x1->reg2,goto_table:44",
+        "cookie=0x5765667430000001, table=48, priority=1,reg0=0x1,reg1=0x1 actions=push_vlan:0x88a8,set_field:4097->vlan_vid,output:1",
       ]
     `);
   });
