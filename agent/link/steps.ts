@@ -99,9 +99,9 @@ export function sandboxBatch(step: LinkStep): string[] {
   if (step.kind !== 'restoreVeth') return [];
   const { interfaceName, addresses } = step.joined;
   return [
+    // Nobody else can have it: no need to ask (RFC 4862 §5.4). Before the name, which somebody else's link may have by now.
+    ...addresses.map((a) => `addr add ${a} ${a.includes(':') ? 'nodad' : 'broadcast +'} dev ${step.container}`),
     `link set ${step.container} name ${interfaceName}`,
-    // Nobody else can have it: no need to ask (RFC 4862 §5.4).
-    ...addresses.map((a) => `addr add ${a} ${a.includes(':') ? 'nodad' : 'broadcast +'} dev ${interfaceName}`),
     `link set ${interfaceName} up`,
   ];
 }

@@ -82,7 +82,11 @@ describe('links', () => {
     const joined = endpoint({ sandbox: '/var/run/docker/netns/x', interfaceName: 'eth0' });
     const [p] = planLinks(desire(EMPTY_VIEW, journalOf(joined), OPTIONS).links, links());
     expect(p && hostBatch(p.step).at(-1)).toBe(`link set ${containerLink(ID)} netns /var/run/docker/netns/x`);
-    expect(p && sandboxBatch(p.step)).toContain('addr add 10.0.0.2/24 broadcast + dev eth0');
+    expect(p && sandboxBatch(p.step)).toEqual([
+      `addr add 10.0.0.2/24 broadcast + dev ${containerLink(ID)}`,
+      `link set ${containerLink(ID)} name eth0`,
+      'link set eth0 up',
+    ]);
   });
 
   it('names an orphan pair once', () => {
