@@ -103,14 +103,19 @@ export function aimsOf(rows: readonly Row[]): Aim[] {
 /** More than this, with nothing measured, and the figures are of a machine that others used too. */
 const QUIET_CPUS = 0.3;
 
+export interface Quiet {
+  readonly idle_cpus: number;
+  readonly quiet: boolean;
+}
+
 /** Busy processors before each measurement, the median; and what to think of it. */
-export function quiet(samples: readonly Sample[]): { idle_cpus: number; quiet: boolean } {
+export function quiet(samples: readonly Sample[]): Quiet {
   const idle = rounded(median(samples.map((s) => s.idle_cpus)));
   return { idle_cpus: idle, quiet: idle <= QUIET_CPUS };
 }
 
 /** The whole report, for a terminal. */
-export function reportText(rows: readonly Row[], missing: readonly Missing[], rounds: number): string {
+export function reportText(rows: readonly Row[], missing: readonly Missing[], rounds: number, load: Quiet): string {
   const parts: string[] = [];
   for (const where of ['native', 'guest'] as const) {
     const mine = rows.filter((r) => r.where === where);
@@ -127,5 +132,10 @@ export function reportText(rows: readonly Row[], missing: readonly Missing[], ro
     }
   }
   for (const m of missing) parts.push(`left out: ${m.path} (${m.where}): ${m.reason}`);
-  return [...parts, NOTE].join('\n\n');
+  if (!load.quiet)
+    parts.push(
+      `The machine was not quiet: ${load.idle_cpus} CPUs were busy before each measurement. Compare nothing with other runs.`,
+    );
+  const aims = aimsOf(rows).map((a) => `${a.what}: ≥ ${a.aim}, is ${a.is ?? 'not measured'}`);
+  return [...parts, NOTE, ['aims', ...aims].join('\n')].join('\n\n');
 }

@@ -88,7 +88,10 @@ describe('ratios', () => {
 
 describe('what people read', () => {
   it('the tables have every row, what is missing, and how the underlay was', () => {
-    const text = reportText(rows, [{ path: 'weft-netdev', where: 'native', reason: 'no host' }], 3);
+    const text = reportText(rows, [{ path: 'weft-netdev', where: 'native', reason: 'no host' }], 3, {
+      idle_cpus: 1.5,
+      quiet: false,
+    });
     for (const part of [
       'weft-express',
       '1.2 ×',
