@@ -162,9 +162,9 @@ describe('JSON', () => {
 
 describe('refusals', () => {
   it('say what is there not yet: exit 1, UNIMPLEMENTED', async () => {
-    const flags = [['--ipv6'], ['--encrypt'], ['--space', 's']];
+    const flags = [['--encrypt'], ['--space', 's']];
     for (const flag of flags) await fails(1, 'UNIMPLEMENTED', 'network', 'create', 'cli-no', ...flag);
-    await fails(1, 'UNIMPLEMENTED', 'network', 'create', 'cli-no', '--subnet', 'fd00::/64');
+    await fails(1, 'INVALID_ARGUMENT', 'network', 'create', 'cli-no', '--subnet', 'ff02::/64');
     await fails(
       1,
       'UNIMPLEMENTED',
