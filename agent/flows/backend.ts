@@ -106,9 +106,10 @@ function ovsTunnel(ports: (Tunnels & { kind: 'ovs' })['ports']): Backend {
         const port = portOf(r);
         if (port === null) return [];
         const match = [is('in_port', port), is('tun_id', r.key), fromVtep(r)];
+        if (r.external) return [...guarded(n, r, match), arrived(n, match, [], 0, r.learn ? [learnRemote(n, r)] : [])];
         if (!r.learn) return [arrived(n, match, [])];
         // What is known of Weft's hosts without learning leaves room for what is not.
-        const known = r.external ? [] : DEFAULT_MACS.map((prefix) => arrived(n, [...match, prefix], [], 1));
+        const known = DEFAULT_MACS.map((prefix) => arrived(n, [...match, prefix], [], 1));
         return [...known, arrived(n, match, [], 0, [learnRemote(n, r)])];
       }),
     unicast: (_n, to) => {
@@ -119,6 +120,20 @@ function ovsTunnel(ports: (Tunnels & { kind: 'ovs' })['ports']): Backend {
     ask: (_n, to) => copies(to),
     unknown: () => [],
   };
+}
+
+/** Who is no Weft host does not send as one of the mesh's endpoints. */
+function guarded(n: NetworkModel, r: Remote, match: readonly MatchField[]): Flow[] {
+  const isDefault = (mac: bigint): boolean => [MAC_PREFIX, MAC_PREFIX_6].includes(Number(mac >> 32n));
+  const others = n.remotes.flatMap((other) => (other === r ? [] : other.entries));
+  const taken = new Set([...n.locals, ...others].map((e) => e.mac).filter((mac) => !isDefault(mac)));
+  const drop = (source: MatchField): Flow => flow('classify', n.index, PRIORITY.entry + 1, [...match, source], []);
+  return [
+    ...DEFAULT_MACS.map(drop),
+    ...[...taken].map((mac) => drop(is('eth_src', mac))),
+    // Its own, where somebody has given it such a one.
+    ...r.entries.filter((e) => isDefault(e.mac)).map((e) => arrived(n, [...match, is('eth_src', e.mac)], [], 2)),
+  ];
 }
 
 function toVtep(r: Remote): Action {

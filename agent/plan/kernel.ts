@@ -65,7 +65,10 @@ export function kernelSide(
   };
   for (const n of networks) {
     const { index } = n;
-    if (wiring.express) for (const p of n.locals) addPort(n, p);
+    for (const p of n.locals) {
+      if (wiring.express && p.direct !== true) addPort(n, p);
+      else addName(n, p);
+    }
     // The tag has twelve bits; a vlan network has no tunnels.
     if (n.encap === 'vlan' || index > MAX_TAGGED_INDEX) continue;
     model.nets.push({ index, device: devices.get(n.encap) ?? 0, vni: n.vni, mtu: n.mtu });
@@ -114,7 +117,6 @@ export function kernelSide(
 
   /** Its links belong to the kernel side on any network: what may not take the express path goes on to Open vSwitch. */
   function addPort({ index, encap }: NetworkModel, p: LocalPort): void {
-    if (p.direct === true) return;
     const [wft, wfk] = [attach(hostLink(p.id), 'from_container'), attach(slowLink(p.id), 'from_ovs')];
     attach(switchLink(p.id), 'sink');
     if (wft === null || wfk === null) return;
@@ -125,6 +127,13 @@ export function kernelSide(
     model.fdb.push({ index, mac, place, express });
     if (alias !== null && alias !== mac)
       model.fdb.push({ index, mac: alias, place: { ...place, rewrite: mac }, express });
+  }
+
+  /** Nothing is delivered past Open vSwitch; but nobody else may send from its MAC. */
+  function addName({ index, encap }: NetworkModel, { mac, alias }: LocalPort): void {
+    if (encap === 'vlan' || index > MAX_TAGGED_INDEX) return;
+    const place: BpfPlace = { kind: 'local', ifindex: 0, rewrite: null };
+    for (const one of new Set([mac, alias ?? mac])) model.fdb.push({ index, mac: one, place, express: false });
   }
 
   function addGroup(index: number, mac: bigint, remotes: readonly Remote[], used: Set<number>): void {

@@ -3,6 +3,7 @@
  * the lab carry. For the lab's hosts natively, and for a guest whose kernel has openvswitch.
  */
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { ethernet, ipv4, sendRaw } from './frames.ts';
 import { addressOf, auditClean, clean, docker, on, pings, sleeper, until, weft, weftJson, weftOk } from './lab.ts';
 import { type LabStatus, labStatus } from './lab-direct.ts';
 import { Stranger } from './stranger.ts';
@@ -178,6 +179,25 @@ export function peerSuite(encaps: readonly string[]): void {
       );
       expect(answer.toLowerCase()).toContain(PEER.mac);
       expect(ear.heard('0a4700de')).toBe(0);
+    });
+
+    it('a peer that sends as a container is not believed', async () => {
+      await add('--learn');
+      const [one, two] = boxes;
+      if (one === undefined || two === undefined) return;
+      const [from, to] = [await boxOf(one.host, one.name, network), await boxOf(two.host, two.name, network)];
+      await using ear = await Ear.open(to);
+      const frame = (src: string, mark: string): string =>
+        ethernet(to.mac, src, 0x0800, ipv4(from.ip, to.ip, { size: 64, mark }));
+      const [link] = JSON.parse(await stranger.run('ip', '-j', 'link', 'show', 'vx')) as [{ ifindex: number }];
+      // Frames keep their order: when the last one is there, the others have been judged.
+      await sendRaw(stranger.netns, link.ifindex, [
+        frame(from.mac, 'f00dcafe01'),
+        frame(to.mac, 'f00dcafe02'),
+        frame(PEER.mac, 'f00dcafe03'),
+      ]);
+      await until('the peer’s own', async () => ear.heard('f00dcafe03') === 1);
+      expect([ear.heard('f00dcafe01'), ear.heard('f00dcafe02')]).toEqual([0, 0]);
     });
 
     it('is gone when it is removed', async () => {

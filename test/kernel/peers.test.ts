@@ -1,0 +1,4 @@
+/** External peers on the kernel's Open vSwitch: Geneve and GRE too. */
+import { peerSuite, tunnelsOf } from '../harness/peers.ts';
+
+peerSuite(await tunnelsOf(['h1', 'h2']));
