@@ -23,9 +23,11 @@ export interface Plan {
 export interface Outcome {
   readonly samples: readonly Sample[];
   readonly missing: readonly Missing[];
+  /** What an audit said when all was measured: "clean", or the drift. */
+  readonly audit: string;
 }
 
-/** @throws when something is left that the audit does not like; a path that fails is left out, with the reason. */
+/** A path that fails is left out, with the reason. */
 export async function runPaths(plan: Plan): Promise<Outcome> {
   const missing: Missing[] = [];
   const leaveOut = (path: PathName, reason: string): void => {
@@ -45,8 +47,11 @@ export async function runPaths(plan: Plan): Promise<Outcome> {
       }
     }
   }
-  await auditClean();
-  return { samples: samples.filter((s) => !missing.some((m) => m.path === s.path)), missing };
+  const audit = await auditClean().then(
+    () => 'clean',
+    (error: unknown) => WeftError.from(error).message,
+  );
+  return { samples: samples.filter((s) => !missing.some((m) => m.path === s.path)), missing, audit };
 }
 
 const line = (s: Sample): string =>

@@ -48,15 +48,20 @@ export async function setExpress(names: readonly string[], on: boolean): Promise
   await weftOk('wait');
 }
 
-/** A network of its own, a container on each of two hosts. @param options of `weft network create`; its defaults are what is measured. */
-export async function weftPath(
+/** A network of its own with default options, a container on each of two hosts. */
+export async function weftPath(path: PathName, hosts: readonly [string, string]): Promise<DataPath> {
+  const network = `bench-${path}`;
+  await weftOk('network', 'create', network);
+  await weftOk('wait');
+  return pairOn(network, path, hosts);
+}
+
+/** A container on each of two hosts, on a network that is there. */
+export async function pairOn(
+  network: string,
   path: PathName,
   [from, to]: readonly [string, string],
-  options: readonly string[] = [],
 ): Promise<DataPath> {
-  const network = `bench-${path}`;
-  await weftOk('network', 'create', network, ...options);
-  await weftOk('wait');
   const { hosts } = await labStatus();
   const on = async (name: string): ReturnType<typeof whereIs> => {
     const socket = hosts.find((h) => h.name === name)?.dockerSocket;
