@@ -3,7 +3,7 @@ import { containsIp, isUsable, parseCidr, tryParseIp } from '../../lib/addr.ts';
 import { endpointName } from '../../lib/endpoint-name.ts';
 import { WeftError } from '../../lib/errors.ts';
 
-import { macOfIp } from '../../lib/mac.ts';
+import { isDefaultForm } from '../../lib/mac.ts';
 import type { AllowedAddress, Block, Endpoint, ExternalPeer, Network } from '../../lib/model.ts';
 import type { State } from '../contract.ts';
 
@@ -35,8 +35,7 @@ export function peerClash(source: Source, network: Network, peer: ExternalPeer):
   const elsewhere = usedElsewhere(source, network, peer);
   if (elsewhere !== null) return elsewhere;
   for (const { mac, ip } of peer.macs) {
-    const clash =
-      macClash(source, network, mac, ip, others) ?? (ip === '' ? null : ipClash(source, network, ip, others));
+    const clash = macClash(source, network, mac, others) ?? (ip === '' ? null : ipClash(source, network, ip, others));
     if (clash !== null) return clash;
   }
   return null;
@@ -58,21 +57,13 @@ function usedElsewhere(source: Source, network: Network, peer: ExternalPeer): We
   return null;
 }
 
-function macClash(
-  source: Source,
-  network: Network,
-  mac: string,
-  ip: string,
-  others: readonly ExternalPeer[],
-): WeftError | null {
+function macClash(source: Source, network: Network, mac: string, others: readonly ExternalPeer[]): WeftError | null {
   const hint = 'a MAC is held once in a network';
   const owner = endpointWith(source, network, (endpoint) => endpoint.mac === mac);
   if (owner !== null) return exists(`the MAC ${mac} of network ${network.name} is ${owner}'s`, hint);
   const peer = others.find((other) => other.macs.some((known) => known.mac === mac));
   if (peer !== undefined) return exists(`the MAC ${mac} is behind peer ${peer.name}`, hint);
-  const derived = addressOf(mac);
-  if (derived !== null && derived !== ip && network.subnets.some((subnet) => inside(subnet, derived)))
-    return refused(`the MAC ${mac} belongs to whoever has the address ${derived}`, 'choose another MAC');
+  if (isDefaultForm(mac)) return refused(`the MAC ${mac} is of the form that the mesh gives`, 'choose another MAC');
   return null;
 }
 
@@ -111,7 +102,8 @@ export function allowedClash(
     const peer = peers.find((p) => p.macs.some((known) => known.ip === ip));
     if (peer !== undefined) return refused(`the address ${ip} is behind peer ${peer.name}`, OWN);
   }
-  if (mac === '') return null;
+  if (mac === '' || mac === endpoint.mac) return null;
+  if (isDefaultForm(mac)) return refused(`the MAC ${mac} is of the form that the mesh gives`, OWN);
   const owner = other((e) => e.mac === mac);
   if (owner !== null) return refused(`the MAC ${mac} is ${owner}'s own`, OWN);
   const peer = peers.find((p) => p.macs.some((known) => known.mac === mac));
@@ -155,15 +147,4 @@ function endpointWith(source: Source, network: Network, match: (endpoint: Endpoi
 function inside(subnet: string, address: string): boolean {
   const ip = tryParseIp(address);
   return ip !== null && isUsable(parseCidr(subnet), ip);
-}
-
-/** The IPv4 address that a default MAC is made of. */
-function addressOf(mac: string): string | null {
-  if (!mac.startsWith('02:58:')) return null;
-  const ip = mac
-    .split(':')
-    .slice(2)
-    .map((byte) => Number.parseInt(byte, 16))
-    .join('.');
-  return macOfIp(ip) === mac ? ip : null;
 }

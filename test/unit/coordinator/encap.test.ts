@@ -98,6 +98,7 @@ describe('addresses that somebody shares or has behind a tunnel', () => {
   const network = aNetworkRecord('n');
   const one = anEndpoint('n', 'h1', 1, '10.0.0.2');
   const two = anEndpoint('n', 'h1', 2, '10.0.0.3');
+  const three = anEndpoint('n', 'h1', 3, '10.0.0.4', { mac: '02:00:00:00:00:03', givenMac: true });
   const peer = (more: Partial<ExternalPeer>) =>
     ExternalPeer.fromPartial({ id: 'new', name: 'new', networkId: 'n', vtep: '198.51.100.2', encap: 'vxlan', ...more });
   const known = peer({
@@ -111,6 +112,7 @@ describe('addresses that somebody shares or has behind a tunnel', () => {
     { network: 'n', after: network },
     { endpoint: one.id, of: 'n', after: one },
     { endpoint: two.id, of: 'n', after: two },
+    { endpoint: three.id, of: 'n', after: three },
     { external: 'p', of: 'n', after: known },
   );
   const mac = '02:00:00:00:00:02';
@@ -128,7 +130,8 @@ describe('addresses that somebody shares or has behind a tunnel', () => {
     ['the gateway', { macs: [{ mac, ip: '10.0.0.1' }] }, 'FAILED_PRECONDITION'],
     ['an address outside', { macs: [{ mac, ip: '10.9.0.1' }] }, 'INVALID_ARGUMENT'],
     ['the default MAC of an address', { macs: [{ mac: '02:58:0a:00:00:50', ip: '' }] }, 'FAILED_PRECONDITION'],
-    ['that MAC with its address', { macs: [{ mac: '02:58:0a:00:00:50', ip: '10.0.0.80' }] }, null],
+    ['that MAC with its address', { macs: [{ mac: '02:58:0a:00:00:50', ip: '10.0.0.80' }] }, 'FAILED_PRECONDITION'],
+    ['the default MAC of an IPv6 address', { macs: [{ mac: '02:59:00:00:00:50', ip: '' }] }, 'FAILED_PRECONDITION'],
   ])('a peer with %s', (_, more, code) => {
     const clash = peerClash(state, network, peer(more));
     expect(clash === null ? null : WeftError.from(clash).code).toBe(code);
@@ -141,7 +144,8 @@ describe('addresses that somebody shares or has behind a tunnel', () => {
     ['its own', { ip: '10.0.0.2', mac: one.mac }, null],
     ['the gateway', { ip: '10.0.0.1', mac: '' }, /is the gateway/],
     ['another’s address', { ip: '10.0.0.3', mac: '' }, /c2 on h1's own/],
-    ['another’s MAC', { ip: '10.0.0.50', mac: two.mac }, /c2 on h1's own/],
+    ['another’s MAC', { ip: '10.0.0.50', mac: two.mac }, /form that the mesh gives/],
+    ['another’s given MAC', { ip: '10.0.0.50', mac: '02:00:00:00:00:03' }, /c3 on h1's own/],
     ['a peer’s address', { ip: '10.0.0.99', mac: '' }, /behind peer known/],
     ['a peer’s MAC', { ip: '', mac: '02:00:00:00:00:01' }, /behind peer known/],
   ])('an endpoint with %s', (_, allowed, message) => {
