@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process';
 import { closeSync, openSync, statfsSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import type { Readable } from 'node:stream';
+import { fileURLToPath } from 'node:url';
 
 /** The guest's kernel as a process: starting it, its console, and its certain end. */
 
@@ -14,8 +15,7 @@ export interface Engine {
 
 /**
  * Starts User-Mode Linux on the root file system of this machine, read only, with `share`/init as its first process.
- * Its console goes to `share`/console. In a PID namespace of its own, so that with the kernel go the host processes that its own processes are; it dies with us, even
- * when we are killed (prctl(2), PR_SET_PDEATHSIG).
+ * Its console goes to `share`/console. It dies with us, even when we are killed (start.pl).
  */
 export function startEngine(share: string, memoryMb: number): Engine {
   const kernel = [
@@ -32,9 +32,9 @@ export function startEngine(share: string, memoryMb: number): Engine {
     'quiet',
     `weft.share=${share}`,
   ];
-  const args = ['--pdeathsig', 'KILL', 'unshare', '--pid', '--fork', '--kill-child', ...kernel];
+  const args = [fileURLToPath(new URL('start.pl', import.meta.url)), String(process.pid), ...kernel];
   const log = openSync(`${share}/console`, 'a');
-  const child = spawn('setpriv', args, {
+  const child = spawn('perl', args, {
     // Nothing is said on the last one: it closes when the last process of the guest has ended, and "close" waits for that.
     stdio: ['ignore', log, log, 'pipe'],
     env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', TMPDIR: memoryFolder(memoryMb) },
