@@ -63,6 +63,8 @@ async function flows(host: Host): Promise<string[]> {
 
 /** Packets that have come to a host from other hosts, past the express path. */
 async function arrived(host: Host): Promise<number> {
+  // Only this brings the datapath's counters into the flows.
+  await onOk(host, 'ovs-appctl', '-t', '/var/run/openvswitch/ovs-vswitchd.ctl', 'revalidator/wait');
   const from = (await flows(host)).filter((f) => / table=0,/.test(f) && f.includes('set_field:0x2->reg1'));
   return from.reduce((sum, f) => sum + Number(/n_packets=(\d+)/.exec(f)?.[1] ?? 0), 0);
 }
