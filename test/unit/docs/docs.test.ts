@@ -20,9 +20,9 @@ it('docs/pipeline.md quotes the golden dump as it is', () => {
   for (const [, number, flow] of quoted) expect(flow, `line ${number}`).toBe(golden[Number(number) - 1]);
 });
 
-it('docs/ipv6.md quotes the golden dump as it is', () => {
-  const golden = new Set(read('test/golden/flows/ipv6.flows').split('\n'));
-  const quoted = [...read('docs/ipv6.md').matchAll(/^cookie=.*$/gm)];
+it.each(['ipv6', 'multicast'])('docs/%s.md quotes the golden dump as it is', (page) => {
+  const golden = new Set(read(`test/golden/flows/${page}.flows`).split('\n'));
+  const quoted = [...read(`docs/${page}.md`).matchAll(/^cookie=.*$/gm)];
   expect(quoted.length).toBeGreaterThan(3);
   for (const [flow] of quoted) expect(golden).toContain(flow);
 });
