@@ -41,7 +41,7 @@ const NAME: Readonly<Record<Family, string>> = { 4: 'IPv4', 6: 'IPv6' };
 /**
  * IPv4 is there unless only an IPv6 subnet is given (without `ipv6`, which says "beside IPv4", as it does to Docker); IPv6 where it is
  * asked for.
- * @throws INVALID_ARGUMENT
+ * @throws INVALID_ARGUMENT, UNIMPLEMENTED
  */
 export function checkFamilies(
   spec: Pick<NetworkSpec, 'subnets' | 'ipRange' | 'gateways' | 'ipv6' | 'ipv6Only'>,
@@ -50,7 +50,9 @@ export function checkFamilies(
   const given = (family: Family): Cidr | null => {
     const [first = null, second] = subnets.filter((subnet) => familyOf(subnet.base) === family);
     if (second !== undefined)
-      throw invalid(`two ${NAME[family]} subnets are given`, `a network has one ${NAME[family]} subnet: leave one out`);
+      throw new WeftError('UNIMPLEMENTED', `two ${NAME[family]} subnets are given`, {
+        hint: `a network has one ${NAME[family]} subnet for now: leave one out`,
+      });
     return first;
   };
   const [four, six] = [given(4), given(6)];

@@ -298,7 +298,7 @@ describe('refusals', () => {
     [create('--encap carrier-pigeon'), 1, 'INVALID_ARGUMENT', /is not an encapsulation/],
     [create('--subnet fd00::1/64'), 1, 'INVALID_ARGUMENT', /host bits set/],
     [create('--subnet fe80::/64'), 1, 'INVALID_ARGUMENT', /link-local/],
-    [create('--ipv6 --subnet fd00::/64 --subnet fd01::/64'), 1, 'INVALID_ARGUMENT', /two IPv6 subnets/],
+    [create('--ipv6 --subnet fd00::/64 --subnet fd01::/64'), 1, 'UNIMPLEMENTED', /two IPv6 subnets/],
     [create('--encrypt'), 1, 'UNIMPLEMENTED', /encryption/],
     [create('--no-such-flag'), 2, 'INVALID_ARGUMENT', /unknown option/],
     [['network', 'create', 'taken'], 1, 'ALREADY_EXISTS', /a network named "taken" exists/],
