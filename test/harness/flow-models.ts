@@ -19,7 +19,7 @@ export function localPort(ofport: number, ip: string, ip6: string, mac = default
   };
 }
 
-const remote = (vtep: string, more: Partial<Remote>): Remote => ({
+export const remote = (vtep: string, more: Partial<Remote>): Remote => ({
   hostId: vtep,
   vtep,
   encap: 'vxlan',
@@ -33,7 +33,9 @@ const remote = (vtep: string, more: Partial<Remote>): Remote => ({
   ...more,
 });
 
-const network = (more: Partial<NetworkModel> & Pick<NetworkModel, 'index' | 'locals' | 'remotes'>): NetworkModel => ({
+export const network = (
+  more: Partial<NetworkModel> & Pick<NetworkModel, 'index' | 'locals' | 'remotes'>,
+): NetworkModel => ({
   vni: 4095 + more.index,
   encap: 'vxlan',
   uplink: null,
