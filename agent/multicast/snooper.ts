@@ -8,6 +8,7 @@ import { formatIp6 } from '../../lib/ip6.ts';
 import type { Log } from '../../lib/log.ts';
 import type { View } from '../../lib/model.ts';
 import type { Journal, LocalNetwork } from '../contract.ts';
+import { isTrusted } from '../express.ts';
 import { SNOOP_TIMEOUT_S } from '../flows/multicast.ts';
 import { PUNT } from '../flows/punt.ts';
 import { OFPP } from '../openflow/flow.ts';
@@ -149,7 +150,7 @@ export class Snooper {
         void this.#ask(id, tick.ask).then((sent) => {
           if (sent) network.sent(now);
         });
-      this.#registrations.set(id, wantedGroups(network));
+      this.#registrations.set(id, this.#wanted(id, network));
     }
     if (changed) {
       this.#o.onChange();
@@ -201,8 +202,20 @@ export class Snooper {
     for (const ask of asks) void this.#ask(endpoint.networkId, ask);
     if (!changed) return;
     this.#o.onChange();
-    this.#registrations.set(endpoint.networkId, wantedGroups(network));
+    this.#registrations.set(endpoint.networkId, this.#wanted(endpoint.networkId, network));
     if (this.#o.mesh.connected) void this.#registrations.flush(now);
+  }
+
+  /** Null while it is not known, or where an endpoint is trusted (it may be a router), or wants more than can be told apart. */
+  #wanted(networkId: string, network: SnoopedNetwork): readonly string[] | null {
+    const local = network.groups();
+    if (local === null || local.everything.size > 0) return null;
+    const record = this.#o.journal.networks.get(networkId)?.network;
+    for (const id of network.endpoints) {
+      const endpoint = this.#o.journal.endpoints.get(id);
+      if (endpoint !== undefined && isTrusted(endpoint, record)) return null;
+    }
+    return [...local.groups.keys()].sort();
   }
 
   #endpointOf(port: number) {
@@ -239,12 +252,6 @@ export class Snooper {
 }
 
 const groupText = (family: 4 | 6, group: bigint): string => (family === 4 ? formatIp(Number(group)) : formatIp6(group));
-
-/** Null while it is not known, or where an endpoint wants more than can be told apart. */
-function wantedGroups(network: SnoopedNetwork): readonly string[] | null {
-  const local = network.groups();
-  return local === null || local.everything.size > 0 ? null : [...local.groups.keys()].sort();
-}
 
 const gatewayOf = ({ network }: LocalNetwork): bigint =>
   BigInt(network.gateways.map(tryParseIp).find((ip) => ip !== null) ?? 0);

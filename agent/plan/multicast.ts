@@ -15,11 +15,12 @@ export interface Snooped {
 /**
  * Null: no pruning at all, everything goes to everybody.
  * @param local of this host; null: not known (yet); undefined: not snooped
+ * @param ports of this host; a trusted one may be a router, and gets everything
  * @param memberships of other hosts; one that is not there gets everything, and so does an external peer
  */
 export function multicastModel(
   local: LocalGroups | null | undefined,
-  ports: readonly Pick<LocalPort, 'id' | 'ofport'>[],
+  ports: readonly Pick<LocalPort, 'id' | 'ofport' | 'trusted'>[],
   remotes: readonly Remote[],
   memberships: NetworkView['memberships'],
 ): MulticastModel | null {
@@ -37,7 +38,7 @@ export function multicastModel(
   byMac.delete(0n);
   const receivers = (ids: ReadonlySet<string>, hosts: ReadonlySet<string>): Receivers => ({
     locals: ports
-      .filter(({ id }) => local === null || local.everything.has(id) || ids.has(id))
+      .filter(({ id, trusted }) => local === null || trusted || local.everything.has(id) || ids.has(id))
       .map(({ ofport }) => ofport)
       .sort((a, b) => a - b),
     remotes: remotes.filter(({ hostId }) => !memberships.has(hostId) || hosts.has(hostId)),

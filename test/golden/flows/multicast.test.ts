@@ -104,6 +104,8 @@ describe('multicast', () => {
     ]);
     expect(starting?.rest.locals).toEqual([2, 3]);
     expect(multicastModel(undefined, LOCALS, REMOTES, TOLD)).toBeNull();
+    const router = LOCALS.map((p) => ({ ...p, trusted: p.ofport === 2 }));
+    expect(multicastModel(KNOWN, router, REMOTES, TOLD)?.rest.locals).toEqual([2]);
   });
 
   it('goes always to an endpoint that wants too much, and is one list for groups of one MAC', () => {

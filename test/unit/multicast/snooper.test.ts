@@ -18,7 +18,7 @@ const network = (id: string, encap = 'vxlan'): LocalNetwork => ({
   dockerNetworkId: id,
   name: id,
   index: 1,
-  network: Network.fromPartial({ id, encap, subnets: ['10.0.0.0/24'], gateways: ['10.0.0.1'] }),
+  network: Network.fromPartial({ id, encap, allowTrust: true, subnets: ['10.0.0.0/24'], gateways: ['10.0.0.1'] }),
 });
 const endpoint = (id: string, networkId: string): LocalEndpoint => ({
   id,
@@ -224,6 +224,18 @@ describe('snooping', () => {
     for (const id of ['a', 'b']) h.endpoints.delete(id);
     await h.clock.advance(2_000);
     expect(h.registered.at(-1)).toEqual(['n', null]);
+    await h.snooper.close();
+  });
+
+  it('tells nothing of a network with a trusted endpoint, which may be a router', async () => {
+    const h = host();
+    h.endpoints.set('a', { ...endpoint('a', 'n'), trust: true });
+    h.snooper.start();
+    await h.clock.advance(10_000);
+    expect(h.registered).toEqual([['n', null]]);
+    h.endpoints.delete('a');
+    await h.clock.advance(1_000);
+    expect(h.registered.at(-1)).toEqual(['n', []]);
     await h.snooper.close();
   });
 
