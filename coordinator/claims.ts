@@ -2,7 +2,7 @@
  * Given addresses outside a host's own blocks: a claim is a key, and only the host that holds the block grants it. The claimant's
  * coordinator writes the key and watches it; the coordinator that has the grantor's session asks and answers. They may be two.
  */
-import { containsIp, parseCidr, parseIp } from '../lib/addr.ts';
+import { canonicalIp, containsIp, parseCidr, parseIp } from '../lib/addr.ts';
 import { WeftError } from '../lib/errors.ts';
 import type { Log } from '../lib/log.ts';
 import type { Address, Block } from '../lib/model.ts';
@@ -41,7 +41,8 @@ export class Claims {
    * Gets the address for the host: with the block around it when that is free, else out of another host's block.
    * @throws ALREADY_EXISTS taken; INVALID_ARGUMENT no address for endpoints; FAILED_PRECONDITION the grantor is not connected
    */
-  async claim(slot: Slot, networkId: string, address: string): Promise<{ block?: Block; address?: Address }> {
+  async claim(slot: Slot, networkId: string, given: string): Promise<{ block?: Block; address?: Address }> {
+    const address = canonicalIp(given);
     const { state, blocks } = this.#deps;
     const network = state.networks.get(networkId);
     if (network === undefined) throw new WeftError('NOT_FOUND', `There is no network ${networkId}.`);

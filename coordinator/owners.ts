@@ -1,5 +1,6 @@
 /** What an agent may write concerns its own host only (I3): an address that another host holds cannot be registered. Pure. */
-import { containsIp, parseCidr, tryParseIp } from '../lib/addr.ts';
+import { containsIp, formatIp, parseCidr, tryParseIp } from '../lib/addr.ts';
+import { middleCut } from '../lib/errors.ts';
 import type { Endpoint } from '../lib/model.ts';
 import type { State } from './contract.ts';
 
@@ -11,10 +12,14 @@ type Source = Pick<State, 'blocks' | 'addresses' | 'hosts'>;
  */
 export function notIts(source: Source, hostId: string, endpoint: Endpoint): string | null {
   for (const text of endpoint.ips) {
+    // One address has one text: keys and comparisons rely on it.
+    const ip = tryParseIp(text);
+    if (ip === null || formatIp(ip) !== text)
+      return `Endpoint ${endpoint.id.slice(0, 12)} has "${middleCut(text)}", which is no address in canonical form.`;
     const granted = source.addresses.get(endpoint.networkId)?.get(text);
     const held = granted?.state === 'held' ? granted.hostId : null;
     if (held === hostId) continue;
-    const holder = held ?? blockHolder(source, endpoint.networkId, text);
+    const holder = held ?? blockHolder(source, endpoint.networkId, ip);
     if (holder !== null && holder !== hostId) {
       const name = source.hosts.get(holder)?.name ?? holder;
       return `Endpoint ${endpoint.id.slice(0, 12)} has the address ${text}, which host ${name} holds.`;
@@ -30,9 +35,7 @@ export function notTrusted(source: Pick<State, 'networks'>, endpoint: Endpoint):
   return `Endpoint ${endpoint.id.slice(0, 12)} cannot be trusted: network ${network.name} was made without --allow-trust.`;
 }
 
-function blockHolder(source: Source, networkId: string, text: string): string | null {
-  const ip = tryParseIp(text);
-  if (ip === null) return null;
+function blockHolder(source: Source, networkId: string, ip: bigint): string | null {
   for (const block of source.blocks.get(networkId)?.values() ?? [])
     if (containsIp(parseCidr(block.cidr), ip)) return block.hostId;
   return null;

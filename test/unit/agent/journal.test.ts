@@ -157,3 +157,9 @@ test('closed: refused', async () => {
   await journal.close();
   await expect(journal.write([address('10.0.0.2')])).rejects.toMatchObject({ code: 'UNAVAILABLE' });
 });
+
+test('endpoints of before there was IPv6 have none', async () => {
+  const old = { id: 'e', networkId: 'n1', ip: '10.0.0.2', prefix: 24 };
+  await writeFile(path, `{"weft":"journal","version":1}\n${JSON.stringify([['endpoint', 'e', old]])}\n`);
+  expect((await start()).endpoints.get('e')).toMatchObject({ ...old, ip6: '', prefix6: 0 });
+});
