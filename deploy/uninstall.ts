@@ -4,11 +4,13 @@
  * So a stand-in answers for it here.
  */
 import { execFile } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, rmdirSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync } from 'node:fs';
 import { createServer, request, type Server } from 'node:http';
 import { connect } from 'node:net';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
+import { isOurLink, primaryOf } from '../agent/link/names.ts';
+import { AGENT_CONFIG, parseAgentConfig } from '../lib/config.ts';
 import { WeftError } from '../lib/errors.ts';
 import { PLACES, UNITS } from './install.ts';
 
@@ -24,8 +26,6 @@ interface DockerNetwork {
   readonly Containers?: Readonly<Record<string, { readonly Name: string }>>;
 }
 
-const OUR_LINK = /^wf[tc][0-9a-f]{12}$/;
-
 /** @param purge also configuration, certificates, journal. @throws FAILED_PRECONDITION when Weft is still in use here. */
 export async function uninstall(paths: Paths, purge: boolean, say: (line: string) => void): Promise<void> {
   if (await connectable(paths.pluginSocket))
@@ -37,13 +37,23 @@ export async function uninstall(paths: Paths, purge: boolean, say: (line: string
       throw new WeftError('FAILED_PRECONDITION', `${unit} is active.`, { hint: `systemctl disable --now ${unit}` });
   if (existsSync(paths.dockerSocket)) await removeCopies(paths, say);
   for (const [file, ...args] of await leftovers()) await promisify(execFile)(file, args);
+  rmSync(pins(), { recursive: true, force: true });
   for (const unit of [...UNITS.agent, ...UNITS.coordinator]) rmSync(`${PLACES.units}/${unit}`, { force: true });
   rmSync(PLACES.link, { force: true });
   rmSync(PLACES.programs, { recursive: true, force: true });
-  say('removed bridge, links, units and programs');
+  say('removed bridge, links, eBPF maps and programs, units and programs');
   if (!purge) return say(`kept ${PLACES.config} and /var/lib/weft (--purge removes them too)`);
   for (const dir of [PLACES.config, '/var/lib/weft', '/run/weft']) empty(dir);
   say('removed configuration, certificates and state');
+}
+
+/** Where maps and programs of the kernel side are pinned; a configuration that cannot be read has changed nothing here. */
+function pins(): string {
+  try {
+    return parseAgentConfig(readFileSync(AGENT_CONFIG, 'utf8'), AGENT_CONFIG).bpfDir;
+  } catch {
+    return '/sys/fs/bpf/weft';
+  }
 }
 
 /** Without systemd nothing is. */
@@ -106,14 +116,18 @@ async function listen(path: string): Promise<Server> {
   return server;
 }
 
+/** A pair goes with one of its ends; where both are here, that is named once. Programs go with their links. */
+export function ownLinks(names: readonly string[]): string[] {
+  const ours = names.filter(isOurLink);
+  return ours.filter((name) => primaryOf(name) === name || !ours.includes(primaryOf(name)));
+}
+
 /** Commands that remove what is Weft's by its name, and nothing else. */
 async function leftovers(): Promise<[string, ...string[]][]> {
   const bridge: [string, ...string[]] = ['ovs-vsctl', '--timeout=10', '--if-exists', 'del-br', 'br-weft'];
   const { stdout } = await promisify(execFile)('ip', ['-j', 'link', 'show']);
   const names = (JSON.parse(stdout || '[]') as { ifname: string }[]).map((link) => link.ifname);
-  // A pair goes with its first end; host ends first, so that no container end is named twice.
-  const links = names.filter((name) => OUR_LINK.test(name) && name.startsWith('wft'));
-  return [bridge, ...links.map((name): [string, ...string[]] => ['ip', 'link', 'delete', name])];
+  return [bridge, ...ownLinks(names).map((name): [string, ...string[]] => ['ip', 'link', 'delete', name])];
 }
 
 function call(socketPath: string, method: string, path: string): Promise<unknown> {

@@ -1,15 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import {
-  chmodSync,
-  copyFileSync,
-  cpSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-} from 'node:fs';
+import { chmodSync, copyFileSync, cpSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
@@ -26,7 +16,11 @@ const name = `weft-${version}-linux-${process.arch}`;
 /** Bundled CommonJS packages still call require() for node's modules. */
 const BANNER = `import { createRequire } from 'node:module';const require = createRequire(import.meta.url);`;
 
-execFileSync(process.execPath, [join(ROOT, 'scripts/build.ts')], { stdio: 'inherit' });
+// A package without the kernel side would leave hosts without the openvswitch module with the slow way, and say so only there.
+execFileSync(process.execPath, [join(ROOT, 'scripts/build.ts')], {
+  stdio: 'inherit',
+  env: { ...process.env, WEFT_REQUIRE_BPF: '1' },
+});
 const work = mkdtempSync(join(DIST, '.package-'));
 try {
   const out = join(work, name);
@@ -49,17 +43,20 @@ try {
   await Promise.all([bundle(join(DIST, 'weft.mjs'), 'dist/weft.mjs'), bundle('deploy/main.ts', 'install.mjs', BANNER)]);
   for (const daemon of ['weft-agent.mjs', 'weft-coordinator.mjs'])
     copyFileSync(join(DIST, daemon), join(out, 'dist', daemon));
-  for (const dir of ['lab', 'datapath'].filter((name) => existsSync(join(DIST, name))))
-    cpSync(join(DIST, dir), join(out, 'dist', dir), { recursive: true });
+  cpSync(join(DIST, 'lab'), join(out, 'dist/lab'), { recursive: true });
+  mkdirSync(join(out, 'dist/datapath'));
+  for (const file of ['weft-bpf', 'weft.bpf.o'])
+    copyFileSync(join(DIST, 'datapath', file), join(out, 'dist/datapath', file));
   copyFileSync(join(ROOT, 'node_modules/node/bin/node'), join(out, 'bin/node'));
   copyFileSync(join(ROOT, 'deploy/launcher'), join(out, 'bin/weft'));
   for (const script of ['install', 'uninstall']) copyFileSync(join(ROOT, 'deploy', script), join(out, script));
-  for (const file of ['bin/node', 'bin/weft', 'install', 'uninstall']) chmodSync(join(out, file), 0o755);
+  for (const file of ['bin/node', 'bin/weft', 'dist/datapath/weft-bpf', 'install', 'uninstall'])
+    chmodSync(join(out, file), 0o755);
   for (const sample of ['agent.yaml', 'coordinator.yaml', 'daemon.json'])
     copyFileSync(join(ROOT, 'deploy', sample), join(out, 'etc', sample));
   cpSync(join(ROOT, 'deploy/systemd'), join(out, 'systemd'), { recursive: true });
   for (const file of ['LICENSE', 'README.md']) copyFileSync(join(ROOT, file), join(out, 'doc', file));
-  copyFileSync(join(ROOT, 'docs/install.md'), join(out, 'doc/install.md'));
+  cpSync(join(ROOT, 'docs'), join(out, 'doc'), { recursive: true });
 
   const archive = join(work, `${name}.tar.gz`);
   const owner = ['--owner=0', '--group=0', '--numeric-owner', '--sort=name'];

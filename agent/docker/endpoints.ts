@@ -233,4 +233,7 @@ function macOf(request: CreateEndpointRequest): string | null {
   });
 }
 
-const trusted = (request: CreateEndpointRequest): boolean => String(request.Options?.[TRUST] ?? '') === 'true';
+const trusted = (request: CreateEndpointRequest): boolean => {
+  const asked = request.Options?.[TRUST];
+  return asked === true || asked === 'true';
+};

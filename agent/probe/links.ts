@@ -42,6 +42,12 @@ export async function hostInterfaces(): Promise<HostInterface[]> {
     }));
 }
 
+/** The first line of what ip says, as part of a sentence. */
+const reasonOf = (stderr: string): string => {
+  const [line = ''] = stderr.trim().split('\n');
+  return line.replace(/^Error: /, '').replace(/\.+$/, '') || 'refused';
+};
+
 /**
  * Can the kernel make such a device? It is made under a name of its own, down, and removed.
  * @returns empty = yes, else what ip says.
@@ -50,7 +56,7 @@ export async function deviceProblem(type: readonly string[]): Promise<string> {
   // Several are tried at once.
   const name = `wp${process.pid}${type[0]?.slice(0, 3) ?? ''}`.slice(0, 15);
   const made = await exec('ip', ['link', 'add', name, 'type', ...type]);
-  if (made.code !== 0) return made.stderr.trim().split('\n')[0] ?? 'refused';
+  if (made.code !== 0) return reasonOf(made.stderr);
   await exec('ip', ['link', 'del', name]);
   return '';
 }

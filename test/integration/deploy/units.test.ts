@@ -52,4 +52,13 @@ describe('units', () => {
     for (const line of ['Before=docker.service', 'Requires=weft-agent.socket', 'Restart=always'])
       expect(agent).toContain(line);
   });
+  it('let the agent load and pin the kernel side', () => {
+    const agent = unit('weft-agent.service');
+    const set = /^CapabilityBoundingSet=(.*)$/m.exec(agent)?.[1]?.split(' ') ?? [];
+    expect(set).toEqual(expect.arrayContaining(['CAP_NET_ADMIN', 'CAP_SYS_ADMIN']));
+    // Each would make /sys/fs/bpf read-only, or bpf(2) fail.
+    expect(agent).not.toMatch(
+      /^(ProtectKernelTunables=yes|ProtectSystem=strict|SystemCallFilter=|RestrictNamespaces=)/m,
+    );
+  });
 });
