@@ -25,12 +25,16 @@ import {
   HOSTS,
   ip,
   JUNK_LINK,
+  KERNEL,
   key,
   LINKS,
+  OTHER,
   ofctl,
   PORTS,
   reach,
+  see,
   seen,
+  TUNNEL,
   vsctl,
 } from '../harness/drift-cases.ts';
 import { addressOf, auditClean, clean, docker, on, sleeper, until, weft, weftJson, weftOk } from '../harness/lab.ts';
@@ -46,8 +50,7 @@ beforeAll(async () => {
   seen.ip1 = await addressOf('h1', 'drift-1', 'drift-a');
   seen.ip2 = await addressOf('h2', 'drift-2', 'drift-a');
   const field = '{{(index .NetworkSettings.Networks "drift-a").EndpointID}}';
-  seen.id = await docker('h1', 'inspect', '-f', field, 'drift-1');
-  seen.port = `wft${seen.id.slice(0, 12)}`;
+  await see(await docker('h1', 'inspect', '-f', field, 'drift-1'));
   const network = await weftJson<{ id: string; vni: number }>('network', 'inspect', 'drift-a');
   seen.networkId = network.id;
   seen.vni = network.vni;
@@ -59,7 +62,10 @@ beforeAll(async () => {
   });
   await settled(HOSTS);
 });
-afterAll(() => clean(HOSTS));
+afterAll(async () => {
+  await vsctl('--if-exists', 'del-br', OTHER);
+  await clean(HOSTS);
+});
 
 const matches = (want: string | RegExp, object: string): boolean =>
   typeof want === 'string' ? want === object : want.test(object);
@@ -76,6 +82,7 @@ describe.each([
   ['flows', FLOWS],
   ['ports and bridge', PORTS],
   ['links', LINKS],
+  ['the kernel side', KERNEL],
   ["Docker's networks", DOCKER],
   ['keys of etcd', ETCD],
 ])('drift of %s heals by itself', (_, cases) => {
@@ -116,8 +123,7 @@ describe('what Docker does in order is no drift', () => {
     await docker('h1', 'network', 'connect', '--ip', seen.ip1, 'drift-a', 'drift-1');
     await reach();
     const field = '{{(index .NetworkSettings.Networks "drift-a").EndpointID}}';
-    seen.id = await docker('h1', 'inspect', '-f', field, 'drift-1');
-    seen.port = `wft${seen.id.slice(0, 12)}`;
+    await see(await docker('h1', 'inspect', '-f', field, 'drift-1'));
     await auditClean();
     expect(await driftEvents(began)).toEqual([]);
   });
@@ -147,7 +153,7 @@ describe('with heal: false', () => {
     await ofctl('mod-flows', 'br-weft', 'table=44,actions=drop');
     await vsctl('add-port', 'br-weft', 'junk0', '--', 'set', 'interface', 'junk0', 'type=internal');
     await vsctl('clear', 'interface', seen.port, 'external_ids');
-    await ip('link', 'set', seen.port, 'mtu', '900');
+    await ip('link', 'set', seen.link, 'mtu', '900');
     await ip('link', 'add', JUNK_LINK[0], 'type', 'veth', 'peer', 'name', JUNK_LINK[1]);
     await on('h1', 'docker', 'network', 'rm', 'drift-b');
     const want: [string, string, string | RegExp][] = [
@@ -157,7 +163,7 @@ describe('with heal: false', () => {
       ['port', 'extra', 'junk0'],
       ['port', 'differs', seen.port],
       ['bridge', 'differs', 'br-weft'],
-      ['link', 'differs', seen.port],
+      ['link', 'differs', seen.link],
       ['link', 'extra', JUNK_LINK[0]],
       ['dockerNetwork', 'missing', 'drift-b'],
     ];
@@ -175,10 +181,10 @@ describe('with heal: false', () => {
   });
 
   it('names what is missing on a host', async () => {
-    await vsctl('del-port', 'br-weft', 'weft-vxlan');
-    await named('h1', [['port', 'missing', 'weft-vxlan']]);
-    await ip('link', 'del', seen.port);
-    await named('h1', [['link', 'missing', seen.port]]);
+    await vsctl('del-port', 'br-weft', TUNNEL);
+    await named('h1', [['port', 'missing', TUNNEL]]);
+    await ip('link', 'del', seen.link);
+    await named('h1', [['link', 'missing', seen.link]]);
     await vsctl('del-br', 'br-weft');
     await named('h1', [['bridge', 'missing', 'br-weft']]);
   });

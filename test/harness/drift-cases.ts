@@ -1,6 +1,7 @@
 /** Drift of every kind, made with other people's tools on host h1 of the lab: what is done, and what is to be told of it. */
+import { fileURLToPath } from 'node:url';
 import { etcdAll, etcdctl, etcdGet } from './drift.ts';
-import { on, onOk, pings, until } from './lab.ts';
+import { on, onOk, pings, run, until, WEFT } from './lab.ts';
 
 export const HOSTS = ['h1', 'h2', 'h3'] as const;
 /** What heals by notification takes milliseconds, the rest waits for an audit (10 s). */
@@ -8,7 +9,25 @@ export const HEALED_MS = 15_000;
 export const OF = ['-O', 'OpenFlow14'];
 
 /** Two containers of one network, on h1 and h2, and what stands for the one on h1. */
-export const seen = { ip1: '', ip2: '', port: '', id: '', networkId: '', vni: 0, hostId: '' };
+export const seen = {
+  ip1: '',
+  ip2: '',
+  /** Port of br-weft. */
+  port: '',
+  /** The host's side of the container's veth pair. */
+  link: '',
+  id: '',
+  networkId: '',
+  vni: 0,
+  hostId: '',
+};
+
+/** The container on h1 is another endpoint now. */
+export async function see(endpointId: string): Promise<void> {
+  seen.id = endpointId;
+  seen.link = `wft${endpointId.slice(0, 12)}`;
+  seen.port = await vsctl('--bare', '--columns=name', 'find', 'interface', `external_ids:iface-id=${endpointId}`);
+}
 export const key = {
   record: () => `/weft/v1/default/networks/${seen.networkId}`,
   name: () => '/weft/v1/default/names/drift-a',
@@ -77,6 +96,11 @@ export const FLOWS: readonly Case[] = [
   },
 ];
 
+/** Port of br-weft that leads to the tunnels. */
+export const TUNNEL = 'weft-to';
+/** A bridge that is not Weft's; removed by the test's end. */
+export const OTHER = 'drift-other';
+
 export const PORTS: readonly Case[] = [
   {
     name: 'a port fewer (ovs-vsctl del-port)',
@@ -89,15 +113,15 @@ export const PORTS: readonly Case[] = [
     name: 'no tunnel (ovs-vsctl del-port)',
     kind: 'port',
     change: 'missing',
-    object: () => 'weft-vxlan',
-    make: () => vsctl('del-port', 'br-weft', 'weft-vxlan'),
+    object: () => TUNNEL,
+    make: () => vsctl('del-port', 'br-weft', TUNNEL),
   },
   {
-    name: 'a tunnel of another key (ovs-vsctl set)',
+    name: 'a tunnel that is policed (ovs-vsctl set)',
     kind: 'port',
     change: 'differs',
-    object: () => 'weft-vxlan',
-    make: () => vsctl('set', 'interface', 'weft-vxlan', 'options:key=77'),
+    object: () => TUNNEL,
+    make: () => vsctl('set', 'interface', TUNNEL, 'ingress_policing_rate=1', 'ingress_policing_burst=1'),
   },
   {
     name: 'a port that is policed (ovs-vsctl set)',
@@ -125,7 +149,8 @@ export const PORTS: readonly Case[] = [
     kind: 'port',
     change: 'missing',
     object: () => seen.port,
-    make: () => vsctl('del-port', 'br-weft', seen.port, '--', 'add-port', 'br-phy', seen.port),
+    make: () =>
+      vsctl('del-port', 'br-weft', seen.port, '--', '--may-exist', 'add-br', OTHER, '--', 'add-port', OTHER, seen.port),
   },
   {
     name: 'a bridge that fails open (ovs-vsctl set-fail-mode)',
@@ -155,22 +180,36 @@ export const LINKS: readonly Case[] = [
     name: 'a link of another MTU (ip link set)',
     kind: 'link',
     change: 'differs',
-    object: () => seen.port,
-    make: () => ip('link', 'set', seen.port, 'mtu', '900'),
+    object: () => seen.link,
+    make: () => ip('link', 'set', seen.link, 'mtu', '900'),
   },
   {
     name: 'a link that is down (ip link set)',
+    kind: 'link',
+    change: 'differs',
+    object: () => seen.link,
+    make: () => ip('link', 'set', seen.link, 'down'),
+  },
+  {
+    name: "a running container's link fewer (ip link del)",
+    kind: 'link',
+    change: 'missing',
+    object: () => seen.link,
+    make: () => ip('link', 'del', seen.link),
+  },
+  {
+    name: 'a link to Open vSwitch that is down (ip link set)',
     kind: 'link',
     change: 'differs',
     object: () => seen.port,
     make: () => ip('link', 'set', seen.port, 'down'),
   },
   {
-    name: "a running container's link fewer (ip link del)",
+    name: 'no tunnel device (ip link del)',
     kind: 'link',
     change: 'missing',
-    object: () => seen.port,
-    make: () => ip('link', 'del', seen.port),
+    object: () => 'weft-vxlan',
+    make: () => ip('link', 'del', 'weft-vxlan'),
   },
   {
     name: 'a link more, under our prefix (ip link add)',
@@ -180,6 +219,46 @@ export const LINKS: readonly Case[] = [
     make: () => ip('link', 'add', JUNK_LINK[0], 'type', 'veth', 'peer', 'name', JUNK_LINK[1]),
   },
 ];
+
+/** eBPF: maps by the helper that the agent uses, programs by tc(8). */
+export const KERNEL: readonly Case[] = [
+  {
+    name: 'a program fewer (tc filter del)',
+    kind: 'program',
+    change: 'missing',
+    object: () => seen.link,
+    make: () => onOk('h1', 'tc', 'filter', 'del', 'dev', seen.link, 'ingress'),
+  },
+  {
+    name: 'a map entry fewer',
+    kind: 'map',
+    change: 'missing',
+    object: () => /^ports /,
+    make: async () => {
+      const [first] = await bpf('dump ports');
+      await bpf('batch 1', `d ports ${first?.[0]}`);
+    },
+  },
+  {
+    name: 'a map entry more',
+    kind: 'map',
+    change: 'extra',
+    object: () => /^slow /,
+    make: () => bpf('batch 1', 'u slow ffffff00 01000000'),
+  },
+];
+
+const DATAPATH = fileURLToPath(new URL('../../dist/datapath/', import.meta.url));
+
+/** @returns the answer's lines, by words, without the last. */
+async function bpf(...lines: string[]): Promise<string[][]> {
+  const input = [`load ${DATAPATH}weft.bpf.o /run/weft/bpf/pins`, ...lines, ''].join('\n');
+  const r = await run(WEFT, ['lab', 'exec', 'h1', `${DATAPATH}weft-bpf`], { input });
+  const [loaded, ...answer] = r.stdout.trim().split('\n');
+  if (loaded?.startsWith('ok') !== true || answer.at(-1)?.startsWith('ok') !== true)
+    throw new Error(r.stdout + r.stderr);
+  return answer.slice(0, -1).map((line) => line.split(' '));
+}
 
 export const DOCKER: readonly Case[] = [
   {

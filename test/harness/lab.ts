@@ -2,7 +2,7 @@
 import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 
-const WEFT = fileURLToPath(new URL('../../bin/weft', import.meta.url));
+export const WEFT = fileURLToPath(new URL('../../bin/weft', import.meta.url));
 
 export interface Result {
   readonly code: number;

@@ -65,7 +65,7 @@ export async function disagreements(host: string): Promise<string[]> {
   const docker = await dockerEndpoints(host);
   const ids = new Set(docker.keys());
   const ips = new Set(docker.values());
-  const links = new Set([...ids].map((id) => `wft${id.slice(0, 12)}`));
+  const named = (prefix: string): Set<string> => new Set([...ids].map((id) => prefix + id.slice(0, 12)));
   const journal = await journalOf(host);
   const listed = await weftJson<{ id: string }[]>('endpoint', 'ls', '--host', host);
   const { id: hostId } = await weftJson<{ id: string }>('host', 'inspect', host);
@@ -80,9 +80,10 @@ export async function disagreements(host: string): Promise<string[]> {
     ...compare('etcd', ids, new Set(records.map(([key]) => key.split('/').at(-1) ?? ''))),
     ...compare('journal', ids, new Set(Object.keys(journal.endpoints))),
     ...compare('addresses', ips, new Set(held.map((a) => a.ip))),
-    ...compare('ports', links, new Set(ports.filter((p) => p.startsWith('wft')))),
-    ...compare('links', links, new Set(inHost.filter((l) => /^wf[tc]/.test(l)))),
-    ...(ports.includes('weft-vxlan') ? [] : ['Open vSwitch has no tunnel']),
+    ...compare('ports', named('wfo'), new Set(ports.filter((p) => p.startsWith('wf')))),
+    ...compare('links', named('wft'), new Set(inHost.filter((l) => /^wf[tc]/.test(l)))),
+    ...compare('links to Open vSwitch', named('wfk'), new Set(inHost.filter((l) => l.startsWith('wfk')))),
+    ...(ports.includes('weft-to') ? [] : ['Open vSwitch has no tunnel']),
   ];
 }
 
