@@ -74,8 +74,9 @@ export const cookie = (stage: Stage, index: number): bigint =>
 /** Bits of a learned entry's cookie: it was not rendered, and comes and goes by itself. Bits 15..0: OpenFlow port, or network index. */
 const LEARNED = { port: 1n << 23n, network: 1n << 22n } as const;
 
-export const learnedCookie = (by: keyof typeof LEARNED, number: number): bigint =>
-  cookie('learned', number) | LEARNED[by];
+/** @param which tells peers of a network apart, 0..63 */
+export const learnedCookie = (by: keyof typeof LEARNED, number: number, which = 0): bigint =>
+  cookie('learned', number) | LEARNED[by] | (BigInt(which) << 16n);
 
 export const isLearned = (f: { readonly table: number; readonly cookie: bigint }): boolean =>
   f.table === TABLE.learned && (f.cookie & (LEARNED.port | LEARNED.network)) !== 0n;

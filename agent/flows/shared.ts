@@ -40,9 +40,13 @@ const whole = (field: Parameters<typeof is>[0], nBits: number) => ({ field, ofs:
 export const learnLocal = (port: LocalPort): Action =>
   learned(learnedCookie('port', port.ofport), [{ to: 'output', from: whole('in_port', 16) }]);
 
+/** Entries that were learned from a peer go with it: few others of the network have its number. */
+const which = (r: Remote): number =>
+  Array.from(`${r.vtep} ${r.encap} ${r.key}`).reduce((sum, c) => (sum * 31 + (c.codePointAt(0) ?? 0)) % 64, 0);
+
 /** Where a peer's MACs are: behind the VTEP that the frame came from, by the tunnel port that it came by (`ovs-tunnel`). */
 export const learnRemote = (n: NetworkModel, r: Remote): Action =>
-  learned(learnedCookie('network', n.index), [
+  learned(learnedCookie('network', n.index, which(r)), [
     { to: 'match', dst: whole(REG.side, 32), from: SIDE.local },
     { to: 'load', dst: whole('tun_id', 64), from: BigInt(r.key) },
     r.vtep.includes(':')

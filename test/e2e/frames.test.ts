@@ -3,11 +3,11 @@
  * say so. docs/datapath.md has the table that this file proves.
  */
 import { readFile, writeFile } from 'node:fs/promises';
-import { basename } from 'node:path';
+import { basename, dirname } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { agentMetrics, metricOf } from '../harness/drift.ts';
+import { metricOf } from '../harness/drift.ts';
 import { arpPacket, ethernet, ipv4, ipv6, nd, sendUdp, sendVxlan, tagged, udp } from '../harness/frames.ts';
-import { auditClean, clean, onOk, sleeper, until, weft, weftJson, weftOk } from '../harness/lab.ts';
+import { auditClean, clean, onOk, run, sleeper, until, weft, weftJson, weftOk } from '../harness/lab.ts';
 import { type LabStatus, labStatus } from '../harness/lab-direct.ts';
 import { Stranger } from '../harness/stranger.ts';
 import { type Box, boxOf, Ear, sendFrom } from '../harness/wire.ts';
@@ -62,10 +62,14 @@ afterAll(async () => {
 
 /** What has been counted on a host: `kernel REASON` of the kernel side, `drop TABLE` of flows that drop, `device` of the VXLAN device's errors. */
 async function counted(host: string): Promise<ReadonlyMap<string, number>> {
+  const { netns, dockerSocket } = hostOf(host);
+  // Read often: not by way of "weft lab exec".
+  const inside = async (file: string, ...args: string[]): Promise<string> =>
+    (await run('nsenter', [`--net=${netns}`, file, ...args])).stdout;
   const [metrics, device, flows] = await Promise.all([
-    agentMetrics(host),
-    onOk(host, 'ip', '-s', '-j', 'link', 'show', 'weft-vxlan'),
-    onOk(host, 'ovs-ofctl', '-O', 'OpenFlow14', 'dump-flows', '/run/openvswitch/br-weft.mgmt'),
+    inside('busybox', 'wget', '-qO-', 'http://127.0.0.1:7472/metrics'),
+    inside('ip', '-s', '-j', 'link', 'show', 'weft-vxlan'),
+    inside('ovs-ofctl', '-O', 'OpenFlow14', 'dump-flows', `${dirname(dockerSocket)}/openvswitch/br-weft.mgmt`),
   ]);
   const [{ stats64 }] = JSON.parse(device) as [{ stats64: { rx: { errors: number } } }];
   const out = new Map<string, number>([['device', stats64.rx.errors]]);
