@@ -29,8 +29,10 @@ export class SnoopedNetwork {
   #nextQuery: number;
   #known = false;
 
-  constructor(now: number) {
+  /** @param known nobody can have joined before: all that its endpoints say has been heard. They are asked all the same. */
+  constructor(now: number, known = false) {
     this.#nextQuery = now;
+    this.#known = known;
   }
 
   /** All have been asked often enough to have answered: whoever did not wants nothing. */
@@ -65,7 +67,7 @@ export class SnoopedNetwork {
     this.#endpoints = endpoints;
     const changed = this.#members.keep(endpoints);
     const ask: Ask | null =
-      come.length === 0 || !this.#known
+      come.length === 0 || this.#startup > 0 // all are asked soon anyway
         ? null
         : { to: come, family: 'both', group: null, maxResponseMs: STARTUP_RESPONSE_MS };
     return { changed, ask };

@@ -53,6 +53,8 @@ export interface SnooperOptions {
 /** Between repetitions of flows that end after 30 s. */
 const REPEAT_MS = 10_000;
 
+const NONE: LocalGroups = { groups: new Map(), everything: new Set() };
+
 export class Snooper {
   readonly #o: SnooperOptions;
   readonly #networks = new Map<string, SnoopedNetwork>();
@@ -62,6 +64,7 @@ export class Snooper {
   #unsubscribe: (() => void) | null = null;
   #heardAt = Number.NEGATIVE_INFINITY;
   #current = false;
+  #looked = false;
   #repeatAt = 0;
   #ignored = 0;
 
@@ -107,9 +110,11 @@ export class Snooper {
   /** What may be relied on now. Null: nothing, all of it is to be flooded. */
   state(): Snooped | null {
     if (!this.#isCurrent(this.#o.clock.monotonic())) return null;
+    // What comes while somebody listens has nobody who joined before.
+    const coming: LocalGroups | null = this.#looked ? NONE : null;
     const locals = new Map<string, LocalGroups | null>();
     for (const id of this.#o.journal.networks.keys())
-      if (this.#snoops(id)) locals.set(id, this.#networks.get(id)?.groups() ?? null);
+      if (this.#snoops(id)) locals.set(id, this.#networks.has(id) ? this.#networks.get(id)!.groups() : coming);
     return { locals };
   }
 
@@ -138,7 +143,8 @@ export class Snooper {
     }
     for (const [id, list] of endpoints) {
       if (!this.#snoops(id)) continue;
-      const network = this.#networks.get(id) ?? new SnoopedNetwork(now);
+      const network = this.#networks.get(id) ?? new SnoopedNetwork(now, this.#looked);
+      if (!this.#networks.has(id)) changed = true;
       this.#networks.set(id, network);
       const ready = new Set(list.map((e) => e.id).filter((e) => this.#o.ofport(e) !== null));
       const set = network.setEndpoints(ready);
@@ -152,6 +158,7 @@ export class Snooper {
         });
       this.#registrations.set(id, this.#wanted(id, network));
     }
+    this.#looked = true;
     if (changed) {
       this.#o.onChange();
       this.#save();

@@ -239,6 +239,22 @@ describe('snooping', () => {
     await h.snooper.close();
   });
 
+  it('knows of a network that comes while it listens that nobody has joined before', async () => {
+    const h = host();
+    for (const id of ['a', 'b']) h.endpoints.delete(id);
+    h.snooper.start();
+    await h.clock.advance(5_000);
+    expect(members(h)).toEqual({});
+    h.endpoints.set('a', endpoint('a', 'n'));
+    await h.clock.advance(1_000);
+    expect(members(h)).toEqual({});
+    expect(h.registered).toEqual([['n', []]]);
+    expect(h.sent).toHaveLength(1);
+    await h.say(2, 'join');
+    expect(members(h)).toEqual({ [GROUP]: ['a'] });
+    await h.snooper.close();
+  });
+
   it('is not known while the switch has no port for anybody', async () => {
     const h = host();
     h.ports['a'] = null;
