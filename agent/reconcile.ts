@@ -254,7 +254,8 @@ export class Reconciler implements Datapath {
   async #forwarding(desired: Desired, fresh: boolean): Promise<Omit<Pass, 'desired' | 'links' | 'ports'>> {
     const ports = { endpoint: (id: string) => this.ofport(id), uplink: (name: string) => this.#portNumber(name) };
     const networks = desired.models(ports, this.#o.snooped());
-    const { wanted, ...flows } = this.#flows.plan({ tunnels: this.#tunnels(), networks });
+    const relaysNd = this.#o.desire.wiring.datapathType === 'system';
+    const { wanted, ...flows } = this.#flows.plan({ tunnels: this.#tunnels(), networks, relaysNd });
     const kernel = await this.#o.kernel?.plan(networks, this.#links.links ?? new Map(), fresh);
     const all = (): Map<string, string> => new Map([...wanted(), ...(kernel?.wanted() ?? [])]);
     return { ...flows, kernel: kernel?.planned ?? [], wanted: all };

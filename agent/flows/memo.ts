@@ -24,14 +24,16 @@ export function render(model: BridgeModel, memo: Map<number, Entry>): FlowTable 
     }
     for (const [key, flow] of entry.flows) all.set(key, flow);
   };
-  const { maxMeters } = model;
+  const { maxMeters, relaysNd } = model;
   take(BASE, `${maxMeters}`, () => renderBase(maxMeters));
   for (const network of model.networks) {
     used.add(network.index);
-    const fingerprint = JSON.stringify([model.tunnels, maxMeters, network], (_, v: unknown) =>
+    const fingerprint = JSON.stringify([model.tunnels, maxMeters, relaysNd, network], (_, v: unknown) =>
       typeof v === 'bigint' ? `${v}n` : v,
     );
-    take(network.index, fingerprint, () => renderNetwork(network, backendOf(network, model.tunnels), maxMeters));
+    take(network.index, fingerprint, () =>
+      renderNetwork(network, backendOf(network, model.tunnels), maxMeters, relaysNd),
+    );
   }
   for (const index of memo.keys()) if (!used.has(index)) memo.delete(index);
   return all;

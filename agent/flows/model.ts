@@ -121,4 +121,9 @@ export interface BridgeModel {
   readonly networks: readonly NetworkModel[];
   /** Greatest number of a meter; 0 = the datapath has none: nothing is capped. */
   readonly maxMeters: number;
+  /**
+   * The datapath cannot set an advertisement's flags and type of option: openvswitch of the kernel has no
+   * OVS_KEY_ATTR_ND_EXTENSIONS (Open vSwitch, include/linux/openvswitch.h). False unless told.
+   */
+  readonly relaysNd?: boolean;
 }

@@ -2,7 +2,8 @@
  * Neighbour discovery (RFC 4861) answered on the sender's host, as ARP is: one flow a block. The answer for an address of a block is
  * its alias MAC, 02:59 and the address's last 32 bits; the holder's host puts the endpoint's own in its place. Solicitations from "::"
  * (duplicate address detection, RFC 4862 §5.4) are answered for known endpoints only; for an address of another host's block its
- * holder is asked. Pure.
+ * holder is asked. Where the datapath cannot make an advertisement of a solicitation (BridgeModel.relaysNd) the solicitation itself goes
+ * to the one who has the address, and to nobody else. Pure.
  */
 import { type Cidr, lowOf, sizeOf } from '../../lib/addr.ts';
 import type { Cidr as Cidr4 } from '../../lib/ip.ts';
@@ -66,8 +67,9 @@ const taken = (mac: bigint): Action[] => [
 ];
 
 /** One address, one MAC. */
-function exact(n: NetworkModel, priority: number, ip: bigint, mac: bigint): Flow[] {
+function exact(n: NetworkModel, priority: number, ip: bigint, mac: bigint, relays: boolean): Flow[] {
   const target = is('nd_target', ip);
+  if (relays) return [flow('arpNd', n.index, priority, [...solicits(n), target], [set('eth_dst', mac), goto('l2')])];
   return [
     flow('arpNd', n.index, priority, [...solicits(n), target], advertise([set('eth_src', mac)])),
     flow('arpNd', n.index, priority + PRIORITY.probe, [...solicits(n), probing, target], taken(mac)),
@@ -77,32 +79,33 @@ function exact(n: NetworkModel, priority: number, ip: bigint, mac: bigint): Flow
 const addressesOf = (e: { readonly mac: bigint; readonly ip6: bigint | null }): bigint[] =>
   e.ip6 === null ? [] : [e.ip6, linkLocalOf(e.mac)];
 
-export function ndLocal(n: NetworkModel, port: LocalPort): Flow[] {
+export function ndLocal(n: NetworkModel, port: LocalPort, relays: boolean): Flow[] {
   // Nobody else has its own address: a probe of it finds nobody, but on a vlan, where others may.
   const own = n.encap === 'vlan' ? [goto('l2')] : [];
   return addressesOf(port).flatMap((ip) => [
     flow('arpNd', n.index, PRIORITY.guard, [...solicits(n), is('in_port', port.ofport), is('nd_target', ip)], own),
-    ...exact(n, PRIORITY.local, ip, port.mac),
+    ...exact(n, PRIORITY.local, ip, port.mac, relays),
   ]);
 }
 
-export const ndEntry = (n: NetworkModel, e: Entry): Flow[] =>
-  addressesOf(e).flatMap((ip) => exact(n, PRIORITY.entry, ip, e.mac));
+export const ndEntry = (n: NetworkModel, e: Entry, relays: boolean): Flow[] =>
+  addressesOf(e).flatMap((ip) => exact(n, PRIORITY.entry, ip, e.mac, relays));
 
 /** @param out towards the block's host */
-export function ndBlock(n: NetworkModel, block: Cidr, out: readonly Action[]): Flow[] {
+export function ndBlock(n: NetworkModel, block: Cidr, out: readonly Action[], relays: boolean): Flow[] {
   const fixed = BigInt(MAC_PREFIX_6) << 32n;
-  const flows = forRange(n, block.base, block.prefix, out, [set('eth_src', fixed), move('nd_target', 'eth_src', 32)]);
+  const holder = (field: 'eth_src' | 'eth_dst'): Action[] => [set(field, fixed), move('nd_target', field, 32)];
+  const flows = forRange(n, block.base, block.prefix, out, holder, relays);
   const length = block.prefix - 96;
   flows.push(toMacs(n, aliasMac(block.base), length, out));
   // Without IPv4 it is the endpoints' own MAC, from which their link-local addresses come.
-  if (!n.ipv4) flows.push(...linkLocals(n, fixed | BigInt(lowOf(block.base)), length, out));
+  if (!n.ipv4) flows.push(...linkLocals(n, fixed | BigInt(lowOf(block.base)), length, out, relays));
   return flows;
 }
 
 /** Link-local addresses of a block of IPv4 addresses: they come from the MACs, and those from the addresses. */
-export const ndBlock4 = (n: NetworkModel, block: Cidr4, out: readonly Action[]): Flow[] =>
-  n.ipv6 ? linkLocals(n, (BigInt(MAC_PREFIX) << 32n) | BigInt(block.base), block.prefix, out) : [];
+export const ndBlock4 = (n: NetworkModel, block: Cidr4, out: readonly Action[], relays: boolean): Flow[] =>
+  n.ipv6 ? linkLocals(n, (BigInt(MAC_PREFIX) << 32n) | BigInt(block.base), block.prefix, out, relays) : [];
 
 /** Frames for the alias MAC of a local endpoint get its own. */
 export function ndAlias(n: NetworkModel, port: LocalPort): Flow[] {
@@ -120,28 +123,32 @@ function toMacs(n: NetworkModel, mac: bigint, length: number, out: readonly Acti
 }
 
 /** The modified EUI-64 has the MAC's bytes 3 and 4 to 6 apart from each other. @param mac the block's first one */
-function linkLocals(n: NetworkModel, mac: bigint, length: number, out: readonly Action[]): Flow[] {
+function linkLocals(n: NetworkModel, mac: bigint, length: number, out: readonly Action[], relays: boolean): Flow[] {
   // A block of more than 2^24 addresses has no single prefix of link-local ones, and does not exist.
   if (length < 8) return [];
-  return forRange(n, linkLocalOf(mac), 96 + length, out, [
-    set('eth_src', mac & ~0xffff_ffffn),
-    move('nd_target', 'eth_src', 24),
-    move('nd_target', 'eth_src', 8, 24, 40),
-  ]);
+  const holder = (field: 'eth_src' | 'eth_dst'): Action[] => [
+    set(field, mac & ~0xffff_ffffn),
+    move('nd_target', field, 24),
+    move('nd_target', field, 8, 24, 40),
+  ];
+  return forRange(n, linkLocalOf(mac), 96 + length, out, holder, relays);
 }
 
+/** @param holder writes the MAC of the one who has the target into this field */
 function forRange(
   n: NetworkModel,
   base: bigint,
   prefix: number,
   out: readonly Action[],
-  sender: readonly Action[],
+  holder: (field: 'eth_src' | 'eth_dst') => Action[],
+  relays: boolean,
 ): Flow[] {
   const mask = ((1n << 128n) - 1n) & ~(sizeOf(prefix) - 1n);
   const target = prefix === 128 ? is('nd_target', base) : masked('nd_target', base, mask);
   const priority = PRIORITY.block + prefix - 96;
+  if (relays) return [flow('arpNd', n.index, priority, [...solicits(n), target], [...holder('eth_dst'), ...out])];
   return [
-    flow('arpNd', n.index, priority, [...solicits(n), target], advertise(sender)),
+    flow('arpNd', n.index, priority, [...solicits(n), target], advertise(holder('eth_src'))),
     flow('arpNd', n.index, priority + PRIORITY.probe, [...solicits(n), probing, target], out),
   ];
 }

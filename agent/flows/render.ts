@@ -16,8 +16,11 @@ import { renderShared } from './shared.ts';
 import { renderVlan } from './vlan.ts';
 
 export function render(model: BridgeModel): Flow[] {
-  const { tunnels, networks, maxMeters } = model;
-  return [...renderBase(maxMeters), ...networks.flatMap((n) => renderNetwork(n, backendOf(n, tunnels), maxMeters))];
+  const { tunnels, networks, maxMeters, relaysNd } = model;
+  return [
+    ...renderBase(maxMeters),
+    ...networks.flatMap((n) => renderNetwork(n, backendOf(n, tunnels), maxMeters, relaysNd)),
+  ];
 }
 
 /** What holds whatever networks there are. Without a match a table drops (OpenFlow 1.4 §5.4), said aloud to be counted. */
@@ -37,7 +40,7 @@ export function renderBase(maxMeters: number): Flow[] {
 }
 
 /** All flows of one network; none where it has no local endpoint: then nothing of it concerns this host. */
-export function renderNetwork(n: NetworkModel, backend: Backend, maxMeters: number): Flow[] {
+export function renderNetwork(n: NetworkModel, backend: Backend, maxMeters: number, relaysNd = false): Flow[] {
   if (n.locals.length === 0) return [];
   // Only machines that are not Weft's need to hear what an endpoint says of itself.
   const heard: Action[] = n.encap === 'vlan' ? [goto('l2')] : backend.ask(n, externals(n));
@@ -46,29 +49,29 @@ export function renderNetwork(n: NetworkModel, backend: Backend, maxMeters: numb
       ...classifyLocal(n, port, maxMeters),
       ...portSecurity(n, port),
       ...arpLocal(n, port, heard),
-      ...ndLocal(n, port),
+      ...ndLocal(n, port, relaysNd),
       ...ndAlias(n, port),
       l2Local(n, port),
     ]),
-    ...(n.encap === 'vlan' ? renderVlan(n) : renderOverlay(n, backend)),
+    ...(n.encap === 'vlan' ? renderVlan(n) : renderOverlay(n, backend, relaysNd)),
     ...renderShared(n, backend),
   ];
 }
 
 /** What is on other hosts. */
-function renderOverlay(n: NetworkModel, backend: Backend): Flow[] {
+function renderOverlay(n: NetworkModel, backend: Backend, relaysNd: boolean): Flow[] {
   return [
     ...backend.classify(n, n.remotes),
     ...n.remotes.flatMap((r) => [
       ...r.blocks.flatMap((block) => [
         ...arpBlock(n, block, backend.unicast(n, r)),
-        ...ndBlock4(n, block, backend.unicast(n, r)),
+        ...ndBlock4(n, block, backend.unicast(n, r), relaysNd),
         l2Block(n, block, backend.unicast(n, r)),
       ]),
-      ...r.blocks6.flatMap((block) => ndBlock(n, block, backend.unicast(n, r))),
+      ...r.blocks6.flatMap((block) => ndBlock(n, block, backend.unicast(n, r), relaysNd)),
       ...r.entries.flatMap((entry) => [
         ...arpEntry(n, entry),
-        ...ndEntry(n, entry),
+        ...ndEntry(n, entry, relaysNd),
         l2Entry(n, entry, backend.unicast(n, r)),
       ]),
     ]),

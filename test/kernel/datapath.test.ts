@@ -7,21 +7,9 @@ import { readFile, rm, writeFile } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { cidrOf, formatIp, lastOf, parseIp } from '../../lib/ip.ts';
 import { capture } from '../harness/capture.ts';
-import {
-  auditClean,
-  clean,
-  docker,
-  on,
-  onOk,
-  pings,
-  type Result,
-  sleeper,
-  until,
-  weftJson,
-  weftOk,
-} from '../harness/lab.ts';
+import { Boxes, type End, endOf, HOSTS, networkOf } from '../harness/kernel-box.ts';
+import { auditClean, clean, onOk, pings, sleeper, until, weftJson, weftOk } from '../harness/lab.ts';
 
-const HOSTS = ['h1', 'h2'] as const;
 /** What the underlay carries, as pcap-filter(7) says it. */
 const OUTER: Readonly<Record<string, string>> = {
   vxlan: 'udp port 4789',
@@ -30,41 +18,10 @@ const OUTER: Readonly<Record<string, string>> = {
 };
 const ENCAPS = await encapsOfBoth();
 
-/**
- * A program of the host in the network namespace of its container `box`: a `docker exec` takes a second here, and this a fifth.
- */
-const sandbox: Record<string, string> = {};
-const inside = (host: string, ...command: string[]): Promise<Result> =>
-  on(host, 'nsenter', `--net=${sandbox[host]}`, ...command);
+const boxes = new Boxes();
+const inside = boxes.inside.bind(boxes);
 
-interface End {
-  readonly ip: string;
-  readonly mac: string;
-  /** Its link on the host. */
-  readonly port: string;
-}
-
-const networkOf = (encap: string): string => `kt-${encap}`;
-
-/** An end of the container `box` of that host. */
-async function endOf(host: string, box: string, network: string): Promise<End> {
-  const format = `{{json (index .NetworkSettings.Networks "${network}")}}`;
-  const end = JSON.parse(await docker(host, 'inspect', '-f', format, box)) as Record<string, string>;
-  const { IPAddress: ip = '', MacAddress: mac = '', EndpointID: id = '' } = end;
-  return { ip, mac, port: `wft${id.slice(0, 12)}` };
-}
-
-beforeAll(async () => {
-  for (const encap of ENCAPS) await weftOk('network', 'create', networkOf(encap), '--encap', encap);
-  const [first = '', ...more] = ENCAPS.map(networkOf);
-  await Promise.all(
-    HOSTS.map(async (host) => {
-      await sleeper(host, 'box', first, '--cap-add', 'NET_ADMIN');
-      for (const network of more) await docker(host, 'network', 'connect', network, 'box');
-      sandbox[host] = await docker(host, 'inspect', '-f', '{{.NetworkSettings.SandboxKey}}', 'box');
-    }),
-  );
-});
+beforeAll(() => boxes.start(ENCAPS));
 afterAll(() => clean(HOSTS));
 
 it('has an encapsulation to try', () => {
@@ -89,6 +46,11 @@ describe.each(ENCAPS)('%s', (encap) => {
     await outer.stop();
   });
 
+  it('reaches it over IPv6, in the same tunnel', async () => {
+    const ping = await inside('h1', 'ping', '-6', '-c', '3', '-i', '0.2', '-W', '5', there.ip6);
+    expect(ping.stdout, ping.stderr).toContain(' 0% packet loss');
+  });
+
   it('carries packets as long as the MTU, whole', async () => {
     const link = JSON.parse(await onOk('h1', 'ip', '-j', 'link', 'show', here.port)) as { mtu: number }[];
     const payload = (link[0]?.mtu ?? 0) - 28;
@@ -104,7 +66,7 @@ describe.each(ENCAPS)('%s', (encap) => {
     await writeFile(sent, randomBytes(32 << 20));
     const before = await missedIn('h1');
     const listener = inside('h2', 'sh', '-c', `exec nc.openbsd -l -p 7000 >${received}`);
-    await listening('h2', 7000);
+    await boxes.listening('h2', 7000);
     const sender = await inside('h1', 'sh', '-c', `exec nc.openbsd -N ${there.ip} 7000 <${sent}`);
     expect(sender).toMatchObject({ code: 0, stderr: '' });
     // Flows that are no longer used stay for ten seconds.
@@ -120,7 +82,7 @@ describe.each(ENCAPS)('%s', (encap) => {
 
   it('measures', async () => {
     const server = inside('h2', 'iperf3', '-s', '-1');
-    await listening('h2', 5201);
+    await boxes.listening('h2', 5201);
     const run = await inside('h1', 'iperf3', '-J', '-t', '2', '-c', there.ip);
     await server;
     const gigabits = JSON.parse(run.stdout).end.sum_received.bits_per_second / 1e9;
@@ -142,7 +104,7 @@ describe.each(ENCAPS)('%s', (encap) => {
     const forged = here.ip.replace(/\d+$/, '250');
     const seen = capture('h2', there.port, `src host ${forged} or src host ${here.ip}`);
     await seen.ready;
-    const device = await deviceOf(here.mac);
+    const device = await boxes.deviceOf('h1', here.mac);
     await inside('h1', 'ip', 'addr', 'add', `${forged}/20`, 'dev', device);
     await inside('h1', 'ping', '-c', '2', '-i', '0.2', '-W', '1', '-I', forged, there.ip);
     await inside('h1', 'ip', 'addr', 'del', `${forged}/20`, 'dev', device);
@@ -160,12 +122,32 @@ it('keeps networks apart, even for a known MAC', async () => {
   const stranger = await endOf('h2', 'stranger', 'kt-other');
   const seen = capture('h2', stranger.port, `ether src ${here.mac}`);
   await seen.ready;
-  const device = await deviceOf(here.mac);
+  const device = await boxes.deviceOf('h1', here.mac);
   await inside('h1', 'ip', 'route', 'replace', stranger.ip, 'dev', device);
   await inside('h1', 'ip', 'neigh', 'replace', stranger.ip, 'lladdr', stranger.mac, 'dev', device);
   const ping = await inside('h1', 'ping', '-c', '3', '-i', '0.2', '-W', '1', stranger.ip);
   expect(ping.stdout).toContain('3 packets transmitted, 0 received');
   expect(await seen.stop()).toBe(0);
+});
+
+it('carries multicast to who has joined, and to nobody else', async () => {
+  const [first = ''] = ENCAPS;
+  const here = await endOf('h1', 'box', networkOf(first));
+  const there = await endOf('h2', 'box', networkOf(first));
+  const listener = await boxes.join('h2', '239.7.7.7', 7007);
+  const other = capture('h2', there.port, `src host ${here.ip} and dst host 239.8.8.8`);
+  await other.ready;
+  // The sender's host is told of the receiver: packets before that are not for it.
+  await until('multicast on h2', async () => {
+    await boxes.send('h1', '239.7.7.7', 7007, 3);
+    return listener.got() > 0;
+  });
+  await boxes.send('h1', '239.8.8.8', 7007, 3);
+  const before = listener.got();
+  await boxes.send('h1', '239.7.7.7', 7007, 3);
+  await until('the last three', async () => listener.got() === before + 3);
+  await listener.leave();
+  expect(await other.stop()).toBe(0);
 });
 
 it('is as it should be', () => auditClean());
@@ -182,16 +164,4 @@ async function encapsOfBoth(): Promise<string[]> {
 async function missedIn(host: string): Promise<number> {
   const shown = await onOk(host, 'ovs-dpctl', 'show');
   return Number(/missed:(\d+)/.exec(shown)?.[1] ?? Number.NaN);
-}
-
-/** Resolves when something in the host's box listens on that TCP port. */
-const listening = (host: string, port: number): Promise<true> =>
-  until(`port ${port} on ${host}`, async () => (await inside(host, 'ss', '-Hltn')).stdout.includes(`:${port} `));
-
-/** Device in h1's box that has this MAC. */
-async function deviceOf(mac: string): Promise<string> {
-  const links = JSON.parse((await inside('h1', 'ip', '-j', 'link')).stdout) as { ifname: string; address: string }[];
-  const link = links.find((one) => one.address === mac);
-  if (link === undefined) throw new Error(`no link with ${mac}: ${JSON.stringify(links)}`);
-  return link.ifname;
 }

@@ -16,3 +16,10 @@ it('adds flows to the host of an endpoint only', () => {
   // Port security 12 + 4, answers 4 + 2 and what goes before them 2 + 1, delivery 2, classification 1.
   expect(flows.length - fewer.length).toBeLessThanOrEqual(32);
 });
+
+it('hands solicitations to who has the address where the datapath cannot answer them', async () => {
+  const relayed = [...render({ ...IPV6_MODEL, relaysNd: true }, new Map()).values()].map(formatFlow).sort();
+  expect(relayed.filter((f) => /nd_reserved|nd_options_type/.test(f))).toEqual([]);
+  const questions = relayed.filter((f) => f.includes('icmp_type=135') && f.includes('table=8'));
+  await expect(`${questions.join('\n')}\n`).toMatchFileSnapshot('ipv6-relayed.flows');
+});
