@@ -2,6 +2,7 @@
 import { WeftError } from '../../lib/errors.ts';
 import type { Network } from '../../lib/model.ts';
 import type { Journal, JournalWrite, LocalNetwork, Mesh } from '../contract.ts';
+import { MAX_TAGGED_INDEX } from '../wiring.ts';
 
 const MAX_INDEX = 65_535;
 
@@ -137,16 +138,29 @@ export class Copies {
     });
   }
 
-  /** Going round, so that an index (a conntrack zone) is not used again soon. */
+  /**
+   * Going round, so that an index (a conntrack zone) is not used again soon. Those that fit into a tag first: there are others only
+   * once all of these are taken.
+   */
   #nextIndex(): number {
     const used = new Set(this.#journal.networks.values().map((row) => row.index));
     if (this.#lastIndex === 0) this.#lastIndex = Math.max(0, ...used);
-    for (let i = 1; i <= MAX_INDEX; i++) {
-      const index = ((this.#lastIndex - 1 + i) % MAX_INDEX) + 1;
-      if (used.has(index)) continue;
-      this.#lastIndex = index;
-      return index;
-    }
-    throw new WeftError('RESOURCE_EXHAUSTED', `this host has ${MAX_INDEX} networks already`);
+    const index =
+      firstFree(used, 1, MAX_TAGGED_INDEX, this.#lastIndex) ??
+      firstFree(used, MAX_TAGGED_INDEX + 1, MAX_INDEX, this.#lastIndex);
+    if (index === null) throw new WeftError('RESOURCE_EXHAUSTED', `this host has ${MAX_INDEX} networks already`);
+    this.#lastIndex = index;
+    return index;
   }
+}
+
+/** The first after `last` that is not used, from the beginning again after the end. */
+function firstFree(used: ReadonlySet<number>, from: number, to: number, last: number): number | null {
+  const size = to - from + 1;
+  const start = last >= from && last < to ? last + 1 - from : 0;
+  for (let i = 0; i < size; i++) {
+    const index = from + ((start + i) % size);
+    if (!used.has(index)) return index;
+  }
+  return null;
 }
