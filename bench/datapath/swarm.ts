@@ -10,7 +10,7 @@ import { addNode, type Underlay } from './underlay.ts';
 
 const NETWORK = 'bench-overlay';
 /** A first attach may time out on a slow machine. */
-const PATIENCE_MS = 180_000;
+const PATIENCE_MS = 300_000;
 
 export async function swarmPath(underlay: Underlay, say: (line: string) => void): Promise<DataPath> {
   const image = await ensureImage(say);
