@@ -191,7 +191,7 @@ describe('docs/install.md', () => {
     expect(
       await sh('h2', 'docker network ls -q --filter driver=weft; ovs-vsctl list-br; ip -br link | grep ^we*f || true'),
     ).not.toMatch(/weft|wf|^[0-9a-f]{12}$/m);
-    const find = 'find /var/lib/weft /run/weft /opt/weft /etc/weft /sys/fs/bpf -mindepth 1 2>/dev/null || true';
+    const find = 'find /var/lib/weft /run/weft /opt/weft /etc/weft /sys/fs/bpf/weft -mindepth 1 2>/dev/null || true';
     expect(await sh('h2', find)).toBe('');
     expect(await sh('h2', "find /etc/systemd/system /run/docker/plugins /usr/local/bin -name '*weft*'")).toBe('');
     await connected(1);
