@@ -163,6 +163,8 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
     log,
   });
   const apply = async (view: View): Promise<string> => {
+    // Who is no host of the mesh may be away for good: nobody waits for it.
+    neighbours.resolve(externalsOf(view)).catch((error: unknown) => log.warn({ err: error }, 'peers not looked for'));
     const [failure, networks] = await Promise.all([
       reconciler.settled(),
       docker.networksApplied().then(
@@ -313,6 +315,9 @@ function vtepsOf(view: View): Set<string> {
     for (const peer of interest.peers.values()) for (const v of peer.vteps) out.add(v.address);
   return out;
 }
+
+const externalsOf = (view: View): string[] =>
+  [...view.interests.values()].flatMap((interest) => [...interest.externals.values()].map((peer) => peer.vtep));
 
 const rfc3339 = (ms: number): string => new Date(ms).toISOString();
 
