@@ -256,6 +256,7 @@ describe('ended', () => {
     }
     expect(await onOk('h1', 'ovs-vsctl', 'list-ports', 'br-weft')).not.toMatch(/attach|wft/);
     await until('the mesh has let them go', async () => (await endpoints()).length === 1);
+    await weftOk('wait', '--timeout', '30'); // h2 has heard of it too
     await sleeper('h2', 'attach-heir', NET, '--ip', seen.end.ips[0], '--mac-address', seen.end.mac);
     expect(await pings('h2', 'attach-heir', other.ip)).toBe(true);
     await auditClean();
