@@ -23,6 +23,12 @@ export async function ovsVersion(rundir: string): Promise<string> {
   return /\d+(\.\d+)+/.exec(text)?.[0] ?? '';
 }
 
+/** Version and pid: they change when another ovs-vswitchd runs. @throws when it does not answer */
+export async function ovsRun(rundir: string): Promise<string> {
+  const pid = await readFile(`${rundir}/ovs-vswitchd.pid`, 'utf8').catch(() => '');
+  return `${await ovsVersion(rundir)} ${pid.trim()}`.trim();
+}
+
 /** The host's record, without the versions of Docker and Open vSwitch. */
 /** @param uplinks interfaces that a vlan network could have */
 export const capabilitiesOf = (wiring: Wiring, uplinks: readonly string[]): string[] => [

@@ -24,7 +24,7 @@ import { deviceOf } from './contract.ts';
 import { BRIDGE } from './desired.ts';
 import { DockerSide } from './docker/index.ts';
 import { JoinWaiter } from './docker/join-wait.ts';
-import { capabilitiesOf, hostRecord, ovsVersion, vswitchdControl } from './facts.ts';
+import { capabilitiesOf, hostRecord, ovsRun, ovsVersion, vswitchdControl } from './facts.ts';
 import { FileJournal } from './journal.ts';
 import { Kernel } from './kernel.ts';
 import { LinkDriver } from './link/driver.ts';
@@ -37,6 +37,7 @@ import { formatFlow } from './openflow/format.ts';
 import { appctl } from './ovs/appctl.ts';
 import { OvsDriver } from './ovs/driver.ts';
 import { Ovsdb } from './ovs/ovsdb.ts';
+import { probeChecksums, sweepProbe } from './probe/checksum.ts';
 import { probeHost, problemOf, userspaceTso } from './probe/index.ts';
 import { probeUnderlay } from './probe-mtu.ts';
 import { answerQueries } from './queries.ts';
@@ -84,7 +85,14 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
   const { wiring, probes } = await probeHost(config, {
     bpf: () => problemOf(bpf.start()),
     tso: () => userspaceTso(db, ovs),
-    checksum: async () => '',
+    checksums: () =>
+      probeChecksums({
+        ovs,
+        rundir: config.ovs.rundir,
+        version: () => ovsRun(config.ovs.rundir),
+        file: `${config.stateDir}/probe.json`,
+        log,
+      }),
   });
   const devices = (): ReadonlySet<string> =>
     new Set(
@@ -260,6 +268,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
   scope.defer('versions', () => versions.close());
   // The database server and ovs-vswitchd are started apart.
   db.onUp(() => versions.look('ovs'));
+  db.onUp(() => void sweepProbe(ovs).catch(() => undefined)); // the next start, or connection, tries again
   db.onUp(() => void lookAtUplinks().catch(() => undefined)); // looked at again with the next audit
   openflow.onUp(() => versions.look('ovs'));
 

@@ -8,7 +8,7 @@ import { buildDatapath } from './build-datapath.ts';
 
 /**
  * Bundles into dist/: the CLI (weft.mjs and chunks that it loads when a command needs them), the agent and the coordinator (one
- * self-contained file each), the lab's scripts, and the kernel side of the datapath. Files are put in place one by one by rename, entries last: a running
+ * self-contained file each), scripts of the lab and of the agent, and the kernel side of the datapath. Files are put in place one by one by rename, entries last: a running
  * `weft` never sees half a build.
  */
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
@@ -139,6 +139,8 @@ try {
   mkdirSync(join(out, 'lab'));
   for (const script of ['anchor.pl', 'docker-root.pl', 'exec.pl'])
     await copyFile(join(ROOT, 'cli/lab', script), join(out, 'lab', script));
+  mkdirSync(join(out, 'probe'));
+  await copyFile(join(ROOT, 'agent/probe/checksum.pl'), join(out, 'probe/checksum.pl'));
   publish(out);
 } finally {
   rmSync(out, { recursive: true, force: true });

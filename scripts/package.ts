@@ -43,7 +43,7 @@ try {
   await Promise.all([bundle(join(DIST, 'weft.mjs'), 'dist/weft.mjs'), bundle('deploy/main.ts', 'install.mjs', BANNER)]);
   for (const daemon of ['weft-agent.mjs', 'weft-coordinator.mjs'])
     copyFileSync(join(DIST, daemon), join(out, 'dist', daemon));
-  cpSync(join(DIST, 'lab'), join(out, 'dist/lab'), { recursive: true });
+  for (const scripts of ['lab', 'probe']) cpSync(join(DIST, scripts), join(out, 'dist', scripts), { recursive: true });
   mkdirSync(join(out, 'dist/datapath'));
   for (const file of ['weft-bpf', 'weft.bpf.o'])
     copyFileSync(join(DIST, 'datapath', file), join(out, 'dist/datapath', file));

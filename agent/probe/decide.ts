@@ -16,8 +16,14 @@ export interface Findings {
   readonly devices: Readonly<Record<TunnelEncap, string>>;
   /** Open vSwitch's userspace datapath takes segments as the kernel has them (userspace-tso-enable); null = not asked. */
   readonly tso: boolean | null;
-  /** Checksums are right after Open vSwitch has rewritten an address or a port; empty = yes, else what was wrong. Null = not tried. */
-  readonly checksum: string | null;
+  /** Of segments that the kernel left unfinished, behind Open vSwitch's userspace datapath. Null = not tried. */
+  readonly checksums: Checksums | null;
+}
+
+/** What does not arrive intact ("TCP over IPv6"): frames that pass as they are, and those with an address and a port rewritten. */
+export interface Checksums {
+  readonly plain: string[];
+  readonly rewritten: string[];
 }
 
 /** What the configuration says. */
@@ -74,7 +80,7 @@ export function decide(f: Findings, c: Choices): { wiring: Wiring; probes: Probe
         : `The kernel has no ${encap}: ${problem}.`,
     );
   }
-  const takesSegments = datapathType === 'system' || (f.tso === true && (f.checksum ?? '') === '');
+  const takesSegments = datapathType === 'system' || (f.tso === true && f.checksums?.plain.length === 0);
   const complete = takesSegments
     ? 'none'
     : express || backend.name === 'kernel-tunnel'
@@ -113,8 +119,13 @@ function backendOf(f: Findings, c: Choices, datapath: string): { name: Wiring['b
 
 function offloadReason(f: Findings, datapath: string, on: boolean): string {
   if (datapath === 'system') return 'The kernel datapath takes frames as the kernel has them.';
-  if (on) return 'userspace-tso-enable is set, and checksums are right after a rewrite: segments stay whole.';
   if (f.tso !== true)
     return 'userspace-tso-enable is not set in Open vSwitch: frames are cut and summed before it reads them.';
-  return `Checksums are wrong after a rewrite (${f.checksum ?? ''}): frames are cut and summed before Open vSwitch reads them.`;
+  const cut = 'frames are cut and summed before Open vSwitch reads them';
+  if (f.checksums === null) return `Whether Open vSwitch gets checksums right could not be tried: ${cut}.`;
+  const { plain, rewritten } = f.checksums;
+  if (!on) return `Open vSwitch gets checksums wrong (${plain.join(', ')}): ${cut}.`;
+  if (rewritten.length === 0)
+    return 'userspace-tso-enable is set, and checksums are right, also after a rewrite: segments stay whole.';
+  return `userspace-tso-enable is set, and checksums are right where nothing is rewritten, as here: segments stay whole. After a rewrite they would be wrong (${rewritten.join(', ')}).`;
 }

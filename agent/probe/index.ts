@@ -8,7 +8,7 @@ import type { TunnelEncap } from '../link/names.ts';
 import type { OvsDriver } from '../ovs/driver.ts';
 import type { Ovsdb } from '../ovs/ovsdb.ts';
 import type { Wiring } from '../wiring.ts';
-import { decide, type Findings } from './decide.ts';
+import { type Checksums, decide, type Findings } from './decide.ts';
 import { deviceProblem, hostInterfaces } from './links.ts';
 import { chooseUnderlay } from './underlay.ts';
 
@@ -17,8 +17,8 @@ export interface Asked {
   readonly bpf: () => Promise<string>;
   /** Is userspace-tso-enable set in Open vSwitch? Null: it does not answer. */
   readonly tso: () => Promise<boolean | null>;
-  /** What is wrong with checksums after a rewrite; empty = nothing, null = could not be tried. */
-  readonly checksum: () => Promise<string | null>;
+  /** What is wrong with checksums behind Open vSwitch; null = could not be tried. */
+  readonly checksums: () => Promise<Checksums | null>;
 }
 
 /** @throws FAILED_PRECONDITION when the configured underlay address is not of this host. */
@@ -51,7 +51,7 @@ async function findings(config: AgentConfig, asked: Asked): Promise<Findings> {
     bpf,
     devices: { vxlan: vxlan ?? '', geneve: geneve ?? '', gre: gre ?? '' },
     tso,
-    checksum: tso === true ? await asked.checksum() : null,
+    checksums: tso === true ? await asked.checksums() : null,
   };
 }
 
