@@ -9,8 +9,8 @@ import { formatMac } from '../../../lib/mac.ts';
 const SUBNET6 = parseCidr('fd00::/64');
 const BLOCKS = ['10.0.0.32/28', 'fd00::40/122', 'fd00::1:0:0:7/128'].map((cidr) => Block.fromPartial({ cidr }));
 
-const behind = (...endpoints: Parameters<typeof Endpoint.fromPartial>[0][]) => {
-  const all = endpoints.map((e) => Endpoint.fromPartial({ express: true, ...e }));
+const behind = (...endpoints: Partial<Endpoint>[]) => {
+  const all = endpoints.map((e) => ({ ...Endpoint.fromPartial({ express: true }), ...e }));
   const { blocks, blocks6, entries, withheld } = behindHost(BLOCKS, all, SUBNET6);
   return {
     blocks: [...blocks.map((b) => `${formatIp(b.base)}/${b.prefix}`), ...blocks6.map(formatCidr)],
