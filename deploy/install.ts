@@ -16,9 +16,9 @@ import {
 } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { parseAgentConfig, parseCoordinatorConfig } from '../lib/config.ts';
+import { parseIp } from '../lib/addr.ts';
+import { parseAgentConfig, parseCoordinatorConfig, underlayOf } from '../lib/config.ts';
 import { WeftError } from '../lib/errors.ts';
-import { parseIp } from '../lib/ip.ts';
 import { agentConfig, coordinatorConfig, withLiveRestore } from './samples.ts';
 
 export const PLACES = {
@@ -37,6 +37,7 @@ export const UNITS = {
 export type Role = keyof typeof UNITS;
 
 export const USAGE = `Usage: install agent --coordinator HOST[:PORT][,…] --vtep ADDRESS [--name NAME] --certs DIR
+       install agent --coordinator HOST[:PORT][,…] --underlay CIDR|INTERFACE [--name NAME] --certs DIR
        install coordinator [--etcd embedded|URL[,URL…]] [--name NAME] [--advertise HOST[:PORT]] --certs DIR
        install programs
 
@@ -52,6 +53,7 @@ export function install(packageDir: string, argv: readonly string[]): string[] {
     options: {
       coordinator: { type: 'string' },
       vtep: { type: 'string' },
+      underlay: { type: 'string' },
       name: { type: 'string' },
       etcd: { type: 'string' },
       advertise: { type: 'string' },
@@ -71,10 +73,13 @@ export function install(packageDir: string, argv: readonly string[]): string[] {
     // Checked before anything is copied: a wrong word leaves the machine as it was.
     const sample = readFileSync(join(samples, `${role}.yaml`), 'utf8');
     if (role === 'agent') {
-      if (values.coordinator === undefined || values.vtep === undefined)
-        throw new WeftError('INVALID_ARGUMENT', 'An agent needs --coordinator and --vtep.', { hint: USAGE });
-      parseIp(values.vtep);
-      config.text = agentConfig(sample, values.coordinator.split(','), values.vtep, values.name);
+      const { coordinator, vtep, underlay } = values;
+      if (coordinator === undefined || (vtep === undefined) === (underlay === undefined))
+        throw new WeftError('INVALID_ARGUMENT', 'An agent needs --coordinator, and --vtep or --underlay.', {
+          hint: USAGE,
+        });
+      if (vtep !== undefined) parseIp(vtep);
+      config.text = agentConfig(sample, coordinator.split(','), underlayOf(vtep ?? underlay ?? ''), values.name);
       parseAgentConfig(config.text, config.file);
     } else {
       config.text = coordinatorConfig(sample, values.etcd ?? 'embedded', values.name, values.advertise);

@@ -1,10 +1,16 @@
 /** What becomes of the sample configurations on a real machine. Pure text. */
 import { WeftError } from '../lib/errors.ts';
 
-/** agent.yaml of a host. @param sample deploy/agent.yaml */
-export function agentConfig(sample: string, coordinators: readonly string[], vtep: string, name?: string): string {
+/** agent.yaml of a host. @param sample deploy/agent.yaml @param underlay its address, or where to find it */
+export function agentConfig(
+  sample: string,
+  coordinators: readonly string[],
+  underlay: { readonly vtep: string } | { readonly on: string },
+  name?: string,
+): string {
   const list = coordinators.map((address) => `  - ${address}\n`).join('');
-  const text = swap(swap(sample, '  - 192.0.2.1:7470\n', list), '  vtep: 192.0.2.11\n', `  vtep: ${vtep}\n`);
+  const own = 'vtep' in underlay ? `  vtep: ${underlay.vtep}\n` : `  on: ${JSON.stringify(underlay.on)}\n`;
+  const text = swap(swap(sample, '  - 192.0.2.1:7470\n', list), '  vtep: 192.0.2.11\n', own);
   return named(text, name, '#name: h1\n');
 }
 

@@ -15,6 +15,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { install } from '../../../deploy/install.ts';
+import { parseAgentConfig } from '../../../lib/config.ts';
 import { codeOf } from '../../../lib/errors.ts';
 
 const DEPLOY = fileURLToPath(new URL('../../../deploy', import.meta.url));
@@ -52,6 +53,16 @@ it('puts an agent in place', () => {
   expect(JSON.parse(text('etc/docker/daemon.json'))).toEqual({ 'live-restore': true });
 });
 
+it.each([
+  ['--vtep', '2001:db8::9', { vtep: '2001:db8::9' }],
+  ['--underlay', '10.0.0.0/24', { on: '10.0.0.0/24' }],
+  ['--underlay', 'eth1', { on: 'eth1' }],
+  ['--underlay', '10.0.0.9', { vtep: '10.0.0.9' }],
+])('takes %s %s', (flag, value, underlay) => {
+  run('agent', '--coordinator', '10.0.0.1', flag, value);
+  expect(parseAgentConfig(text('etc/weft/agent.yaml')).underlay).toMatchObject(underlay);
+});
+
 it('upgrades programs and keeps configuration and certificates', () => {
   run(...agent, '--certs', join(dir, 'certs'));
   writeFileSync(join(root, 'etc/weft/agent.yaml'), '# mine\n');
@@ -73,6 +84,7 @@ it.each([
   ['what', []],
   ['the coordinator and VTEP', ['agent']],
   ['a VTEP', ['agent', '--coordinator', '10.0.0.1', '--vtep', 'eth0']],
+  ['one underlay', ['agent', '--coordinator', '10.0.0.1', '--vtep', '10.0.0.9', '--underlay', 'eth0']],
   ['an address', ['agent', '--coordinator', ':::', '--vtep', '10.0.0.9']],
 ])('refuses a command line without %s, and leaves the machine as it was', (_, words) => {
   try {

@@ -47,7 +47,7 @@ describe('sample configuration', () => {
 
 describe('what install writes', () => {
   it('is a configuration with the words of the command line', () => {
-    const text = agentConfig(AGENT, ['10.0.0.1', '10.0.0.2:7000'], '10.0.0.9', 'web-1');
+    const text = agentConfig(AGENT, ['10.0.0.1', '10.0.0.2:7000'], { vtep: '10.0.0.9' }, 'web-1');
     expect(parseAgentConfig(text)).toMatchObject({
       name: 'web-1',
       coordinators: ['10.0.0.1:7470', '10.0.0.2:7000'],
