@@ -101,8 +101,8 @@ afterAll(async () => {
 });
 
 describe('attached', () => {
-  it('a namespace gets a link, with name, address, MTU and nothing else', async () => {
-    seen.web = await attach('--netns', 'attach-web', '--label', 'role=web');
+  it('a namespace gets a link, with MAC as given, address, MTU and nothing else', async () => {
+    seen.web = await attach('--netns', 'attach-web', '--mac', '02:00:00:00:00:09', '--label', 'role=web');
     expect(seen.web).toMatchObject({ network: NET, host: 'h1', name: 'attach-web', container: null, kind: 'netns' });
     const [link] = JSON.parse(await ip('-n', 'attach-web', '-j', 'addr', 'show', 'weft0')) as [
       { address: string; mtu: number; operstate: string; addr_info: { local: string }[] },
@@ -120,10 +120,10 @@ describe('attached', () => {
     expect(await onOk('h1', 'ovs-vsctl', 'port-to-br', 'attach-tap')).toBe('br-weft');
   });
 
-  it('the end of a veth pair likewise, with address and MAC as given', async () => {
+  it('the end of a veth pair likewise, with an address as given', async () => {
     const given = seen.vm.ips[0].replace(/\d+$/, '9');
-    seen.end = await attach('--interface', 'attach-end', '--ip', given, '--mac', '02:00:00:00:00:09');
-    expect(seen.end).toMatchObject({ name: 'attach-end', ips: [given], mac: '02:00:00:00:00:09' });
+    seen.end = await attach('--interface', 'attach-end', '--ip', given);
+    expect(seen.end).toMatchObject({ name: 'attach-end', ips: [given], kind: 'tap' });
     await ip('-n', 'attach-vm', 'link', 'set', 'eth0', 'address', seen.end.mac, 'mtu', '1400', 'up');
     await ip('-n', 'attach-vm', 'addr', 'add', `${given}/16`, 'dev', 'eth0');
   });
@@ -223,7 +223,7 @@ describe('refused', () => {
     expect(await refused([NET, '--netns', 'attach-web'])).toContain('--ifname');
     expect(await refused([NET, '--netns', 'attach-vm', '--name', 'attach-machine'])).toContain('--name');
     expect(await refused([NET, '--netns', 'attach-vm', '--ip', other.ip])).toMatch(/in use: container attach-c2 on h/);
-    expect(await refused([NET, '--netns', 'attach-vm', '--mac', seen.end.mac])).toContain('in use by attach-end');
+    expect(await refused([NET, '--netns', 'attach-vm', '--mac', seen.web.mac])).toContain('in use by attach-web');
     expect(await refused(['nowhere', '--netns', 'attach-vm'])).toContain('no network nowhere');
     expect((await on('h1', WEFT, 'detach', 'nope')).code).toBe(1);
     expect(await ip('-j', 'addr', 'show', 'eth0')).toBe(before);
@@ -257,7 +257,7 @@ describe('ended', () => {
     expect(await onOk('h1', 'ovs-vsctl', 'list-ports', 'br-weft')).not.toMatch(/attach|wft/);
     await until('the mesh has let them go', async () => (await endpoints()).length === 1);
     await weftOk('wait', '--timeout', '30'); // h2 has heard of it too
-    await sleeper('h2', 'attach-heir', NET, '--ip', seen.end.ips[0], '--mac-address', seen.end.mac);
+    await sleeper('h2', 'attach-heir', NET, '--ip', seen.end.ips[0]);
     expect(await pings('h2', 'attach-heir', other.ip)).toBe(true);
     await auditClean();
   });
