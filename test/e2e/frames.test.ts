@@ -60,7 +60,7 @@ afterAll(async () => {
   await auditClean();
 });
 
-/** What has been counted on a host: `kernel REASON` of the kernel side, `drop TABLE` of flows that drop, `device` of the VXLAN device's errors. */
+/** What has been counted on a host: `kernel REASON` of the kernel side, `drop TABLE` of flows that drop, `output` of the last table, `device` of the VXLAN device's errors. */
 async function counted(host: string): Promise<ReadonlyMap<string, number>> {
   const { netns, dockerSocket } = hostOf(host);
   // Read often: not by way of "weft lab exec".
@@ -77,6 +77,8 @@ async function counted(host: string): Promise<ReadonlyMap<string, number>> {
     out.set(`kernel ${reason}`, Number(value));
   for (const direction of ['tx', 'rx'])
     out.set(`express ${direction}`, metricOf(metrics, 'weft_express_packets_total', { direction }));
+  const [, output] = / table=44, n_packets=(\d+),/.exec(flows) ?? [];
+  out.set('output', Number(output ?? 0));
   for (const [, table, packets] of flows.matchAll(/ table=(\d+), n_packets=(\d+),.* actions=drop$/gm)) {
     const key = `drop ${table}`;
     out.set(key, (out.get(key) ?? 0) + Number(packets));
@@ -150,12 +152,12 @@ const fromContainer = (express: boolean): Case[] => {
   const fast = (way: string): readonly string[] => (express ? [`kernel express_${way}`, 'express tx'] : []);
   const nobody = (): Box[] => [];
   const away: Case['counted'] = {
-    h1: express ? fast('remote') : ['kernel ovs_to_tunnel'],
-    h2: express ? ['kernel express_rx', 'express rx'] : ['kernel tunnel_to_ovs'],
+    h1: express ? fast('remote') : ['output', 'kernel ovs_to_tunnel'],
+    h2: express ? ['kernel express_rx', 'express rx'] : ['kernel tunnel_to_ovs', 'output'],
   };
   const slowly: Case['counted'] = {
-    h1: [...(express ? ['kernel slow'] : []), 'kernel ovs_to_tunnel'],
-    h2: ['kernel tunnel_to_ovs'],
+    h1: [...(express ? ['kernel slow'] : []), 'output', 'kernel ovs_to_tunnel'],
+    h2: ['kernel tunnel_to_ovs', 'output'],
   };
   const drop = (what: string, frames: Case['frames'], by: Case['counted'] = bad): Case => ({
     what,
@@ -169,7 +171,7 @@ const fromContainer = (express: boolean): Case[] => {
       what: 'its own, to its own host',
       frames: (m) => [sent(near.mac, a.mac, ip(a, near, m))],
       to: () => [near],
-      counted: { h1: fast('local') },
+      counted: { h1: express ? fast('local') : ['output'] },
     },
     {
       what: 'its own, IPv6',
