@@ -61,12 +61,15 @@ async function flows(host: Host): Promise<string[]> {
   return (await onOk(host, 'ovs-ofctl', '-O', 'OpenFlow14', 'dump-flows', 'br-weft')).split('\n');
 }
 
-/** Packets that have come to a host from other hosts, past the express path. */
-async function arrived(host: Host): Promise<number> {
-  // Only this brings the datapath's counters into the flows.
-  await onOk(host, 'ovs-appctl', '-t', '/var/run/openvswitch/ovs-vswitchd.ctl', 'revalidator/wait');
-  const from = (await flows(host)).filter((f) => / table=0,/.test(f) && f.includes('set_field:0x2->reg1'));
-  return from.reduce((sum, f) => sum + Number(/n_packets=(\d+)/.exec(f)?.[1] ?? 0), 0);
+/** Frames that have come to a host from others: of a group that somebody somewhere wants, or (null) of those that nobody does. */
+async function came(host: Host, mac: string | null): Promise<number> {
+  const flow = await until(`${host} knows of ${mac ?? 'nothing else'}`, async () => {
+    // Only this brings the datapath's counters into the flows.
+    await onOk(host, 'ovs-appctl', '-t', '/var/run/openvswitch/ovs-vswitchd.ctl', 'revalidator/wait');
+    const what = mac === null ? 'priority=51,' : `dl_dst=${mac} `;
+    return (await flows(host)).find((f) => f.includes('reg1=0x2') && f.includes('reg6=0x1') && f.includes(what));
+  });
+  return Number(/n_packets=(\d+)/.exec(flow)?.[1]);
 }
 
 /** Do copies for the group leave a host, to at least one other? */
@@ -92,7 +95,7 @@ async function known(): Promise<void> {
 
 beforeAll(async () => {
   await clean(HOSTS);
-  await weftOk('network', 'create', NET);
+  await weftOk('network', 'create', NET, '--ipv6');
   await Promise.all(
     HOSTS.map(async (host) => {
       await until(
@@ -113,12 +116,12 @@ afterAll(async () => {
 
 describe('multicast', () => {
   it('goes to hosts with receivers only, a second after they join; and no more after they leave', async () => {
-    const before = await arrived('h3');
     const two = await listen('h2', '239.1.2.3', 5000);
     await until('h1 copies', () => sends('h1', '01:00:5e:01:02:03'), 5_000);
     await send('h1', '239.1.2.3', 5000, 200);
     await until('all have come', async () => two.got === 200, 5_000);
-    expect(await arrived('h3')).toBe(before);
+    expect(await came('h2', '01:00:5e:01:02:03')).toBe(200);
+    expect(await came('h3', '01:00:5e:01:02:03')).toBe(0);
     const three = await listen('h3', '239.1.2.3', 5000);
     await until('h3 gets it too', async () => {
       await send('h1', '239.1.2.3', 5000, 1);
@@ -127,9 +130,9 @@ describe('multicast', () => {
     await three.stop();
     await two.stop();
     await until('nobody gets it', async () => !(await sends('h1', '01:00:5e:01:02:03')), LEFT_MS);
-    const [b2, b3] = [await arrived('h2'), await arrived('h3')];
+    const before = await Promise.all([came('h2', null), came('h3', null)]);
     await send('h1', '239.1.2.3', 5000, 100);
-    expect([await arrived('h2'), await arrived('h3')]).toEqual([b2, b3]);
+    expect(await Promise.all([came('h2', null), came('h3', null)])).toEqual(before);
   });
 
   it('understands hosts that speak IGMPv2', async () => {
@@ -145,6 +148,16 @@ describe('multicast', () => {
     await force(0);
   });
 
+  it('of IPv6 is the same', async () => {
+    const two = await listen('h2', 'ff15::77', 5008);
+    await until('h1 copies', () => sends('h1', '33:33:00:00:00:77'), 5_000);
+    await send('h1', 'ff15::77', 5008, 50);
+    await until('all have come', async () => two.got === 50, 5_000);
+    expect(await came('h3', '33:33:00:00:00:77')).toBe(0);
+    await two.stop();
+    await until('nobody gets it', async () => !(await sends('h1', '33:33:00:00:00:77')), LEFT_MS);
+  });
+
   it('of the link, and broadcasts, reach everybody', async () => {
     const mdns = await Promise.all([listen('h2', '224.0.0.251', 5353), listen('h3', '224.0.0.251', 5353)]);
     const all = await Promise.all([listen('h2', 'broadcast', 5002), listen('h3', 'broadcast', 5002)]);
@@ -155,10 +168,14 @@ describe('multicast', () => {
   });
 
   it('reports stay on their host', async () => {
-    const before = await arrived('h3');
+    const dropped = async (): Promise<number> => {
+      const igmp = (await flows('h3')).find((f) => f.includes('reg1=0x2') && f.includes('nw_proto=2'));
+      return Number(/n_packets=(\d+)/.exec(igmp ?? '')?.[1]);
+    };
     const two = await listen('h2', '239.7.7.7', 5003);
     await until('h1 copies', () => sends('h1', '01:00:5e:07:07:07'), 5_000);
-    expect(await arrived('h3')).toBe(before);
+    expect(await came('h3', '01:00:5e:07:07:07')).toBe(0);
+    expect(await dropped()).toBe(0);
     await two.stop();
   });
 
@@ -208,11 +225,11 @@ describe('multicast', () => {
       const both = await Promise.all(['01:00:5e:01:02:04', '01:00:5e:01:02:05'].map((mac) => sends('h1', mac)));
       return both.every(Boolean);
     });
-    const before = await arrived('h3');
+    const before = await came('h3', '01:00:5e:01:02:05');
     const had = late.got;
     await send('h1', '239.1.2.5', 5006, 50);
     await until('all have come', async () => late.got === had + 50, 5_000);
-    expect(await arrived('h3')).toBe(before);
+    expect(await came('h3', '01:00:5e:01:02:05')).toBe(before);
     await Promise.all([two.stop(), late.stop()]);
   });
 
