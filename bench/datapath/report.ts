@@ -51,6 +51,8 @@ export function ratio(rows: readonly Row[], row: Row, to: PathName, metric: Metr
   const base = rows.find((r) => r.path === to && r.where === row.where);
   if (base === undefined) return null;
   const [mine, theirs] = [row[metric.key], base[metric.key]];
+  // CPU may be nothing where others kept the machine busy.
+  if (mine === 0 || theirs === 0) return null;
   return rounded(metric.better === 'higher' ? mine / theirs : theirs / mine);
 }
 
@@ -127,7 +129,7 @@ export function reportText(rows: readonly Row[], missing: readonly Missing[], ro
     );
     for (const to of ['raw', 'swarm'] as const) {
       if (!mine.some((r) => r.path === to)) continue;
-      const times = mine.map((row) => [row.path, ...METRICS.map((m) => `${ratio(rows, row, to, m)} ×`)]);
+      const times = mine.map((row) => [row.path, ...METRICS.map((m) => `${ratio(rows, row, to, m) ?? '-'} ×`)]);
       parts.push(`${where}, compared with ${to} (above 1 is better, for latency and CPU too)\n${table(head, times)}`);
     }
   }
