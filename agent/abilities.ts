@@ -4,7 +4,7 @@ import { type HostSide, refusalOf, uplinkProbes, uplinksOf } from './ability.ts'
 import type { Journal } from './contract.ts';
 import { BRIDGE } from './desired.ts';
 import type { OvsDriver } from './ovs/driver.ts';
-import { hostInterfaces } from './probe/links.ts';
+import { type HostInterface, hostInterfaces } from './probe/links.ts';
 import type { Wiring } from './wiring.ts';
 
 export class Abilities {
@@ -35,9 +35,9 @@ export class Abilities {
   }
 
   /** Interfaces that a vlan network could have here, and what is to be said of them. */
-  async uplinks(): Promise<{ names: string[]; probes: Probe[] }> {
+  async uplinks(): Promise<{ names: string[]; probes: Probe[]; interfaces: readonly HostInterface[] }> {
     const side = await this.#side(true);
-    return { names: uplinksOf(side), probes: uplinkProbes(side) };
+    return { names: uplinksOf(side), probes: uplinkProbes(side), interfaces: side.interfaces };
   }
 
   async #side(interfaces: boolean): Promise<HostSide> {

@@ -182,9 +182,12 @@ export interface Mesh {
    * what was said before, is said again in each session, and is forgotten with the network.
    */
   registerMemberships(networkId: string, groups: readonly string[] | null): Promise<void>;
-  /** Names that mean something else here; replaces the previous report. */
-  reportConflicts(conflicts: readonly Conflict[]): void;
+  /** What is not as the mesh has it; replaces the previous report of that source. */
+  reportConflicts(source: ConflictSource, conflicts: readonly Conflict[]): void;
 }
+
+/** Names that mean something else in Docker; peers that cannot be reached; this host's own VTEP. */
+export type ConflictSource = 'docker' | 'peers' | 'underlay';
 
 /** The datapath as Docker's handlers see it. */
 export interface Datapath {

@@ -37,8 +37,10 @@ import { formatFlow } from './openflow/format.ts';
 import { appctl } from './ovs/appctl.ts';
 import { OvsDriver } from './ovs/driver.ts';
 import { Ovsdb } from './ovs/ovsdb.ts';
+import { externalsOf, unreachable, vtepsOf } from './peers.ts';
 import { probeChecksums, sweepProbe } from './probe/checksum.ts';
 import { probeHost, problemOf, userspaceTso } from './probe/index.ts';
+import { vtepProblem } from './probe/own.ts';
 import { probeUnderlay } from './probe-mtu.ts';
 import { answerQueries } from './queries.ts';
 import { Reconciler } from './reconcile.ts';
@@ -93,6 +95,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
         file: `${config.stateDir}/probe.json`,
         log,
       }),
+    log,
   });
   const devices = (): ReadonlySet<string> =>
     new Set(
@@ -110,6 +113,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
             await appctl(await vswitchdControl(config.ovs.rundir), 'tnl/neigh/set', [hop.device, hop.ip, mac]);
           }
         : null,
+    onMissing: (missing) => mesh.reportConflicts('peers', unreachable(config.name, mesh.view(), missing)),
     log,
   });
   await neighbours.start();
@@ -121,6 +125,9 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
   /** Interfaces come and go. */
   const lookAtUplinks = async (): Promise<void> => {
     const uplinks = await abilities.uplinks();
+    const problem = vtepProblem(config.underlay, wiring.vtep, uplinks.interfaces);
+    const own = problem === '' ? [] : [{ host: config.name, network: '', message: problem }];
+    mesh.reportConflicts('underlay', own);
     const found = { capabilities: capabilitiesOf(wiring, uplinks.names), probes: [...probes, ...uplinks.probes] };
     if (isDeepStrictEqual(found, { capabilities: record.capabilities, probes: record.probes })) return;
     record = { ...record, ...found };
@@ -171,15 +178,14 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
     log,
   });
   const apply = async (view: View): Promise<string> => {
-    // Who is no host of the mesh may be away for good: nobody waits for it.
-    neighbours.resolve(externalsOf(view)).catch((error: unknown) => log.warn({ err: error }, 'peers not looked for'));
     const [failure, networks] = await Promise.all([
       reconciler.settled(),
       docker.networksApplied().then(
         () => '',
         (error: unknown) => WeftError.from(error).message,
       ),
-      neighbours.resolve(vtepsOf(view)),
+      // Who is no host of the mesh may be away for good: nobody waits for it.
+      neighbours.resolve(vtepsOf(view).keys(), externalsOf(view).keys()),
     ]);
     return failure === '' ? networks : failure;
   };
@@ -214,6 +220,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
     mesh,
     journal,
     reconciler,
+    packets: () => multicast.packets.counters,
     kernelSide: wiring.backend === 'kernel-tunnel' ? () => bpf.counters() : null,
     listen: config.metrics,
   });
@@ -318,16 +325,6 @@ function hostIdOf(cert: string, file: string): string {
   return identity.name;
 }
 
-function vtepsOf(view: View): Set<string> {
-  const out = new Set<string>();
-  for (const interest of view.interests.values())
-    for (const peer of interest.peers.values()) for (const v of peer.vteps) out.add(v.address);
-  return out;
-}
-
-const externalsOf = (view: View): string[] =>
-  [...view.interests.values()].flatMap((interest) => [...interest.externals.values()].map((peer) => peer.vtep));
-
 const rfc3339 = (ms: number): string => new Date(ms).toISOString();
 
 /** Again and again, with a pause in between, until the signal; what fails is tried again the next time. */
@@ -348,10 +345,13 @@ async function every(ms: number, signal: AbortSignal, work: () => Promise<unknow
   }
 }
 
-/** `weft agent [--config FILE]`: runs until SIGTERM or SIGINT. */
+/** `weft agent [--config FILE] [--underlay CIDR|INTERFACE|ADDRESS]`: runs until SIGTERM or SIGINT. */
 export async function main(argv: readonly string[]): Promise<void> {
-  const { values } = parseArgs({ args: [...argv], options: { config: { type: 'string' } } });
-  const config = await loadAgentConfig(values.config);
+  const { values } = parseArgs({
+    args: [...argv],
+    options: { config: { type: 'string' }, underlay: { type: 'string' } },
+  });
+  const config = await loadAgentConfig(values.config, values.underlay);
   const log = makeLog('agent', {
     level: config.log.level,
     ...(config.log.file === null ? {} : { file: config.log.file }),

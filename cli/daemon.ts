@@ -14,6 +14,7 @@ interface DaemonFlags {
   readonly etcd?: string;
   readonly listen?: string[];
   readonly name?: string;
+  readonly underlay?: string;
 }
 
 export function registerAgent(program: Command, _io: Io): void {
@@ -21,8 +22,11 @@ export function registerAgent(program: Command, _io: Io): void {
     .command('agent')
     .description('run the agent of this host')
     .option('--config <file>', 'configuration (default: /etc/weft/agent.yaml)')
+    .option('--underlay <where>', "this host's VTEP: a CIDR that contains it, its interface, or the address itself")
     .option('--json', 'errors as JSON')
-    .action(({ config }: DaemonFlags) => start('agent', given('--config', config)));
+    .action(({ config, underlay }: DaemonFlags) =>
+      start('agent', [...given('--config', config), ...given('--underlay', underlay)]),
+    );
 }
 
 export function registerCoordinator(program: Command, _io: Io): void {

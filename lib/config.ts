@@ -204,9 +204,12 @@ export type CoordinatorConfig = Omit<v.InferOutput<typeof coordinatorSchema>, 'a
   readonly advertise: string;
 };
 
-/** @throws NOT_FOUND when the file is not there, INVALID_ARGUMENT when it is not as it should be. */
-export const loadAgentConfig = async (file = AGENT_CONFIG): Promise<AgentConfig> =>
-  parseAgentConfig(await read(file), file);
+/**
+ * @param underlay replaces the file's (command line flag), but not its MTU.
+ * @throws NOT_FOUND when the file is not there, INVALID_ARGUMENT when it is not as it should be.
+ */
+export const loadAgentConfig = async (file = AGENT_CONFIG, underlay?: string): Promise<AgentConfig> =>
+  parseAgentConfig(await read(file), file, underlay);
 
 /**
  * @param overrides replace keys of the file (command line flags); with one, the usual file need not be there.
@@ -222,9 +225,15 @@ async function readOr(file: string, overrides: Readonly<Record<string, unknown>>
   return optional && !existsSync(file) ? '' : read(file);
 }
 
-export function parseAgentConfig(text: string, file = AGENT_CONFIG): AgentConfig {
-  const config = check(agentSchema, toObject(text, file), file);
+export function parseAgentConfig(text: string, file = AGENT_CONFIG, on?: string): AgentConfig {
+  const config = check(agentSchema, withUnderlay(toObject(text, file), on), file);
   return { ...config, agentSocket: config.agentSocket ?? `${config.runDir}/agent.sock` };
+}
+
+function withUnderlay(config: Record<string, unknown>, on: string | undefined): Record<string, unknown> {
+  if (on === undefined) return config;
+  const { mtu } = (config['underlay'] ?? {}) as { mtu?: unknown };
+  return { ...config, underlay: { ...underlayOf(on), ...(mtu === undefined ? {} : { mtu }) } };
 }
 
 export function parseCoordinatorConfig(

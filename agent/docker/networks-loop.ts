@@ -258,7 +258,7 @@ export class NetworksLoop {
     const text = JSON.stringify(all);
     if (text === this.#reported) return;
     this.#reported = text;
-    this.#mesh.reportConflicts(all);
+    this.#mesh.reportConflicts('docker', all);
   }
 
   /** What is not as it should be, read anew, once the pass that may be running is done; nothing is changed. */

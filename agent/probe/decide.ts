@@ -7,6 +7,8 @@ import type { OuterHeaders, Wiring } from '../wiring.ts';
 export interface Findings {
   readonly vtep: string;
   readonly underlayInterface: string;
+  /** Empty, or that the host does not have its VTEP (yet). */
+  readonly underlayProblem: string;
   readonly underlayMtu: number;
   /** The kernel has the openvswitch module. */
   readonly module: boolean;
@@ -87,7 +89,8 @@ export function decide(f: Findings, c: Choices): { wiring: Wiring; probes: Probe
       ? completeAt(express)
       : 'container';
   say('offload', takesSegments ? 'on' : 'off', offloadReason(f, datapathType, takesSegments));
-  say('underlay', 'yes', `${f.vtep} on ${f.underlayInterface}, MTU ${f.underlayMtu}.`);
+  if (f.underlayProblem !== '') say('underlay', 'no', f.underlayProblem);
+  else say('underlay', 'yes', `${f.vtep} on ${f.underlayInterface}, MTU ${f.underlayMtu}.`);
   const wiring: Wiring = {
     datapathType,
     backend: backend.name,

@@ -3,6 +3,7 @@ import { access } from 'node:fs/promises';
 import { setTimeout as pause } from 'node:timers/promises';
 import type { AgentConfig } from '../../lib/config.ts';
 import { WeftError } from '../../lib/errors.ts';
+import type { Log } from '../../lib/log.ts';
 import type { Probe } from '../../lib/model.ts';
 import type { TunnelEncap } from '../link/names.ts';
 import type { OvsDriver } from '../ovs/driver.ts';
@@ -10,7 +11,7 @@ import type { Ovsdb } from '../ovs/ovsdb.ts';
 import type { Wiring } from '../wiring.ts';
 import { type Checksums, decide, type Findings } from './decide.ts';
 import { deviceProblem, hostInterfaces } from './links.ts';
-import { chooseUnderlay } from './underlay.ts';
+import { ownUnderlay } from './own.ts';
 
 export interface Asked {
   /** Why the kernel side (eBPF) cannot be used; empty = it can. */
@@ -19,6 +20,7 @@ export interface Asked {
   readonly tso: () => Promise<boolean | null>;
   /** What is wrong with checksums behind Open vSwitch; null = could not be tried. */
   readonly checksums: () => Promise<Checksums | null>;
+  readonly log: Log;
 }
 
 /** @throws FAILED_PRECONDITION when the configured underlay address is not of this host. */
@@ -34,18 +36,22 @@ export async function probeHost(config: AgentConfig, asked: Asked): Promise<{ wi
 
 /** @throws FAILED_PRECONDITION when the configured underlay address is not of this host. */
 async function findings(config: AgentConfig, asked: Asked): Promise<Findings> {
-  const [interfaces, module, bpf, vxlan, geneve, gre] = await Promise.all([
-    hostInterfaces(),
+  const [underlay, module, bpf, vxlan, geneve, gre] = await Promise.all([
+    ownUnderlay(config.underlay, {
+      look: hostInterfaces,
+      file: `${config.stateDir}/underlay.json`,
+      log: asked.log,
+    }),
     hasModule(),
     asked.bpf(),
     ...(['vxlan', 'geneve', 'gre'] as const).map((encap) => deviceProblem(DEVICE[encap])),
   ]);
-  const underlay = chooseUnderlay(config.underlay, interfaces);
   const userspace = config.datapath === 'netdev' || (config.datapath === 'auto' && !module);
   const tso = userspace ? await asked.tso() : null;
   return {
     vtep: underlay.vtep,
     underlayInterface: underlay.interface,
+    underlayProblem: underlay.problem,
     underlayMtu: config.underlay.mtu ?? underlay.mtu,
     module,
     bpf,

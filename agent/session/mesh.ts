@@ -11,7 +11,7 @@ import { WeftError } from '../../lib/errors.ts';
 import type { Log } from '../../lib/log.ts';
 import type { Conflict, Endpoint, Event, Host, Revision, View } from '../../lib/model.ts';
 import { callUnary, type Method } from '../../lib/rpc.ts';
-import type { Journal, LocalEndpoint, Mesh } from '../contract.ts';
+import type { ConflictSource, Journal, LocalEndpoint, Mesh } from '../contract.ts';
 import { standingOf } from '../express.ts';
 import { isLater } from '../view.ts';
 import { Applier, type Apply } from './applier.ts';
@@ -50,7 +50,8 @@ export class SessionMesh implements Mesh {
   #interest = new Set<string>();
   /** By network id. */
   readonly #memberships = new Map<string, readonly string[]>();
-  #conflicts: readonly Conflict[] = [];
+  /** By who found them. */
+  readonly #conflicts = new Map<ConflictSource, readonly Conflict[]>();
   #failure = '';
   #unwatch: (() => void) | null = null;
 
@@ -206,13 +207,13 @@ export class SessionMesh implements Mesh {
       );
   }
 
-  reportConflicts(conflicts: readonly Conflict[]): void {
-    if (JSON.stringify(conflicts) === JSON.stringify(this.#conflicts)) return;
-    this.#conflicts = conflicts;
+  reportConflicts(source: ConflictSource, conflicts: readonly Conflict[]): void {
+    if (JSON.stringify(conflicts) === JSON.stringify(this.#conflicts.get(source) ?? [])) return;
+    this.#conflicts.set(source, conflicts);
     this.#report();
   }
   get conflicts(): readonly Conflict[] {
-    return this.#conflicts;
+    return [...this.#conflicts.values()].flat();
   }
 
   /** The host's own record changed (versions became known). */
@@ -297,7 +298,7 @@ export class SessionMesh implements Mesh {
 
   #report(): void {
     this.#session?.send({
-      body: { $case: 'report', value: { conflicts: [...this.#conflicts], host: this.#o.host() } },
+      body: { $case: 'report', value: { conflicts: [...this.conflicts], host: this.#o.host() } },
     });
   }
 

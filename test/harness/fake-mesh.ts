@@ -1,6 +1,6 @@
 /** A mesh in memory: what etcd and the coordinators hold, and `Mesh` as each host sees it. Stateful, with failures on request. */
 import type { AddressBook } from '../../agent/addresses.ts';
-import type { Mesh } from '../../agent/contract.ts';
+import type { ConflictSource, Mesh } from '../../agent/contract.ts';
 import { Turns } from '../../coordinator/turns.ts';
 import {
   blockPrefix,
@@ -382,7 +382,7 @@ export class FakeMesh implements Mesh {
     return this.laggards;
   }
 
-  reportConflicts(conflicts: readonly Conflict[]): void {
+  reportConflicts(_source: ConflictSource, conflicts: readonly Conflict[]): void {
     this.conflicts = conflicts;
   }
 }

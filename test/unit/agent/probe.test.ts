@@ -5,6 +5,7 @@ import { type Choices, decide, type Findings } from '../../../agent/probe/decide
 const found: Findings = {
   vtep: '192.0.2.1',
   underlayInterface: 'eth0',
+  underlayProblem: '',
   underlayMtu: 1500,
   module: false,
   bpf: '',
