@@ -27,6 +27,8 @@ export function agentMetrics(o: {
   journal: Journal;
   reconciler: Reconciler;
   kernelSide: (() => Promise<BpfCounters>) | null;
+  /** Packets that the switch gave to the agent, since the start. */
+  packets: () => { readonly received: number; readonly dropped: number; readonly sent: number };
   listen: string | null;
 }): AgentMetrics {
   const registry = makeRegistry('agent', VERSION);
@@ -65,6 +67,16 @@ export function agentMetrics(o: {
   );
   gauge('weft_in_sync', '1 when the complete view of this session has been applied.', () => (o.mesh.inSync ? 1 : 0));
   gauge('weft_applied_revision', 'etcd revision applied.', () => Number(o.mesh.appliedRevision.number));
+  gauge(
+    'weft_punted_packets_total',
+    'Packets that the switch gave to the agent (IGMP, MLD).',
+    () => o.packets().received,
+  );
+  gauge(
+    'weft_punted_packets_dropped_total',
+    'Of these, those that were dropped because the agent was behind.',
+    () => o.packets().dropped,
+  );
   if (o.kernelSide !== null) kernelMetrics(registry, o.kernelSide);
   const server =
     o.listen === null
