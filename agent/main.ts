@@ -221,7 +221,6 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
     journal,
     reconciler,
     packets: () => multicast.packets.counters,
-    packets: () => multicast.packets.counters,
     kernelSide: wiring.backend === 'kernel-tunnel' ? () => bpf.counters() : null,
     listen: config.metrics,
   });

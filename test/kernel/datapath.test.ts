@@ -51,6 +51,15 @@ describe.each(ENCAPS)('%s', (encap) => {
     expect(ping.stdout, ping.stderr).toContain(' 0% packet loss');
   });
 
+  it('says who has an IPv6 address that is taken', async () => {
+    const device = await boxes.deviceOf('h1', here.mac);
+    await inside('h1', 'ip', '-6', 'address', 'add', `${there.ip6}/64`, 'dev', device);
+    await until('duplicate address detection has failed', async () =>
+      (await inside('h1', 'ip', '-6', 'address', 'show', 'dev', device)).stdout.includes('dadfailed'),
+    );
+    await inside('h1', 'ip', '-6', 'address', 'del', `${there.ip6}/64`, 'dev', device);
+  });
+
   it('carries packets as long as the MTU, whole', async () => {
     const link = JSON.parse(await onOk('h1', 'ip', '-j', 'link', 'show', here.port)) as { mtu: number }[];
     const payload = (link[0]?.mtu ?? 0) - 28;
