@@ -3,11 +3,12 @@
  * say so. docs/datapath.md has the table that this file proves.
  */
 import { readFile, writeFile } from 'node:fs/promises';
-import { basename, dirname } from 'node:path';
+import { basename } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { metricOf } from '../harness/drift.ts';
-import { arpPacket, ethernet, ipv4, ipv6, nd, sendUdp, sendVxlan, tagged, udp } from '../harness/frames.ts';
-import { auditClean, clean, onOk, run, sleeper, until, weft, weftJson, weftOk } from '../harness/lab.ts';
+import { type Case, counted } from '../harness/counted.ts';
+import { ethernet, ipv4, ipv6, nd, sendUdp, sendVxlan, tagged, udp } from '../harness/frames.ts';
+import { arped, ip, pad, sent } from '../harness/ip-frames.ts';
+import { auditClean, clean, onOk, sleeper, until, weft, weftJson, weftOk } from '../harness/lab.ts';
 import { type LabStatus, labStatus } from '../harness/lab-direct.ts';
 import { Stranger } from '../harness/stranger.ts';
 import { type Box, boxOf, Ear, sendFrom } from '../harness/wire.ts';
@@ -60,58 +61,21 @@ afterAll(async () => {
   await auditClean();
 });
 
-/** What has been counted on a host: `kernel REASON` of the kernel side, `drop TABLE` of flows that drop, `output` of the last table, `device` of the VXLAN device's errors. */
-async function counted(host: string): Promise<ReadonlyMap<string, number>> {
-  const { netns, dockerSocket } = hostOf(host);
-  // Read often: not by way of "weft lab exec".
-  const inside = async (file: string, ...args: string[]): Promise<string> =>
-    (await run('nsenter', [`--net=${netns}`, file, ...args])).stdout;
-  const [metrics, device, flows] = await Promise.all([
-    inside('busybox', 'wget', '-qO-', 'http://127.0.0.1:7472/metrics'),
-    inside('ip', '-s', '-j', 'link', 'show', 'weft-vxlan'),
-    inside('ovs-ofctl', '-O', 'OpenFlow14', 'dump-flows', `${dirname(dockerSocket)}/openvswitch/br-weft.mgmt`),
-  ]);
-  const [{ stats64 }] = JSON.parse(device) as [{ stats64: { rx: { errors: number } } }];
-  const out = new Map<string, number>([['device', stats64.rx.errors]]);
-  for (const [, reason, value] of metrics.matchAll(/^weft_datapath_frames_total\{.*reason="(\w+)".*\} (\d+)$/gm))
-    out.set(`kernel ${reason}`, Number(value));
-  for (const direction of ['tx', 'rx'])
-    out.set(`express ${direction}`, metricOf(metrics, 'weft_express_packets_total', { direction }));
-  const [, output] = / table=44, n_packets=(\d+),/.exec(flows) ?? [];
-  out.set('output', Number(output ?? 0));
-  for (const [, table, packets] of flows.matchAll(/ table=(\d+), n_packets=(\d+),.* actions=drop$/gm)) {
-    const key = `drop ${table}`;
-    out.set(key, (out.get(key) ?? 0) + Number(packets));
-  }
-  return out;
-}
-
 let marks = 0;
 /** Bytes that no other frame has. */
 const newMark = (): string => `f00dcafe${(++marks).toString(16).padStart(8, '0')}`;
-const pad = (mark: string): string => mark + '00'.repeat(24);
-
-interface Case {
-  readonly what: string;
-  /** @param mark stands somewhere in them */
-  readonly frames: (mark: string) => readonly string[];
-  /** Who gets all of them; nobody else gets any. */
-  readonly to: () => readonly Box[];
-  /** What counts them, on which host. */
-  readonly counted: Readonly<Record<string, readonly string[]>>;
-}
 
 /** Sends, waits for the counters to have counted and the receivers to have received, and looks that nobody else did. */
 async function prove(one: Case, send: (frames: readonly string[]) => Promise<unknown>): Promise<void> {
   const hosts = Object.keys(one.counted);
-  const before = new Map(await Promise.all(hosts.map(async (host) => [host, await counted(host)] as const)));
+  const before = new Map(await Promise.all(hosts.map(async (host) => [host, await counted(hostOf(host))] as const)));
   const mark = newMark();
   const frames = Array.from({ length: N }, () => one.frames(mark)).flat();
   await send(frames);
   for (const host of hosts)
     for (const counter of one.counted[host] ?? [])
       await until(`${one.what}: "${counter}" on ${host}`, async () => {
-        const more = ((await counted(host)).get(counter) ?? 0) - (before.get(host)?.get(counter) ?? 0);
+        const more = ((await counted(hostOf(host))).get(counter) ?? 0) - (before.get(host)?.get(counter) ?? 0);
         if (more >= frames.length) return true;
         throw new Error(`${more} of ${frames.length}`);
       });
@@ -129,11 +93,6 @@ async function prove(one: Case, send: (frames: readonly string[]) => Promise<unk
   ).toEqual([]);
 }
 
-const ip = (from: Box, to: Box, mark: string, more: Parameters<typeof ipv4>[2] = {}): string =>
-  ipv4(from.ip, to.ip, { size: 64, mark, ...more });
-const sent = (dst: string, src: string, payload: string): string => ethernet(dst, src, 0x0800, payload);
-const arped = (dst: string, src: string, mark: string, packet: Parameters<typeof arpPacket>[0]): string =>
-  ethernet(dst, src, 0x0806, arpPacket(packet) + pad(mark));
 const asking = (mark: string, claim: { sha?: string; spa?: string; op?: number }): string[] => [
   arped(claim.op === 2 ? b.mac : 'ff:ff:ff:ff:ff:ff', a.mac, mark, {
     op: claim.op ?? 1,

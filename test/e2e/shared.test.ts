@@ -77,7 +77,7 @@ describe('a virtual address kept by keepalived', () => {
     await weftOk('wait');
   });
   afterAll(async () => {
-    for (const name of [...daemons.keys()]) await end(name);
+    for (const name of daemons.keys()) await end(name);
     await rm(dir, { recursive: true, force: true });
   });
 
