@@ -5,7 +5,7 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type Case, counted } from '../harness/counted.ts';
+import { brokenVxlan, type Case, counted, Marks } from '../harness/counted.ts';
 import { ethernet, ipv4, ipv6, nd, sendUdp, sendVxlan, tagged, udp } from '../harness/frames.ts';
 import { arped, ip, pad, sent } from '../harness/ip-frames.ts';
 import { auditClean, clean, onOk, sleeper, until, weft, weftJson, weftOk } from '../harness/lab.ts';
@@ -61,15 +61,13 @@ afterAll(async () => {
   await auditClean();
 });
 
-let marks = 0;
-/** Bytes that no other frame has. */
-const newMark = (): string => `f00dcafe${(++marks).toString(16).padStart(8, '0')}`;
+const marks = new Marks();
 
 /** Sends, waits for the counters to have counted and the receivers to have received, and looks that nobody else did. */
 async function prove(one: Case, send: (frames: readonly string[]) => Promise<unknown>): Promise<void> {
   const hosts = Object.keys(one.counted);
   const before = new Map(await Promise.all(hosts.map(async (host) => [host, await counted(hostOf(host))] as const)));
-  const mark = newMark();
+  const mark = marks.next();
   const frames = Array.from({ length: N }, () => one.frames(mark)).flat();
   await send(frames);
   for (const host of hosts)
@@ -332,7 +330,7 @@ describe.each([true, false])('express %s', (express) => {
 
   it('a container’s ARP and neighbour discovery is answered, to it alone', async () => {
     const ask = async (question: (mark: string) => string): Promise<string> => {
-      const mark = newMark();
+      const mark = marks.next();
       await sendFrom(a, [question(mark)]);
       await until('the answer', async () => ears.get(a)?.heard(mark) === 1);
       expect([near, b, c].map((box) => ears.get(box)?.heard(mark))).toEqual([0, 0, 0]);
@@ -350,7 +348,7 @@ describe.each([true, false])('express %s', (express) => {
   });
 
   it('what is too long for a link ends there, counted by it', async () => {
-    const mark = newMark();
+    const mark = marks.next();
     const drops = async (): Promise<number> => {
       const inside = await onOk('h1', 'nsenter', `--net=${a.sandbox}`, 'ip', '-s', '-j', 'link', 'show', 'eth0');
       const outside = await onOk('h1', 'ip', '-s', '-j', 'link', 'show', a.link);
@@ -382,20 +380,12 @@ describe.each([true, false])('express %s', (express) => {
   });
 
   it('broken VXLAN from a host’s VTEP', async () => {
-    const mark = newMark();
+    const mark = marks.next();
     const id = vni.toString(16).padStart(6, '0');
     const frame = sent(b.mac, a.mac, ip(a, b, mark));
-    const payloads = [
-      '', // nothing
-      '08000000', // half a header
-      `08000000${id}00`, // no frame
-      `08000000${id}00${frame.slice(0, 20)}`, // half an Ethernet header
-      `00000000${id}00${frame}`, // no VNI, says the flag (RFC 7348 §5)
-      `08000000${id}00${frame.slice(0, 28)}`, // a frame without anything in it
-    ];
     const h1 = hostOf('h1');
     await sendUdp(basename(h1.netns), h1.underlay.ip, hostOf('h2').underlay.ip, [
-      ...payloads,
+      ...brokenVxlan(id, frame),
       `08000000${id}00${frame}`,
     ]);
     // Datagrams keep their order here: after the last one the others have been judged.

@@ -43,3 +43,21 @@ export interface Case {
   /** What counts them, on which host. */
   readonly counted: Readonly<Record<string, readonly string[]>>;
 }
+
+/** Bytes that no other frame has. */
+export class Marks {
+  #last = 0;
+  next(): string {
+    return `f00dcafe${(++this.#last).toString(16).padStart(8, '0')}`;
+  }
+}
+
+/** Payloads of UDP 4789 of which nothing may come out. @param id VNI, six hex digits; `frame`: what would be a good one's */
+export const brokenVxlan = (id: string, frame: string): string[] => [
+  '', // nothing
+  '08000000', // half a header
+  `08000000${id}00`, // no frame
+  `08000000${id}00${frame.slice(0, 20)}`, // half an Ethernet header
+  `00000000${id}00${frame}`, // no VNI, says the flag (RFC 7348 §5)
+  `08000000${id}00${frame.slice(0, 28)}`, // a frame without anything in it
+];
