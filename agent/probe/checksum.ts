@@ -108,6 +108,8 @@ export async function tryChecksums({
     openflow.close();
     // First the ports, then their devices: the switch complains of a device that is gone.
     await ovs.apply([{ kind: 'delBridge', name: PROBE_BRIDGE }]).catch(() => undefined); // the next start removes it
+    // They would go with their namespaces, but some time after them.
+    await exec('ip', ['-force', '-batch', '-'], { input: LINKS.map((link) => `link del ${link}\n`).join('') });
     await Promise.all(machines.map((machine) => machine.end()));
   }
 }

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import type { LabPaths, NodePaths } from './paths.ts';
 import { netnsInode } from './procs.ts';
-import { run } from './run.ts';
+import { run, until } from './run.ts';
 
 /**
  * Network namespaces and the underlay: one bridge in a namespace of its own, one veth per machine of the lab, one veth
@@ -95,4 +95,20 @@ export async function setAddress(node: NodePaths, link: string, address: string,
 /** Cuts or mends the cable: the bridge's end goes down, so the machine sees its carrier go. */
 export async function setUplink(lab: LabPaths, node: NodePaths, up: boolean): Promise<void> {
   await run('ip', ['-n', lab.underlayNetns, 'link', 'set', node.name, up ? 'up' : 'down']);
+  // The kernel says so some time later, at most once a second, and the bridge sends only then.
+  if (up) await until(`the cable of ${node.name}`, () => sends(lab, node), { deadline: 10_000, every: 20 });
+}
+
+/** Both ends know of the carrier, and the bridge forwards. */
+async function sends(lab: LabPaths, node: NodePaths): Promise<boolean> {
+  if (!existsSync(`/run/netns/${node.netns}`)) return true;
+  const show = async (netns: string, link: string): Promise<Shown | undefined> =>
+    (JSON.parse((await run('ip', ['-n', netns, '-d', '-j', 'link', 'show', link])) || '[]') as Shown[])[0];
+  const [host, port] = [await show(node.netns, 'eth0'), await show(lab.underlayNetns, node.name)];
+  return host?.operstate === 'UP' && port?.linkinfo?.info_slave_data?.state === 'forwarding';
+}
+
+interface Shown {
+  readonly operstate?: string;
+  readonly linkinfo?: { readonly info_slave_data?: { readonly state?: string } };
 }

@@ -1,10 +1,11 @@
 #!/usr/bin/perl
-# tap.pl DEV MAC IP: as much of a virtual machine as a test needs. Opens the tap DEV, which is there already, answers ARP and ICMP
-# echo for its address, sends frames that come as lines of hex, and tells of each "request SRC" answered and "reply SRC" received.
+# tap.pl DEV MAC IP [TAG]: as much of a virtual machine as a test needs. Opens the tap DEV, which is there already, answers ARP and ICMP
+# echo for its address, sends frames that come as lines of hex, and tells of each "request SRC" answered, "reply SRC" received, and
+# "arp SRC MAC" (an ARP reply) received. With a TAG, all that it sends has that 802.1Q tag, and it takes nothing else.
 use strict;
 use warnings;
 $| = 1;
-my ($device, $mac, $ip) = @ARGV;
+my ($device, $mac, $ip, $tag) = @ARGV;
 $mac = pack('H*', $mac =~ s/://gr);
 $ip = pack('C4', split /\./, $ip);
 
@@ -21,13 +22,25 @@ sub checksum {
   return pack('n', ~$sum & 0xffff);
 }
 
+sub give {
+  my ($frame) = @_;
+  substr($frame, 12, 0) = pack('nn', 0x8100, $tag) if defined $tag;
+  syswrite($tap, $frame);
+}
+
 sub answer {
   my ($frame) = @_;
+  if (defined $tag) {
+    my ($tpid, $tci) = unpack('nn', substr($frame, 12, 4));
+    return unless $tpid == 0x8100 && ($tci & 0xfff) == $tag;
+    substr($frame, 12, 4) = '';
+  }
   my ($to, $from, $type, $rest) = unpack('a6 a6 n a*', $frame);
   if ($type == 0x0806) {
     my ($head, $operation, $sender, $sender_ip, undef, $asked) = unpack('a6 n a6 a4 a6 a4', $rest);
+    print 'arp ', join('.', unpack('C4', $sender_ip)), ' ', join(':', unpack('(H2)6', $sender)), "\n" if $operation == 2;
     return unless $operation == 1 && $asked eq $ip;
-    syswrite($tap, pack('a6 a6 n a6 n a6 a4 a6 a4', $from, $mac, 0x0806, $head, 2, $mac, $ip, $sender, $sender_ip));
+    give(pack('a6 a6 n a6 n a6 a4 a6 a4', $from, $mac, 0x0806, $head, 2, $mac, $ip, $sender, $sender_ip));
     return;
   }
   return unless $type == 0x0800 && $to eq $mac && substr($rest, 16, 4) eq $ip && ord(substr($rest, 9, 1)) == 1;
@@ -41,7 +54,7 @@ sub answer {
   substr($header, 12, 8) = $ip . $src;
   substr($header, 10, 2) = "\0\0";
   substr($header, 10, 2) = checksum($header);
-  syswrite($tap, $from . $mac . pack('n', 0x0800) . $header . $icmp);
+  give($from . $mac . pack('n', 0x0800) . $header . $icmp);
   print 'request ', join('.', unpack('C4', $src)), "\n";
 }
 
@@ -58,6 +71,6 @@ while (1) {
   }
   if (vec($ready, fileno(STDIN), 1)) {
     sysread(STDIN, $lines, 65536, length $lines) or exit 0;
-    syswrite($tap, pack('H*', $1)) while $lines =~ s/^([0-9a-f]+)\n//;
+    give(pack('H*', $1)) while $lines =~ s/^([0-9a-f]+)\n//;
   }
 }

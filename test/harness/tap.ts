@@ -1,4 +1,4 @@
-/** A virtual machine's end of a tap, on a host of the lab (tap.pl); and ICMP echo requests as frames. */
+/** A virtual machine's end of a tap, on a host of the lab or elsewhere (tap.pl); and ICMP echo requests as frames. */
 import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { ethernet } from './frames.ts';
@@ -8,15 +8,23 @@ const WEFT = fileURLToPath(new URL('../../bin/weft', import.meta.url));
 const PROGRAM = fileURLToPath(new URL('./tap.pl', import.meta.url));
 
 export interface Machine extends AsyncDisposable {
-  /** "ready", "request SRC" (answered), "reply SRC". */
+  /** "ready", "request SRC" (answered), "reply SRC", "arp SRC MAC" (a reply). */
   readonly said: readonly string[];
   /** Sends frames given as hex. */
   send(...frames: string[]): void;
 }
 
 /** Switches it on; off when disposed. */
-export async function machine(host: string, device: string, mac: string, ip: string): Promise<Machine> {
-  const child = spawn(WEFT, ['lab', 'exec', host, 'perl', PROGRAM, device, mac, ip], { stdio: 'pipe' });
+export const machine = (host: string, device: string, mac: string, ip: string): Promise<Machine> =>
+  start([WEFT, 'lab', 'exec', host], [device, mac, ip]);
+
+/** The same in a namespace of the machine's, behind an 802.1Q tag. */
+export const taggedMachine = (netns: string, device: string, mac: string, ip: string, tag: number): Promise<Machine> =>
+  start(['nsenter', `--net=/run/netns/${netns}`], [device, mac, ip, String(tag)]);
+
+async function start(enter: readonly string[], words: readonly string[]): Promise<Machine> {
+  const [file = '', ...args] = [...enter, 'perl', PROGRAM, ...words];
+  const child = spawn(file, args, { stdio: 'pipe' });
   const ended = new Promise<void>((resolve) => child.on('close', () => resolve()));
   const said: string[] = [];
   let rest = '';
@@ -30,7 +38,7 @@ export async function machine(host: string, device: string, mac: string, ip: str
     complaint += text;
   });
   child.stdin.on('error', () => undefined);
-  await until(`a machine at ${device}`, async () => {
+  await until(`a machine at ${words[0]}`, async () => {
     if (child.exitCode !== null) throw new Error(complaint);
     return said.includes('ready');
   });
