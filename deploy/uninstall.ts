@@ -124,7 +124,9 @@ export function ownLinks(names: readonly string[]): string[] {
 
 /** Commands that remove what is Weft's by its name, and nothing else. */
 async function leftovers(): Promise<[string, ...string[]][]> {
-  const bridge: [string, ...string[]] = ['ovs-vsctl', '--timeout=10', '--if-exists', 'del-br', 'br-weft'];
+  // The second is of the checksum probe (agent/probe/checksum.ts), and there only if an agent was killed in the middle of it.
+  const bridges = ['--if-exists', 'del-br', 'br-weft', '--', '--if-exists', 'del-br', 'weft-probe'];
+  const bridge: [string, ...string[]] = ['ovs-vsctl', '--timeout=10', ...bridges];
   const { stdout } = await promisify(execFile)('ip', ['-j', 'link', 'show']);
   const names = (JSON.parse(stdout || '[]') as { ifname: string }[]).map((link) => link.ifname);
   return [bridge, ...ownLinks(names).map((name): [string, ...string[]] => ['ip', 'link', 'delete', name])];
