@@ -9,6 +9,14 @@ import type { LocalGroups } from './membership.ts';
 /** Network → endpoint → groups; null: every group. */
 export type Remembered = ReadonlyMap<string, ReadonlyMap<string, readonly string[] | null>>;
 
+export interface Recalled {
+  readonly networks: Remembered;
+  /** How long ago a coordinator was heard, milliseconds. */
+  readonly heardAgoMs: number;
+}
+
+const NOTHING: Recalled = { networks: new Map(), heardAgoMs: Number.POSITIVE_INFINITY };
+
 export class MembershipMemory {
   readonly #path: string;
   readonly #log: Log;
@@ -20,24 +28,34 @@ export class MembershipMemory {
   }
 
   /** @param now epoch milliseconds. @returns nothing where it is older, or not to be read. */
-  async load(now: number, maxAgeMs: number): Promise<Remembered> {
+  async load(now: number, maxAgeMs: number): Promise<Recalled> {
     try {
       const text = await readFile(this.#path, 'utf8');
-      const o = JSON.parse(text) as { at: number; networks: Record<string, Record<string, string[] | null>> };
+      const o = JSON.parse(text) as {
+        at: number;
+        heardAgoMs?: number | null;
+        networks: Record<string, Record<string, string[] | null>>;
+      };
       const age = now - o.at;
-      if (!(age >= 0 && age <= maxAgeMs)) return new Map();
-      return new Map(Object.entries(o.networks).map(([id, byEndpoint]) => [id, new Map(Object.entries(byEndpoint))]));
+      if (!(age >= 0 && age <= maxAgeMs)) return NOTHING;
+      const networks = new Map(Object.entries(o.networks).map(([id, each]) => [id, new Map(Object.entries(each))]));
+      // Infinity is null in JSON.
+      return { networks, heardAgoMs: age + (o.heardAgoMs ?? Number.POSITIVE_INFINITY) };
     } catch {
-      return new Map(); // the first start, or half a file: everybody is asked
+      return NOTHING; // the first start, or half a file: everybody is asked
     }
   }
 
-  /** @param known networks whose memberships are known. */
-  save(known: ReadonlyMap<string, { groups: LocalGroups; endpoints: ReadonlySet<string> }>, now: number): void {
+  /** @param known networks whose memberships are known. @param now epoch milliseconds */
+  save(
+    known: ReadonlyMap<string, { groups: LocalGroups; endpoints: ReadonlySet<string> }>,
+    now: number,
+    heardAgoMs: number,
+  ): void {
     const networks = Object.fromEntries(
       [...known].map(([id, { groups, endpoints }]) => [id, Object.fromEntries(byEndpoint(groups, endpoints))]),
     );
-    const text = JSON.stringify({ at: now, networks });
+    const text = JSON.stringify({ at: now, heardAgoMs, networks });
     this.#writing = this.#writing
       .then(async () => {
         await writeFile(`${this.#path}.new`, text, { mode: 0o600 });

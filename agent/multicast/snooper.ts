@@ -81,7 +81,9 @@ export class Snooper {
   /** What the last agent knew, if it has ended just now. Before the first `state`. */
   async recall(): Promise<void> {
     const now = this.#o.clock.monotonic();
-    const networks = await this.#o.memory.load(this.#o.clock.now(), SNOOP_TIMEOUT_S * 1000);
+    const { networks, heardAgoMs } = await this.#o.memory.load(this.#o.clock.now(), SNOOP_TIMEOUT_S * 1000);
+    // A coordinator that went before the restart has gone for as long as it has.
+    this.#heardAt = now - heardAgoMs;
     for (const [id, endpoints] of networks) {
       const network = new SnoopedNetwork(now);
       network.remember(endpoints, now);
@@ -183,7 +185,7 @@ export class Snooper {
       const groups = network.groups();
       if (groups !== null) known.set(id, { groups, endpoints: network.endpoints });
     }
-    this.#o.memory.save(known, this.#o.clock.now());
+    this.#o.memory.save(known, this.#o.clock.now(), this.#o.clock.monotonic() - this.#heardAt);
   }
 
   /** A vlan network is a physical one: its own switches and routers see to its groups. */

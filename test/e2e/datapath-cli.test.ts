@@ -13,6 +13,7 @@ import {
   start,
 } from '../harness/docker-view.ts';
 import { auditClean, clean, on, onOk, until, weft, weftJson, weftOk } from '../harness/lab.ts';
+import { labStatus } from '../harness/lab-direct.ts';
 
 interface Net {
   readonly name: string;
@@ -48,14 +49,16 @@ afterAll(async () => {
 
 describe('external peers', () => {
   it('come, are shown, and go', async () => {
-    const add = ['peer', 'add', 'router', '--network', 'dp-a', '--vtep', '198.18.48.200'];
+    const h2 = (await labStatus()).hosts.find((h) => h.name === 'h2')?.underlay.ip ?? '';
+    const underlay = h2.replace(/\.\d+$/, '');
+    const add = ['peer', 'add', 'router', '--network', 'dp-a', '--vtep', `${underlay}.200`];
     const macs = ['--mac', '02:00:00:00:00:01=10.95.0.200', '--mac', '02:00:00:00:00:02', '--key', '777'];
     const made = await weftJson(...add, ...macs);
     expect(made).toEqual({
       name: 'router',
       id: expect.stringMatching(/^[0-9a-f]{16}$/),
       network: 'dp-a',
-      vtep: '198.18.48.200',
+      vtep: `${underlay}.200`,
       encap: 'vxlan',
       key: 777,
       udpPort: null,
@@ -71,27 +74,14 @@ describe('external peers', () => {
     expect(await weftJson('peer', 'inspect', 'router')).toEqual(made);
     await fails(1, 'ALREADY_EXISTS', ...add, '--learn');
     const [one] = await weftJson<{ mac: string }[]>('endpoint', 'ls', '--host', 'h1');
-    const taken = ['--vtep', '198.18.48.201', '--mac', one?.mac ?? ''];
+    const taken = ['--vtep', `${underlay}.201`, '--mac', one?.mac ?? ''];
     expect((await fails(1, 'ALREADY_EXISTS', 'peer', 'add', 'b', '--network', 'dp-a', ...taken)).message).toContain(
       'dp-one',
     );
     expect(
-      (
-        await fails(
-          1,
-          'FAILED_PRECONDITION',
-          'peer',
-          'add',
-          'b',
-          '--network',
-          'dp-a',
-          '--vtep',
-          '198.18.48.2',
-          '--learn',
-        )
-      ).message,
+      (await fails(1, 'FAILED_PRECONDITION', 'peer', 'add', 'b', '--network', 'dp-a', '--vtep', h2, '--learn')).message,
     ).toMatch(/VTEP of host h\d|h2/);
-    await fails(1, 'NOT_FOUND', 'peer', 'add', 'b', '--network', 'none', '--vtep', '198.18.48.9', '--learn');
+    await fails(1, 'NOT_FOUND', 'peer', 'add', 'b', '--network', 'none', '--vtep', `${underlay}.9`, '--learn');
     // Nobody else gets its address.
     await refused(
       'h3',

@@ -107,7 +107,11 @@ function host() {
       repeats++;
       return Promise.resolve();
     },
-    memory: { load: () => Promise.resolve(new Map()), save: () => undefined, flush: () => Promise.resolve() },
+    memory: {
+      load: () => Promise.resolve({ networks: new Map(), heardAgoMs: Number.POSITIVE_INFINITY }),
+      save: () => undefined,
+      flush: () => Promise.resolve(),
+    },
     clock,
     log: makeLog('agent', { level: 'silent' }),
   });
