@@ -40,6 +40,15 @@ const address6Of = (host: string, container: string, network: string): Promise<s
 const shown = (host: string, container: string, link = 'eth0'): Promise<string> =>
   docker(host, 'exec', container, 'ip', 'addr', 'show', 'dev', link);
 
+/** The kernel asks whether somebody has the address, for a second or two, before it answers for it (RFC 4862 §5.4). */
+async function sureOfLinkLocals(container: (host: string) => string): Promise<void> {
+  for (const host of HOSTS)
+    await until(`${container(host)} has its link-local address`, async () => {
+      const text = await shown(host, container(host));
+      return text.includes('inet6 fe80') && !text.includes('tentative');
+    });
+}
+
 const endpointOf = (network: string, container: string): Promise<EndpointJson> =>
   until(`${container} is registered`, async () => {
     const all = await weftJson<EndpointJson[]>('endpoint', 'ls', '--network', network);
@@ -93,6 +102,7 @@ describe('a dual-stack network', () => {
   it('carries both families between hosts, link-local addresses and names as well', async () => {
     await allReach(name, (host) => addressOf(host, name(host), 'v6-dual'));
     await allReach(name, (host) => address6Of(host, name(host), 'v6-dual'));
+    await sureOfLinkLocals(name);
     await allReach(name, async (host) => {
       const { mac } = await endpointOf('v6-dual', name(host));
       return `${formatIp6(linkLocalOf(parseMac(mac)))}%eth0`;
@@ -222,6 +232,7 @@ describe('a network of IPv6 alone', () => {
       expect(mac).toBe(`02:59:${low.replace(/..(?=.)/g, '$&:')}`);
     }
     await allReach(name, (host) => address6Of(host, name(host), 'v6-alone'));
+    await sureOfLinkLocals(name);
     await allReach(name, async (host) => {
       const { mac } = await endpointOf('v6-alone', name(host));
       return `${formatIp6(linkLocalOf(parseMac(mac)))}%eth0`;
