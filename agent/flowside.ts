@@ -67,12 +67,20 @@ export class FlowSide {
     const table = render(whole, this.#memo);
     const wanted = renderMeters(whole);
     this.#rendered = table;
+    const flows = planFlows(table, this.#flows ?? new Map());
+    this.#adopt(table, flows);
     return {
-      flows: planFlows(table, this.#flows ?? new Map()),
+      flows,
       meters: planMeters(wanted, this.#meters),
       table,
       wanted: () => new Map(planMeters(wanted, new Map()).map((p) => [Settled.key(p.kind, p.id), p.want])),
     };
+  }
+
+  /** What was found to be as it is wanted is known by identity from now on: the next passes compare only what changed. */
+  #adopt(table: FlowTable, planned: readonly Planned<FlowStep>[]): void {
+    const changing = new Set(planned.map((p) => p.id));
+    for (const [key, want] of table) if (!changing.has(key)) this.#flows?.set(key, want);
   }
 
   /** A flow may name a meter only once it is there, and goes with it. */

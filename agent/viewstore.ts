@@ -62,11 +62,17 @@ export function decodeView(text: string): View {
   };
 }
 
+/** Between two writes, in times that the last one took. */
+const PAUSE = 9;
+
 export class ViewStore {
   readonly #path: string;
   readonly #log: Log;
   #pending: View | null = null;
   #writing: Promise<void> | null = null;
+  #flushing = false;
+  /** Ends the pause between two writes. */
+  #hurry: () => void = () => undefined;
 
   constructor(path: string, log: Log) {
     this.#path = path;
@@ -84,7 +90,7 @@ export class ViewStore {
     }
   }
 
-  /** Saves the newest view given; one write at a time, those in between are skipped. */
+  /** Saves the newest view given; one write at a time, those in between are skipped. In a storm of changes, a tenth of the time. */
   save(view: View): void {
     this.#pending = view;
     this.#writing ??= this.#drain().finally(() => {
@@ -96,16 +102,33 @@ export class ViewStore {
     while (this.#pending !== null) {
       const view = this.#pending;
       this.#pending = null;
+      const began = performance.now();
       try {
         await writeFile(`${this.#path}.tmp`, encodeView(view), { mode: 0o600 });
         await rename(`${this.#path}.tmp`, this.#path);
       } catch (error) {
         this.#log.error({ err: error, path: this.#path }, 'view not saved');
       }
+      await this.#pause((performance.now() - began) * PAUSE);
     }
   }
 
   async flush(): Promise<void> {
-    await this.#writing;
+    const writing = this.#writing;
+    this.#flushing = true;
+    this.#hurry();
+    await writing;
+    this.#flushing = false;
+  }
+
+  #pause(ms: number): Promise<void> {
+    if (this.#flushing) return Promise.resolve();
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, ms);
+      this.#hurry = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
   }
 }

@@ -2,7 +2,7 @@
  * `npm run bench:growth`: what growth costs. Throughput, round trips and packets of pairs of containers, with 10, 1,000 and 10,000
  * endpoints in their network and with 1 and 200 networks on their hosts, each beside bare veth in the same minute; flows and map entries
  * for an endpoint and for a block; memory of ovs-vswitchd. On a lab of its own, by the path that its hosts take, and where that is the
- * express path also through Open vSwitch. Writes bench/results/growth.json and growth.md. About ten minutes.
+ * express path also through Open vSwitch. Writes bench/results/growth.json and growth.md. About half an hour, most of it for making and removing the networks.
  *
  *   -- [--rounds N] [--seconds N] [--endpoints 10,1000,10000] [--networks 1,200] (any of the last two: nothing is written)
  */

@@ -20,6 +20,8 @@ export interface ApplyResult {
 
 export class OvsDriver {
   readonly #db: Ovsdb;
+  /** As the monitor told it last: asked for often, by port. */
+  #known: { readonly version: number; readonly state: OvsState } | null = null;
 
   /** @param db started and closed by the caller. */
   constructor(db: Ovsdb) {
@@ -28,7 +30,9 @@ export class OvsDriver {
 
   /** The state as the monitor tells it: no round trip. All bridges, ours and others'. */
   observe(): OvsState {
-    return stateOf(this.#db.rows);
+    const { version } = this.#db;
+    if (this.#known?.version !== version) this.#known = { version, state: stateOf(this.#db.rows) };
+    return this.#known.state;
   }
 
   /** The state read anew from the database. */

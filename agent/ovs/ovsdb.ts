@@ -50,6 +50,7 @@ export class Ovsdb implements AsyncDisposable {
   readonly #down = new Listeners<[reason: WeftError]>();
   readonly #change = new Listeners<[]>();
   #rows = emptyRows();
+  #version = 0;
   #rpc: JsonRpc | null = null;
   #connected = false;
   #state: 'new' | 'running' | 'closed' = 'new';
@@ -82,6 +83,11 @@ export class Ovsdb implements AsyncDisposable {
   /** The cache. After a lost connection it is what was known last. Read only. */
   get rows(): Rows {
     return this.#rows;
+  }
+
+  /** Another one: the cache may say something else. */
+  get version(): number {
+    return this.#version;
   }
 
   /** The one row of table Open_vSwitch, null in a database that was never initialised. */
@@ -203,6 +209,7 @@ export class Ovsdb implements AsyncDisposable {
       for (const updates of [initial, ...early]) applyUpdates(rows, updates);
       early = null;
       this.#rows = rows;
+      this.#version++;
     } catch (error) {
       rpc.close(WeftError.from(error));
       return;
@@ -229,6 +236,7 @@ export class Ovsdb implements AsyncDisposable {
 
   #update(updates: unknown): void {
     const changed = applyUpdates(this.#rows, updates);
+    this.#version++;
     const current = this.root?.curCfg ?? 0;
     for (const waiter of this.#waiters) if (current >= waiter.cfg) waiter.resolve();
     if (changed && this.#connected) this.#change.emit();

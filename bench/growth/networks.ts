@@ -1,77 +1,61 @@
-/** Many networks in use on the same hosts: an endpoint of each on each, made as Docker makes them, but without containers. */
-import { randomBytes } from 'node:crypto';
+/** Many networks in use on the same hosts: on each host containers that are in some of them each. */
+import { ControlService, CreateNetworkRequest, DeleteNetworkRequest } from '../../gen/weft/v1/control.ts';
+import { callUnary } from '../../lib/rpc.ts';
 import { until, weftJson, weftOk } from '../../test/harness/lab.ts';
-import { labStatus, pluginCall } from '../../test/harness/lab-direct.ts';
-import { dockerGet } from '../../test/harness/prober.ts';
+import { controlClients, labStatus } from '../../test/harness/lab-direct.ts';
+import { dockerCall } from '../../test/harness/prober.ts';
+import { type BenchHost, remove, stay } from '../docker.ts';
 
-const PARALLEL = 4;
-
-async function inParallel<T>(items: readonly T[], work: (item: T) => Promise<void>): Promise<void> {
-  const rest = [...items];
-  const worker = async (): Promise<void> => {
-    for (let item = rest.shift(); item !== undefined; item = rest.shift()) await work(item);
-  };
-  await Promise.all(Array.from({ length: PARALLEL }, worker));
-}
-
-interface Use {
-  readonly pluginSocket: string;
-  readonly NetworkID: string;
-  readonly EndpointID: string;
-  readonly PoolID: string;
-  readonly Address: string;
-}
-
+const TIMEOUT_MS = 60_000;
+/** Docker itself becomes slow with hundreds in one container: each connection costs it more than the last. */
+const NETWORKS_PER_CONTAINER = 10;
 const nameOf = (n: number): string => `bench-many-${n}`;
 
 /** @returns how to take them away again */
 export async function useNetworks(count: number, hosts: readonly string[]): Promise<AsyncDisposable> {
   const names = Array.from({ length: count }, (_, i) => nameOf(i + 1));
-  const uses: Use[] = [];
-  const undo = async (): Promise<void> => {
-    await inParallel(uses, async ({ pluginSocket, NetworkID, EndpointID, PoolID, Address }) => {
-      await pluginCall(pluginSocket, 'NetworkDriver.DeleteEndpoint', { NetworkID, EndpointID });
-      await pluginCall(pluginSocket, 'IpamDriver.ReleaseAddress', { PoolID, Address: Address.split('/')[0] });
-    });
-    await inParallel(names, async (name) => {
-      await until(`${name} is removed`, async () => {
-        await weftOk('network', 'rm', name);
-        return true;
-      });
-    });
-  };
+  if (count === 0) return { [Symbol.asyncDispose]: async () => undefined };
+  const clients = await controlClients();
+  const [client] = clients;
+  if (client === undefined) throw new Error('the lab has no coordinator');
+  const undo = new AsyncDisposableStack();
+  undo.defer(() => {
+    for (const c of clients) c.close();
+  });
   try {
-    await inParallel(names, async (name) => {
-      await weftOk('network', 'create', name);
-    });
+    const inUse = (await labStatus()).hosts
+      .filter((h) => hosts.includes(h.name))
+      .map((h): BenchHost => ({ name: h.name, socket: h.dockerSocket }));
+    for (const name of names) {
+      await callUnary(client, ControlService.createNetwork, CreateNetworkRequest.fromPartial({ name }), {
+        timeoutMs: TIMEOUT_MS,
+      });
+      undo.defer(async () => {
+        await callUnary(client, ControlService.deleteNetwork, DeleteNetworkRequest.fromPartial({ network: name }), {
+          timeoutMs: TIMEOUT_MS,
+        });
+      });
+    }
     await weftOk('wait', '--timeout', '120');
-    const inUse = (await labStatus()).hosts.filter((h) => hosts.includes(h.name));
-    await inParallel(names, async (name) => {
-      const { id, subnets } = await weftJson<{ id: string; subnets: string[] }>('network', 'inspect', name);
-      for (const host of inUse) uses.push(await use(host, name, `weft/${id}/${subnets[0]}`));
-    });
+    await Promise.all(
+      inUse.map(async (host) => {
+        for (let at = 0; at < names.length; at += NETWORKS_PER_CONTAINER) {
+          const [first, ...others] = names.slice(at, at + NETWORKS_PER_CONTAINER) as [string, ...string[]];
+          const id = await stay(host, first);
+          undo.defer(async () => {
+            await remove(host, [id]);
+          });
+          for (const name of others)
+            await dockerCall(host.socket, 'POST', `/networks/${name}/connect`, { Container: id });
+        }
+      }),
+    );
     await until('every endpoint has its port', portsOf(count * inUse.length), 120_000);
+    return undo;
   } catch (error) {
-    await undo();
+    await undo.disposeAsync();
     throw error;
   }
-  return { [Symbol.asyncDispose]: undo };
-}
-
-async function use(
-  { dockerSocket, pluginSocket }: { readonly dockerSocket: string; readonly pluginSocket: string },
-  network: string,
-  PoolID: string,
-): Promise<Use> {
-  const { Id: NetworkID } = await until(`Docker has ${network}`, () =>
-    dockerGet<{ Id: string }>(dockerSocket, `/networks/${network}`),
-  );
-  const asked = { PoolID, Address: '', Options: {} };
-  const { Address } = await pluginCall<{ Address: string }>(pluginSocket, 'IpamDriver.RequestAddress', asked);
-  const EndpointID = randomBytes(32).toString('hex');
-  const Interface = { Address, AddressIPv6: '', MacAddress: '' };
-  await pluginCall(pluginSocket, 'NetworkDriver.CreateEndpoint', { NetworkID, EndpointID, Interface, Options: {} });
-  return { pluginSocket, NetworkID, EndpointID, PoolID, Address };
 }
 
 const portsOf = (count: number) => async (): Promise<boolean> => {
