@@ -31,6 +31,10 @@ export interface LocalEndpoint {
   readonly aliases: readonly string[];
   /** Name of the interface inside the container, once known (eth0). */
   readonly interfaceName: string | null;
+  /** By which this host knows it (gateway/addresses.ts); absent: it has no IPv4 address, none was free, or it is older than these are. */
+  readonly transit?: string;
+  /** What its container routes by it to reach the resolver, CIDR. */
+  readonly resolverRoute?: string;
   /** Docker was told by driver option to trust it. */
   readonly trust?: boolean;
   /** What it is when it is no container (`weft attach`). */

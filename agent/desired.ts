@@ -1,9 +1,14 @@
 /** The desired state of everything on the host that is not Docker's, out of view and journal. Pure. */
+import { formatIp } from '../lib/ip.ts';
+import { formatMac } from '../lib/mac.ts';
 import type { View } from '../lib/model.ts';
 import { deviceOf, type Journal, type LocalEndpoint } from './contract.ts';
 import type { NetworkModel } from './flows/model.ts';
+import { DNS_ADDRESS, HOST_ADDRESS, HOST_MAC, TRANSIT } from './gateway/addresses.ts';
 import {
   containerLink,
+  GATEWAY,
+  GATEWAY_SWITCH,
   hostLink,
   slowLink,
   switchLink,
@@ -19,6 +24,7 @@ import {
   type DesiredBridge,
   type DesiredPort,
   endpointPort,
+  gatewayPort,
   kernelTunnelPort,
   planPorts,
   tunnelPort,
@@ -31,6 +37,8 @@ export interface DesireOptions {
   readonly bridge: string;
   readonly hostId: string;
   readonly wiring: Wiring;
+  /** Endpoints and the host reach each other; absent: they do not. */
+  readonly gateway?: boolean;
   /** The endpoint's namespace is not there (any more): nothing can be made in it. */
   readonly gone?: (e: LocalEndpoint) => boolean;
 }
@@ -58,12 +66,17 @@ export function desire(view: View, journal: Pick<Journal, 'endpoints' | 'network
   const { wiring } = o;
   const endpoints = [...journal.endpoints.values()];
   const present = o.gone === undefined ? endpoints : endpoints.filter((e) => o.gone?.(e) !== true);
-  const links = [...tunnelLinks(wiring), ...present.flatMap((e) => endpointLinks(e, wiring.express))];
+  const links = [
+    ...tunnelLinks(wiring),
+    ...(o.gateway === true ? [gatewayLink(wiring)] : []),
+    ...present.flatMap((e) => endpointLinks(e, wiring.express)),
+  ];
   const bridge: DesiredBridge = {
     name: o.bridge,
     datapathType: wiring.datapathType,
     ports: [
       ...tunnelPorts(wiring),
+      ...(o.gateway === true ? [gatewayPort] : []),
       ...uplinksOf(journal).map(uplinkPort),
       ...endpoints.map((e) => endpointPort({ ...e, device: deviceOf(e) }, wiring.express)),
     ],
@@ -99,6 +112,17 @@ function tunnelPorts(w: Wiring): DesiredPort[] {
   return w.encaps.map((encap) => tunnelPort(encap, { vtep: w.vtep, udpPort: udpPortOf(w, encap), outer: w.outer }));
 }
 
+const gatewayLink = (w: Wiring): DesiredLink => ({
+  kind: 'pair',
+  name: GATEWAY,
+  peer: GATEWAY_SWITCH,
+  mtu: w.underlayMtu === 0 ? 1500 : w.underlayMtu,
+  host: {
+    mac: formatMac(HOST_MAC),
+    addresses: [`${formatIp(HOST_ADDRESS)}/${TRANSIT.prefix}`, `${formatIp(DNS_ADDRESS)}/32`],
+  },
+});
+
 /** Bytes that an encapsulation adds to the inner Ethernet frame's payload, over IPv4; over IPv6 20 more. */
 const OVERHEAD = { vxlan: 50, geneve: 50, gre: 42 } as const;
 
@@ -122,7 +146,12 @@ function endpointLinks(e: LocalEndpoint, express: boolean): DesiredLink[] {
   const joined =
     e.sandbox === null || e.interfaceName === null
       ? null
-      : { sandbox: e.sandbox, interfaceName: e.interfaceName, addresses: addressesOf(e) };
+      : {
+          sandbox: e.sandbox,
+          interfaceName: e.interfaceName,
+          addresses: addressesOf(e),
+          ...(e.resolverRoute === undefined ? {} : { routes: [e.resolverRoute] }),
+        };
   const links: DesiredLink[] = [
     { kind: 'endpoint', name: hostLink(e.id), container: containerLink(e.id), mtu: e.mtu, mac: e.mac, joined },
   ];

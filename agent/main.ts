@@ -25,6 +25,7 @@ import { BRIDGE } from './desired.ts';
 import { DockerSide } from './docker/index.ts';
 import { JoinWaiter } from './docker/join-wait.ts';
 import { capabilitiesOf, hostRecord, ovsRun, ovsVersion, vswitchdControl } from './facts.ts';
+import { assignTransit } from './gateway/assign.ts';
 import { FileJournal } from './journal.ts';
 import { Kernel } from './kernel.ts';
 import { LinkDriver } from './link/driver.ts';
@@ -69,6 +70,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
   const id = hostIdOf(tls.cert, config.tls.cert);
   const journal = new FileJournal({ path: `${config.stateDir}/journal`, log });
   await journal.start();
+  await assignTransit(journal);
   scope.defer('journal', () => journal.close());
   const views = new ViewStore(`${config.stateDir}/view.json`, log);
   scope.defer('view', () => views.flush());
@@ -170,7 +172,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
     kernel: wiring.backend === 'kernel-tunnel' ? new Kernel(bpf, wiring) : null,
     switch: openflow,
     snooped: () => multicast.state(),
-    desire: { bridge: BRIDGE, hostId: id, wiring, gone: isNamespaceGone },
+    desire: { bridge: BRIDGE, hostId: id, wiring, gateway: true, gone: isNamespaceGone },
     heal: config.heal,
     onDrift: drifted,
     onPorts: () => mesh.portsChanged(),

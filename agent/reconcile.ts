@@ -12,7 +12,7 @@ import type { Tunnels } from './flows/model.ts';
 import { FlowSide } from './flowside.ts';
 import type { Kernel } from './kernel.ts';
 import type { LinkDriver } from './link/driver.ts';
-import { containerLink, endsOf, TUNNEL_DEVICE, TUNNEL_SWITCH } from './link/names.ts';
+import { containerLink, endsOf, GATEWAY_SWITCH, TUNNEL_DEVICE, TUNNEL_SWITCH } from './link/names.ts';
 import { LinkPicture } from './link/picture.ts';
 import type { LinkChange, LinkStep } from './link/steps.ts';
 import type { OpenFlowClient } from './openflow/client.ts';
@@ -255,7 +255,8 @@ export class Reconciler implements Datapath {
     const ports = { endpoint: (id: string) => this.ofport(id), uplink: (name: string) => this.#portNumber(name) };
     const networks = desired.models(ports, this.#o.snooped());
     const relaysNd = this.#o.desire.wiring.datapathType === 'system';
-    const { wanted, ...flows } = this.#flows.plan({ tunnels: this.#tunnels(), networks, relaysNd });
+    const gateway = this.#portNumber(GATEWAY_SWITCH);
+    const { wanted, ...flows } = this.#flows.plan({ tunnels: this.#tunnels(), networks, relaysNd, gateway });
     const kernel = await this.#o.kernel?.plan(networks, this.#links.links ?? new Map(), fresh);
     const all = (): Map<string, string> => new Map([...wanted(), ...(kernel?.wanted() ?? [])]);
     return { ...flows, kernel: kernel?.planned ?? [], wanted: all };

@@ -74,6 +74,8 @@ async function main(): Promise<void> {
     );
     await level(real, count);
   }
+  // The hosts' Docker is still removing what was removed.
+  await weftOk('wait', '--timeout', '300');
   await auditClean();
 
   const text = [

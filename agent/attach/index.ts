@@ -11,6 +11,7 @@ import type { Network } from '../../lib/model.ts';
 import type { AddressBook } from '../addresses.ts';
 import type { Clock } from '../clock.ts';
 import { type Attached, type Datapath, ipsOf, type Journal, type LocalEndpoint, type Mesh } from '../contract.ts';
+import { transitOf } from '../gateway/assign.ts';
 import { refuseMac } from '../mac-use.ts';
 import { addressRow, takeAddresses } from './addresses.ts';
 import { findAttached, networkOf, validName } from './find.ts';
@@ -153,6 +154,7 @@ export class Attachments {
         labels: { ...request.labels },
         aliases: [attached.name],
         interfaceName,
+        ...transitOf(journal, { id, ip: addresses.ip }),
         attached,
       };
       await journal.write([

@@ -14,6 +14,7 @@ import {
   type LocalAddress,
   type LocalEndpoint,
 } from '../contract.ts';
+import { transitOf } from '../gateway/assign.ts';
 import type { DockerApi, DockerEndpoint } from './api.ts';
 import type { Copies } from './copies.ts';
 import type { EndpointDriver } from './endpoints.ts';
@@ -187,6 +188,7 @@ export class EndpointAudit {
       labels: {},
       aliases: [],
       interfaceName: null,
+      ...transitOf(journal, { id: seen.id, ip }),
     };
     const { networkId } = row;
     const since = clock.now();

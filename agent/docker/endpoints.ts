@@ -16,11 +16,16 @@ import {
   type Mesh,
 } from '../contract.ts';
 import { TRUST } from '../express.ts';
+import { transitOf } from '../gateway/assign.ts';
+import { resolverRoute } from '../gateway/route.ts';
 import { refuseMac } from '../mac-use.ts';
 import type { Copies } from './copies.ts';
 import type { JoinWaiter } from './join-wait.ts';
 import { shownAddress } from './pools.ts';
 import { type CreateEndpointRequest, type EndpointRef, type JoinRequest, KEY } from './wire.ts';
+
+/** Of a static route: no next hop (libnetwork/types, RouteType). */
+const CONNECTED = 1;
 
 export interface EndpointOptions {
   readonly journal: Journal;
@@ -80,6 +85,7 @@ export class EndpointDriver {
       labels: {},
       aliases: [],
       interfaceName: null,
+      ...transitOf(this.#o.journal, { id: request.EndpointID, ip: addresses.ip }),
       ...(trusted(request) ? { trust: true } : {}),
     };
     const written = this.#o.journal.write([
@@ -108,16 +114,32 @@ export class EndpointDriver {
     const begun = this.#living.get(endpoint.id)?.attached ?? Promise.reject(new Error('made by an earlier process'));
     const attached = begun.catch(() => this.#attach(endpoint.id));
     attached.catch(() => undefined); // awaited below, after the journal
+    const route = this.#resolverRoute(endpoint, request.SandboxKey);
     await this.#o.journal.write([
-      { table: 'endpoint', key: endpoint.id, value: { ...this.#now(endpoint), sandbox: request.SandboxKey } },
+      {
+        table: 'endpoint',
+        key: endpoint.id,
+        value: {
+          ...this.#now(endpoint),
+          sandbox: request.SandboxKey,
+          ...(route === null ? {} : { resolverRoute: route }),
+        },
+      },
     ]);
     const [link] = await Promise.all([attached, this.#o.waiter.wait(this.#now(endpoint))]);
     return {
       InterfaceName: { SrcName: link, DstPrefix: 'eth' },
       // Without it dockerd would give the container a second interface, on docker_gwbridge.
       DisableGatewayService: true,
-      StaticRoutes: [],
+      StaticRoutes: route === null ? [] : [{ Destination: route, RouteType: CONNECTED, NextHop: '' }],
     };
+  }
+
+  /** The machines of a vlan have a resolver of their own. */
+  #resolverRoute(endpoint: LocalEndpoint, sandbox: string): string | null {
+    const { journal } = this.#o;
+    if (journal.networks.get(endpoint.networkId)?.network.encap === 'vlan') return null;
+    return resolverRoute(journal, endpoint, sandbox);
   }
 
   async leave(request: EndpointRef): Promise<object> {

@@ -1,7 +1,6 @@
 /** Renders only what changed since the last time: a network whose model is the same gives the same flows. */
 import type { Flow } from '../openflow/flow.ts';
 import { type FlowTable, keyed } from '../plan/flows.ts';
-import { backendOf } from './backend.ts';
 import type { BridgeModel } from './model.ts';
 import { renderBase, renderNetwork } from './render.ts';
 
@@ -24,16 +23,15 @@ export function render(model: BridgeModel, memo: Map<number, Entry>): FlowTable 
     }
     for (const [key, flow] of entry.flows) all.set(key, flow);
   };
-  const { maxMeters, relaysNd } = model;
-  take(BASE, `${maxMeters}`, () => renderBase(maxMeters));
-  for (const network of model.networks) {
+  const { networks, ...bridge } = model;
+  const { tunnels, ...rest } = bridge;
+  take(BASE, JSON.stringify(rest), () => renderBase(rest));
+  for (const network of networks) {
     used.add(network.index);
-    const fingerprint = JSON.stringify([model.tunnels, maxMeters, relaysNd, network], (_, v: unknown) =>
+    const fingerprint = JSON.stringify([tunnels, rest, network], (_, v: unknown) =>
       typeof v === 'bigint' ? `${v}n` : v,
     );
-    take(network.index, fingerprint, () =>
-      renderNetwork(network, backendOf(network, model.tunnels), maxMeters, relaysNd),
-    );
+    take(network.index, fingerprint, () => renderNetwork(network, bridge));
   }
   for (const index of memo.keys()) if (!used.has(index)) memo.delete(index);
   return all;

@@ -19,6 +19,8 @@ export interface LocalPort {
   readonly allowed: readonly Allowed[];
   /** May send from any MAC and address; these are learned. */
   readonly trusted: boolean;
+  /** By which the host knows it; absent: the host does not reach it. */
+  readonly transit?: number;
   /** The user's own device is the port: it has no links named after it. */
   readonly direct?: true;
 }
@@ -119,6 +121,8 @@ export type Tunnels =
 export interface BridgeModel {
   readonly tunnels: Tunnels;
   readonly networks: readonly NetworkModel[];
+  /** OpenFlow port of the link to the host; null = not there (yet). */
+  readonly gateway?: number | null;
   /** Greatest number of a meter; 0 = the datapath has none: nothing is capped. */
   readonly maxMeters: number;
   /**

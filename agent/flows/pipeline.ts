@@ -37,7 +37,8 @@ export type Stage = keyof typeof TABLE;
 /** reg0: local network index (1..65535), also the conntrack zone. reg1: side. reg2: port to leave by. reg4: scratch. reg6: 1 = copies go to a group's receivers. */
 export const REG = { network: 'reg0', side: 'reg1', out: 'reg2', scratch: 'reg4', snooped: 'reg6' } as const;
 
-export const SIDE = { local: 1n, tunnel: 2n } as const;
+/** Where a frame came in: an endpoint of this host, another host, this host itself. */
+export const SIDE = { local: 1n, tunnel: 2n, host: 3n } as const;
 
 export const PRIORITY = {
   /** Exceptions to what a local endpoint may do. */

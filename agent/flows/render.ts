@@ -6,6 +6,7 @@ import { MAC_PREFIX } from '../../lib/mac.ts';
 import type { Action, Flow } from '../openflow/flow.ts';
 import { type Backend, backendOf } from './backend.ts';
 import { ARP_REQUEST, arpAnswer, arpReply, ETH_ARP, flow, goto, inCidr, is, masked, move, set } from './build.ts';
+import { gateway, gatewayBase } from './gateway.ts';
 import type { BridgeModel, Entry, LocalPort, NetworkModel, Remote } from './model.ts';
 import { cappedClassify, multicast } from './multicast.ts';
 import { ndAlias, ndBase, ndBlock, ndBlock4, ndEntry, ndLocal } from './nd.ts';
@@ -16,15 +17,11 @@ import { renderShared } from './shared.ts';
 import { renderVlan } from './vlan.ts';
 
 export function render(model: BridgeModel): Flow[] {
-  const { tunnels, networks, maxMeters, relaysNd } = model;
-  return [
-    ...renderBase(maxMeters),
-    ...networks.flatMap((n) => renderNetwork(n, backendOf(n, tunnels), maxMeters, relaysNd)),
-  ];
+  return [...renderBase(model), ...model.networks.flatMap((n) => renderNetwork(n, model))];
 }
 
 /** What holds whatever networks there are. Without a match a table drops (OpenFlow 1.4 §5.4), said aloud to be counted. */
-export function renderBase(maxMeters: number): Flow[] {
+export function renderBase({ maxMeters, gateway: port }: Omit<BridgeModel, 'networks' | 'tunnels'>): Flow[] {
   return [
     flow('classify', 0, PRIORITY.default, [], []),
     flow('portSecurity', 0, PRIORITY.default, [], []),
@@ -36,12 +33,15 @@ export function renderBase(maxMeters: number): Flow[] {
     ...ndBase(),
     flow('output', 0, PRIORITY.local, [], [{ type: 'output_reg', field: REG.out }]),
     ...renderPunt(maxMeters),
+    ...(port == null ? [] : gatewayBase(port)),
   ];
 }
 
 /** All flows of one network; none where it has no local endpoint: then nothing of it concerns this host. */
-export function renderNetwork(n: NetworkModel, backend: Backend, maxMeters: number, relaysNd = false): Flow[] {
+export function renderNetwork(n: NetworkModel, bridge: Omit<BridgeModel, 'networks'>): Flow[] {
   if (n.locals.length === 0) return [];
+  const { maxMeters, relaysNd = false, gateway: port } = bridge;
+  const backend = backendOf(n, bridge.tunnels);
   // Only machines that are not Weft's need to hear what an endpoint says of itself.
   const heard: Action[] = n.encap === 'vlan' ? [goto('l2')] : backend.ask(n, externals(n));
   return [
@@ -55,6 +55,7 @@ export function renderNetwork(n: NetworkModel, backend: Backend, maxMeters: numb
     ]),
     ...(n.encap === 'vlan' ? renderVlan(n) : renderOverlay(n, backend, relaysNd)),
     ...renderShared(n, backend),
+    ...(port == null ? [] : gateway(n, port)),
   ];
 }
 

@@ -43,8 +43,8 @@ export class LinkDriver {
 
   /** Links of ours in the host's namespace, and the user's devices that concern us. */
   async observe(): Promise<Map<string, Link>> {
-    const r = await exec('ip', ['-j', 'link', 'show']);
-    if (r.code !== 0) throw new WeftError('UNAVAILABLE', `ip link show failed: ${r.stderr.trim()}`);
+    const r = await exec('ip', ['-j', 'addr', 'show']);
+    if (r.code !== 0) throw new WeftError('UNAVAILABLE', `ip addr show failed: ${r.stderr.trim()}`);
     return parseLinks(r.stdout, this.#concerns());
   }
 
@@ -77,7 +77,8 @@ export class LinkDriver {
           return inContainer ? [...errors, ...(await this.#txOff(interfaceName, sandbox))] : errors;
         }
         if (step.kind === 'addVeth' && inContainer) return this.#txOff(step.container, null);
-        return step.kind === 'addPair' && (this.#complete === 'kernel' || this.#complete === 'both')
+        const own = step.kind === 'addPair' && step.host !== undefined && this.#complete !== 'none';
+        return own || (step.kind === 'addPair' && (this.#complete === 'kernel' || this.#complete === 'both'))
           ? this.#txOff(step.name, null)
           : [];
       }),

@@ -17,11 +17,20 @@ export const switchLink = named('wfo');
 /** The kernel-tunnel backend's way between br-weft and the tunnel devices: the kernel's side, and the port of br-weft. */
 export const TUNNEL_KERNEL = 'weft-tk';
 export const TUNNEL_SWITCH = 'weft-to';
+/** Between the host itself and br-weft: the host's end, with addresses, and the port of br-weft. */
+export const GATEWAY = 'weft-gw';
+export const GATEWAY_SWITCH = 'weft-go';
 /** Tunnel devices of the kernel by encapsulation, all with their key and peer in metadata (ip-link(8), `external`). */
 export const TUNNEL_DEVICE = { vxlan: 'weft-vxlan', geneve: 'weft-geneve', gre: 'weft-gre' } as const;
 export type TunnelEncap = keyof typeof TUNNEL_DEVICE;
 
-const SINGLE: ReadonlySet<string> = new Set([TUNNEL_KERNEL, TUNNEL_SWITCH, ...Object.values(TUNNEL_DEVICE)]);
+const SINGLE: ReadonlySet<string> = new Set([
+  TUNNEL_KERNEL,
+  TUNNEL_SWITCH,
+  GATEWAY,
+  GATEWAY_SWITCH,
+  ...Object.values(TUNNEL_DEVICE),
+]);
 
 export const isContainerLink = (name: string): boolean => ENDPOINT.test(name) && name.startsWith('wfc');
 export const isOurLink = (name: string): boolean => ENDPOINT.test(name) || SINGLE.has(name);
@@ -29,6 +38,7 @@ export const isOurLink = (name: string): boolean => ENDPOINT.test(name) || SINGL
 /** Both ends of a pair go together, and are known by one of them: the kernel's side. */
 export function primaryOf(name: string): string {
   if (name === TUNNEL_SWITCH) return TUNNEL_KERNEL;
+  if (name === GATEWAY_SWITCH) return GATEWAY;
   if (name.startsWith('wfc')) return `wft${name.slice(3)}`;
   return name.startsWith('wfo') ? `wfk${name.slice(3)}` : name;
 }
@@ -37,6 +47,7 @@ export function primaryOf(name: string): string {
 export function endsOf(name: string): readonly string[] {
   const primary = primaryOf(name);
   if (primary === TUNNEL_KERNEL) return [primary, TUNNEL_SWITCH];
+  if (primary === GATEWAY) return [primary, GATEWAY_SWITCH];
   if (primary.startsWith('wft')) return [primary, `wfc${primary.slice(3)}`];
   return primary.startsWith('wfk') ? [primary, `wfo${primary.slice(3)}`] : [primary];
 }

@@ -33,7 +33,8 @@ export class LinkPicture {
     const links = this.#links;
     if (links === null) return;
     const made = (name: string, mtu: number): void => {
-      links.set(name, { name, mtu, up: true, ifindex: links.get(name)?.ifindex ?? null });
+      const { ifindex = null, ...known } = links.get(name) ?? {};
+      links.set(name, { ...known, name, mtu, up: true, ifindex });
     };
     if (step.kind === 'delLink') for (const end of endsOf(step.name)) links.delete(end);
     else if (step.kind === 'addVeth' || step.kind === 'restoreVeth') {
@@ -45,6 +46,7 @@ export class LinkPicture {
     } else {
       if (step.kind === 'addPair') for (const end of endsOf(step.name)) links.delete(end);
       for (const end of [step.name, step.peer]) if (end !== null) made(end, step.mtu);
+      if (step.host !== undefined) links.set(step.name, { ...links.get(step.name)!, addresses: step.host.addresses });
     }
   }
 
@@ -81,7 +83,8 @@ export class LinkPicture {
     if (link === null || known === undefined) return link === null && known === undefined;
     if (link.mtu !== known.mtu || link.up !== known.up) return false;
     if (known.ifindex !== null && known.ifindex !== link.ifindex) return false;
-    links.set(name, link);
+    // Addresses are not told with it.
+    links.set(name, { ...known, ...link });
     return true;
   }
 }

@@ -7,6 +7,15 @@ export interface Link {
   readonly up: boolean;
   /** Kernel's number of the device; null = not read yet. */
   readonly ifindex: number | null;
+  /** IPv4 address/prefix of those that it has; absent: not read. */
+  readonly addresses?: readonly string[];
+}
+
+/** What the host has on its end of a link. */
+export interface HostEnd {
+  readonly mac: string;
+  /** IPv4 address/prefix. */
+  readonly addresses: readonly string[];
 }
 
 /** An address in a container, and how it is written there. */
@@ -16,6 +25,8 @@ export interface Joined {
   readonly interfaceName: string;
   /** address/prefix, one or two. */
   readonly addresses: readonly string[];
+  /** CIDR; reached directly. */
+  readonly routes?: readonly string[];
 }
 
 export type LinkStep =
@@ -42,6 +53,8 @@ export type LinkStep =
       readonly name: string;
       readonly peer: string;
       readonly mtu: number;
+      /** Of `name`; absent: nothing is said there. */
+      readonly host?: HostEnd;
     }
   | {
       readonly kind: 'addTunnel';
@@ -52,7 +65,13 @@ export type LinkStep =
       readonly udpPort: number;
       readonly mtu: number;
     }
-  | { readonly kind: 'setLink'; readonly name: string; readonly peer: string | null; readonly mtu: number }
+  | {
+      readonly kind: 'setLink';
+      readonly name: string;
+      readonly peer: string | null;
+      readonly mtu: number;
+      readonly host?: HostEnd;
+    }
   | { readonly kind: 'delLink'; readonly name: string };
 
 /** Lines for `ip -batch` in the host's namespace (ip-link(8)). */
@@ -73,6 +92,7 @@ export function hostBatch(step: LinkStep): string[] {
         `link add ${step.name} mtu ${step.mtu} type veth peer name ${step.peer} mtu ${step.mtu}`,
         `link set ${step.peer} addrgenmode none up`,
         `link set ${step.name} addrgenmode none up`,
+        ...hostEnd(step.name, step.host),
       ];
     case 'addTunnel':
       return [
@@ -80,13 +100,23 @@ export function hostBatch(step: LinkStep): string[] {
         `link set ${step.name} addrgenmode none up`,
       ];
     case 'setLink':
-      return [step.name, ...(step.peer === null ? [] : [step.peer])].map(
-        (name) => `link set ${name} mtu ${step.mtu} up`,
-      );
+      return [
+        ...[step.name, ...(step.peer === null ? [] : [step.peer])].map((name) => `link set ${name} mtu ${step.mtu} up`),
+        ...hostEnd(step.name, step.host),
+      ];
     case 'delLink':
       return [`link del ${step.name}`];
   }
 }
+
+/** Scope link: never the source of what goes elsewhere (ip-address(8)). */
+const hostEnd = (name: string, host: HostEnd | undefined): string[] =>
+  host === undefined
+    ? []
+    : [
+        `link set ${name} address ${host.mac}`,
+        ...host.addresses.map((a) => `addr replace ${a} scope link dev ${name}`),
+      ];
 
 /** `external`: key, addresses and options come with each frame. Peers over IPv6 may leave the UDP checksum out (RFC 6935). */
 function tunnelType(step: LinkStep & { kind: 'addTunnel' }): string {
@@ -97,12 +127,13 @@ function tunnelType(step: LinkStep & { kind: 'addTunnel' }): string {
 /** Lines for `ip -batch` inside the sandbox; none for other steps. */
 export function sandboxBatch(step: LinkStep): string[] {
   if (step.kind !== 'restoreVeth') return [];
-  const { interfaceName, addresses } = step.joined;
+  const { interfaceName, addresses, routes = [] } = step.joined;
   return [
     // Nobody else can have it: no need to ask (RFC 4862 §5.4). Before the name, which somebody else's link may have by now.
     ...addresses.map((a) => `addr add ${a} ${a.includes(':') ? 'nodad' : 'broadcast +'} dev ${step.container}`),
     `link set ${step.container} name ${interfaceName}`,
     `link set ${interfaceName} up`,
+    ...routes.map((cidr) => `route replace ${cidr} dev ${interfaceName}`),
   ];
 }
 
@@ -122,15 +153,25 @@ export function parseNotice(line: string, concerns: (name: string) => boolean = 
   return { name, link: { name, mtu: Number(m[5]), up, ifindex: Number(m[2]) } };
 }
 
-/** Reads `ip -j link show`: what concerns us only. Entries that are not as expected are left out. */
+/** Reads `ip -j addr show`: what concerns us only. Entries that are not as expected are left out. */
 export function parseLinks(json: string, concerns: (name: string) => boolean = isOurLink): Map<string, Link> {
   const out = new Map<string, Link>();
   const items: unknown = json.trim() === '' ? [] : JSON.parse(json);
   for (const item of Array.isArray(items) ? items : []) {
-    const o = item as { ifname?: unknown; ifindex?: unknown; mtu?: unknown; flags?: unknown };
+    const o = item as { ifname?: unknown; ifindex?: unknown; mtu?: unknown; flags?: unknown; addr_info?: unknown };
     if (typeof o.ifname !== 'string' || typeof o.mtu !== 'number' || !Array.isArray(o.flags)) continue;
     const ifindex = typeof o.ifindex === 'number' ? o.ifindex : null;
-    if (concerns(o.ifname)) out.set(o.ifname, { name: o.ifname, mtu: o.mtu, up: o.flags.includes('UP'), ifindex });
+    if (!concerns(o.ifname)) continue;
+    const addresses = addressesOf(o.addr_info);
+    const link = { name: o.ifname, mtu: o.mtu, up: o.flags.includes('UP'), ifindex };
+    out.set(o.ifname, addresses.length === 0 ? link : { ...link, addresses });
   }
   return out;
+}
+
+function addressesOf(info: unknown): string[] {
+  return (Array.isArray(info) ? info : []).flatMap((item) => {
+    const { family, local, prefixlen } = item as { family?: unknown; local?: unknown; prefixlen?: unknown };
+    return family === 'inet' ? [`${String(local)}/${String(prefixlen)}`] : [];
+  });
 }

@@ -1,5 +1,6 @@
 /** From what the host was told (view) and what it holds (journal) to what its bridge has to know. Pure. */
 import { type Cidr, isIp4, lowOf, subnetOf, tryParseIp } from '../../lib/addr.ts';
+import { parseIp } from '../../lib/ip.ts';
 import { parseMac } from '../../lib/mac.ts';
 import type { ExternalPeer, NetworkView, View, Vtep } from '../../lib/model.ts';
 import { deviceOf, type LocalEndpoint, type LocalNetwork } from '../contract.ts';
@@ -45,10 +46,11 @@ export function networkModels(
     if (port === null) continue;
     const list = locals.get(e.networkId) ?? [];
     const direct = deviceOf(e) === null ? {} : { direct: true as const };
+    const transit = e.transit === undefined ? {} : { transit: parseIp(e.transit) };
     const mac = parseMac(e.mac);
     const allowed = allowedFor(view.interests.get(e.networkId), e.id);
     const standing = standingOf(e, networks.get(e.networkId)?.network, view);
-    list.push({ id: e.id, ofport: port, mac, ...addressesOf(e), ...standing, allowed, ...direct });
+    list.push({ id: e.id, ofport: port, mac, ...addressesOf(e), ...standing, allowed, ...transit, ...direct });
     locals.set(e.networkId, list);
     mtus.set(e.networkId, Math.min(e.mtu, mtus.get(e.networkId) ?? e.mtu));
   }

@@ -1,6 +1,6 @@
 /** What is to be done to links. Pure. */
 import { endsOf, isOurLink, primaryOf, type TunnelEncap } from '../link/names.ts';
-import type { Joined, Link, LinkStep } from '../link/steps.ts';
+import type { HostEnd, Joined, Link, LinkStep } from '../link/steps.ts';
 import type { Planned } from './planned.ts';
 
 /** Known by `name`; an endpoint's pair by the host's side, other pairs by the kernel's side. */
@@ -14,7 +14,14 @@ export type DesiredLink =
       /** Once joined. */
       readonly joined: Joined | null;
     }
-  | { readonly kind: 'pair'; readonly name: string; readonly peer: string; readonly mtu: number }
+  | {
+      readonly kind: 'pair';
+      readonly name: string;
+      readonly peer: string;
+      readonly mtu: number;
+      /** Of `name`, where the host itself has to do with it. */
+      readonly host?: HostEnd;
+    }
   /** A device of the user's: it is made and removed by the user. */
   | { readonly kind: 'device'; readonly name: string; readonly mtu: number }
   | {
@@ -37,8 +44,8 @@ export function planLinks(desired: readonly DesiredLink[], actual: ReadonlyMap<s
     const peer = d.kind === 'pair' ? actual.get(d.peer) : undefined;
     if (link === undefined) {
       if (d.kind !== 'device') planned.push({ ...base, change: 'missing', have: '', step: makeStep(d) });
-    } else if (!fits(link, d.mtu)) planned.push({ ...base, change: 'differs', have: text(link), step: setStep(d) });
-    else if (peer !== undefined && !fits(peer, d.mtu))
+    } else if (!fits(link, d)) planned.push({ ...base, change: 'differs', have: textOf(link, d), step: setStep(d) });
+    else if (peer !== undefined && !(peer.mtu === d.mtu && peer.up))
       planned.push({ ...base, object: peer.name, change: 'differs', have: text(peer), step: setStep(d) });
   }
   const gone = new Set<string>();
@@ -65,7 +72,7 @@ export function planLinks(desired: readonly DesiredLink[], actual: ReadonlyMap<s
 }
 
 /** A link as it should be. */
-export const wantText = (d: DesiredLink): string => text({ mtu: d.mtu, up: true });
+export const wantText = (d: DesiredLink): string => text({ mtu: d.mtu, up: true, addresses: hostOf(d)?.addresses });
 
 function makeStep(d: Exclude<DesiredLink, { kind: 'device' }>): LinkStep {
   switch (d.kind) {
@@ -74,19 +81,25 @@ function makeStep(d: Exclude<DesiredLink, { kind: 'device' }>): LinkStep {
       return d.joined === null ? { kind: 'addVeth', ...veth } : { kind: 'restoreVeth', ...veth, joined: d.joined };
     }
     case 'pair':
-      return { kind: 'addPair', name: d.name, peer: d.peer, mtu: d.mtu };
+      return { ...d, kind: 'addPair' };
     case 'tunnel':
       return { ...d, kind: 'addTunnel' };
   }
 }
 
 /** The other end of an endpoint's pair is the container's business. */
-const setStep = (d: DesiredLink): LinkStep => ({
-  kind: 'setLink',
-  name: d.name,
-  peer: d.kind === 'pair' ? (endsOf(d.name)[1] ?? null) : null,
-  mtu: d.mtu,
-});
+function setStep(d: DesiredLink): LinkStep {
+  const { name, mtu } = d;
+  if (d.kind !== 'pair') return { kind: 'setLink', name, peer: null, mtu };
+  const step = { kind: 'setLink', name, peer: endsOf(name)[1] ?? null, mtu } as const;
+  return d.host === undefined ? step : { ...step, host: d.host };
+}
 
-const fits = (link: Link, mtu: number): boolean => link.mtu === mtu && link.up;
-const text = (link: { mtu: number; up: boolean }): string => `mtu ${link.mtu} ${link.up ? 'up' : 'down'}`;
+const hostOf = (d: DesiredLink): HostEnd | undefined => (d.kind === 'pair' ? d.host : undefined);
+const fits = (link: Link, d: DesiredLink): boolean => textOf(link, d) === wantText(d);
+/** Addresses matter only where some are wanted. */
+const textOf = (link: Link, d: DesiredLink): string =>
+  text({ ...link, addresses: hostOf(d) === undefined ? undefined : (link.addresses ?? []) });
+
+const text = (link: { mtu: number; up: boolean; addresses?: readonly string[] | undefined }): string =>
+  [`mtu ${link.mtu} ${link.up ? 'up' : 'down'}`, ...[...(link.addresses ?? [])].sort()].join(' ');

@@ -1,6 +1,6 @@
 /** What is to be done in OVSDB: the bridge, its tunnel, and a port an endpoint. Pure. */
 import { diff } from '../../lib/delta.ts';
-import { hostLink, switchLink, TUNNEL_DEVICE, TUNNEL_SWITCH, type TunnelEncap } from '../link/names.ts';
+import { GATEWAY_SWITCH, hostLink, switchLink, TUNNEL_DEVICE, TUNNEL_SWITCH, type TunnelEncap } from '../link/names.ts';
 import type { Link } from '../link/steps.ts';
 import type { OvsPort, OvsState, OvsStep, PortType } from '../ovs/steps.ts';
 import type { OuterHeaders } from '../wiring.ts';
@@ -49,6 +49,14 @@ export const kernelTunnelPort: DesiredPort = {
   type: '',
   options: {},
   externalIds: { weft: 'tunnel' },
+};
+
+/** The way to the host itself. */
+export const gatewayPort: DesiredPort = {
+  name: GATEWAY_SWITCH,
+  type: '',
+  options: {},
+  externalIds: { weft: 'gateway' },
 };
 
 /** A physical interface that the user has named for vlan networks. */

@@ -1,0 +1,43 @@
+/**
+ * Addresses that mean something on this host only: where containers find the agent, and by which the host finds each of its endpoints
+ * whatever network that is in (subnets of two networks may overlap). IPv4 link-local (RFC 3927): no router carries them. Pure.
+ */
+import { type Cidr, containsIp, formatIp, parseCidr, parseIp } from '../../lib/ip.ts';
+import { parseMac } from '../../lib/mac.ts';
+
+/** Transit addresses, one for each local endpoint with an IPv4 address. */
+export const TRANSIT: Cidr = parseCidr('169.254.64.0/18');
+/** The host's own among them. */
+export const HOST_ADDRESS = parseIp('169.254.64.1');
+/** The agent's resolver, as containers and Docker know it. */
+export const DNS_ADDRESS = parseIp('169.254.100.53');
+export const DNS_PORT = 53;
+
+/** The MAC that stands for the host in every network, on every host. */
+export const ANYCAST_MAC = parseMac('02:57:65:66:74:01');
+/** The host's end of the link to br-weft. */
+export const HOST_MAC = parseMac('02:57:65:66:74:02');
+
+const SIZE = 2 ** (32 - TRANSIT.prefix);
+const isFree = (ip: number, used: ReadonlySet<string>): boolean =>
+  ip !== HOST_ADDRESS && ip !== DNS_ADDRESS && !used.has(formatIp(ip));
+
+/**
+ * A free transit address. It depends on the endpoint's id: what is still on its way to an endpoint that has gone, or is remembered of
+ * it, does not meet the next one.
+ * @param endpointId hexadecimal
+ * @returns dotted; null: all are taken
+ */
+export function pickTransit(endpointId: string, used: ReadonlySet<string>): string | null {
+  const first = Number.parseInt(endpointId.slice(0, 8), 16) % SIZE;
+  // Neither the subnet's own address nor its broadcast address.
+  for (let i = 0; i < SIZE; i++) {
+    const at = (first + i) % SIZE;
+    if (at === 0 || at === SIZE - 1) continue;
+    const ip = TRANSIT.base + at;
+    if (isFree(ip, used)) return formatIp(ip);
+  }
+  return null;
+}
+
+export const isTransit = (ip: number): boolean => containsIp(TRANSIT, ip);

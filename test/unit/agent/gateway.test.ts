@@ -1,0 +1,67 @@
+import { describe, expect, it } from 'vitest';
+import type { LocalEndpoint } from '../../../agent/contract.ts';
+import { DNS_ADDRESS, HOST_ADDRESS, isTransit, pickTransit } from '../../../agent/gateway/addresses.ts';
+import { transitOf } from '../../../agent/gateway/assign.ts';
+import { resolverRoute } from '../../../agent/gateway/route.ts';
+import { formatIp, parseIp } from '../../../lib/ip.ts';
+
+const idOf = (n: number): string => n.toString(16).padStart(8, '0').padEnd(64, '0');
+type Row = Pick<LocalEndpoint, 'id'> & Partial<LocalEndpoint>;
+const held = (...rows: Row[]) => ({ endpoints: new Map(rows.map((e) => [e.id, e as LocalEndpoint])) });
+
+describe('transit addresses', () => {
+  it('are given to as many endpoints as there are, each once, and never the host’s own or the resolver’s', () => {
+    const used = new Set<string>();
+    for (let i = 0; ; i++) {
+      const ip = pickTransit(idOf(i * 7), used);
+      if (ip === null) break;
+      expect(isTransit(parseIp(ip))).toBe(true);
+      expect(used.has(ip)).toBe(false);
+      used.add(ip);
+    }
+    expect(used.size).toBe(2 ** 14 - 4);
+    expect(used.has(formatIp(HOST_ADDRESS))).toBe(false);
+    expect(used.has(formatIp(DNS_ADDRESS))).toBe(false);
+  });
+
+  it('stay with an endpoint, and are not given without an IPv4 address', () => {
+    const [first, second] = [idOf(5), idOf(5).replace(/0$/, '1')];
+    const { transit } = transitOf(held(), { id: first, ip: '10.0.0.2' });
+    const rows = held({ id: first, ...(transit === undefined ? {} : { transit }) });
+    expect(transitOf(rows, { id: first, ip: '10.0.0.2' })).toEqual({ transit });
+    expect(transitOf(rows, { id: second, ip: '10.0.0.2' }).transit).not.toBe(transit);
+    expect(transitOf(rows, { id: second, ip: '' })).toEqual({});
+  });
+});
+
+describe('the route to the resolver', () => {
+  const endpoint = (n: number, more: Partial<LocalEndpoint> = {}) => ({
+    id: idOf(n),
+    transit: '169.254.70.1',
+    ...more,
+  });
+
+  it('is another one in each network of a container, the longest first', () => {
+    const rows: Row[] = [];
+    const routes: (string | null)[] = [];
+    for (let n = 0; n < 16; n++) {
+      const route = resolverRoute(held(...rows), endpoint(n), '/sandbox');
+      routes.push(route);
+      rows.push({ id: idOf(n), sandbox: '/sandbox', ...(route === null ? {} : { resolverRoute: route }) });
+    }
+    expect(routes.slice(0, 3)).toEqual(['169.254.100.53/32', '169.254.100.52/31', '169.254.100.52/30']);
+    expect(routes.slice(14)).toEqual(['169.254.64.0/18', null]);
+    expect(new Set(routes).size).toBe(16);
+  });
+
+  it('is the same in every container, and its own when asked again', () => {
+    const other: Row = { id: idOf(1), sandbox: '/other', resolverRoute: '169.254.100.53/32' };
+    expect(resolverRoute(held(other), endpoint(2), '/sandbox')).toBe('169.254.100.53/32');
+    const again = endpoint(1, { sandbox: '/sandbox', resolverRoute: '169.254.100.53/32' });
+    expect(resolverRoute(held(again), again, '/sandbox')).toBe('169.254.100.53/32');
+  });
+
+  it('is not there for what the host does not reach', () => {
+    expect(resolverRoute(held(), { id: idOf(1) }, '/sandbox')).toBeNull();
+  });
+});
