@@ -1,0 +1,92 @@
+/** One message in, one out: who asks, what is answered here, what is asked elsewhere. Knows no socket. */
+import type { Clock } from '../../lib/clock.ts';
+import { type Answer, type Asker, answer, type Order } from './answer.ts';
+import type { NameIndex } from './names.ts';
+import { encodeReply, fitReply, type Head, parseQuery, type Query, type Rcode, type Transport } from './wire.ts';
+
+export type Outcome =
+  | 'answered'
+  | 'empty'
+  | 'nxdomain'
+  | 'forwarded'
+  | 'servfail'
+  | 'refused'
+  | 'formerr'
+  | 'notimp'
+  | 'badvers';
+
+/**
+ * "short", "response", "source" (port 0): messages that get no reply; "limit": more than is served at once; "size": a TCP message
+ * too long.
+ */
+export type Drop = 'short' | 'response' | 'source' | 'limit' | 'size';
+
+export interface DnsCounters {
+  /** @param ms from the message's arrival to its reply */
+  query(transport: Transport, outcome: Outcome, ms: number): void;
+  dropped(transport: Transport, why: Drop): void;
+}
+
+export interface HandlerOptions {
+  readonly index: () => NameIndex;
+  /** @param source address that a message came from. @returns null: nobody who may ask. */
+  readonly asker: (source: string) => Asker | null;
+  /** @returns the reply, with the query's id; null: nobody answered, or too many are waiting. */
+  readonly forward: (query: Buffer, source: string) => Promise<Buffer | null>;
+  readonly order: Order;
+  readonly counters: DnsCounters;
+  readonly clock: Clock;
+}
+
+export type Handler = (message: Buffer, source: string, transport: Transport) => Buffer | null | Promise<Buffer | null>;
+
+const OUTCOMES: Partial<Record<Rcode, Outcome>> = { FORMERR: 'formerr', NOTIMP: 'notimp', BADVERS: 'badvers' };
+
+/** @returns a function that never throws or rejects; null: no reply. What is answered here is answered at once. */
+export function makeHandler(o: HandlerOptions): Handler {
+  return (message, source, transport) => {
+    const since = o.clock.monotonic();
+    const count = (outcome: Outcome): void => o.counters.query(transport, outcome, o.clock.monotonic() - since);
+    const refuse = (head: Head, rcode: Rcode): Buffer => {
+      const reply = encodeReply(head, rcode);
+      count(OUTCOMES[rcode] ?? 'refused');
+      return reply;
+    };
+    const parsed = parseQuery(message, transport);
+    if (parsed.kind === 'drop') {
+      o.counters.dropped(transport, parsed.why);
+      return null;
+    }
+    if (parsed.kind === 'bad') return refuse(parsed.head, parsed.rcode);
+    const { query } = parsed;
+    const asker = o.asker(source);
+    if (asker === null) return refuse(query, 'REFUSED');
+    const told = answer(query, asker, o.index(), o.order);
+    if (told.kind !== 'forward') {
+      const reply = encodeAnswer(query, told);
+      count(told.kind === 'empty' || told.kind === 'nxdomain' ? told.kind : 'answered');
+      return reply;
+    }
+    return o
+      .forward(message, source)
+      .catch(() => null)
+      .then((reply) => {
+        const fitted = reply === null ? encodeReply(query, 'SERVFAIL') : fitReply(reply, query);
+        count(reply === null ? 'servfail' : 'forwarded');
+        return fitted;
+      });
+  };
+}
+
+function encodeAnswer(query: Query, told: Exclude<Answer, { kind: 'forward' }>): Buffer {
+  switch (told.kind) {
+    case 'addresses':
+      return encodeReply(query, 'NOERROR', { addresses: told.ips });
+    case 'pointers':
+      return encodeReply(query, 'NOERROR', { pointers: told.names });
+    case 'empty':
+      return encodeReply(query, 'NOERROR', { zone: told.zone });
+    case 'nxdomain':
+      return encodeReply(query, 'NXDOMAIN', { zone: told.zone });
+  }
+}
