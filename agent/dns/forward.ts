@@ -112,8 +112,10 @@ function byUdp(query: Buffer, upstream: Upstream, signal: AbortSignal): Promise<
       if (isReplyTo(message, query)) done(message);
     });
     // Connected, so that nobody else's datagrams arrive, and a refusal does.
-    socket.connect(upstream.port, upstream.address, () => {
-      if (open) socket.send(query, (error) => (error === null ? undefined : abort()));
+    // The callback is told of a failure too (node: lib/dgram.js, doConnect), which its type does not say.
+    socket.connect(upstream.port, upstream.address, (failed?: Error) => {
+      if (failed) abort();
+      else if (open) socket.send(query, (error) => (error === null ? undefined : abort()));
     });
   }
   return promise;

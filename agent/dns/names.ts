@@ -47,7 +47,8 @@ export interface NetworkNames {
 /** By network id. */
 export type NameIndex = ReadonlyMap<string, NetworkNames>;
 
-export const NO_NAMES: NameIndex = new Map();
+/** Where the first index begins. */
+export const NO_NAMES: NameIndex = new Map<string, NetworkNames>([]);
 
 interface NetworkSources {
   readonly network: Network | undefined;

@@ -88,6 +88,6 @@ export const indexOf = (
   networks: readonly Network[],
   own: readonly LocalEndpoint[],
   others: readonly Endpoint[],
-  before: NameIndex = NO_NAMES,
+  before = NO_NAMES,
   rows: ReadonlyMap<string, LocalNetwork> = new Map(),
 ): NameIndex => indexNames({ hostId: OWN, view: view(networks, others), endpoints: own, networks: rows }, before);

@@ -1,10 +1,10 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { indexNames, isDnsName, NO_NAMES, normalName } from '../../../../agent/dns/names.ts';
+import { indexNames, isDnsName, type NameIndex, NO_NAMES, normalName } from '../../../../agent/dns/names.ts';
 import type { View } from '../../../../lib/model.ts';
 import { containerId, type Has, indexOf, interest, local, network, OWN, remote, view } from './names-fixture.ts';
 
-const ipsOf = (index: ReturnType<typeof indexOf>, networkId: string, name: string): string[] =>
+const ipsOf = (index: NameIndex, networkId: string, name: string): string[] =>
   (index.get(networkId)?.byName.get(name) ?? []).flatMap((holder) => holder.ips);
 
 describe('the index of names', () => {
@@ -119,10 +119,7 @@ describe('the index of names', () => {
           rows.set(key, row);
           return row;
         };
-        const build = (
-          state: (typeof states)[number],
-          before: ReturnType<typeof indexOf>,
-        ): ReturnType<typeof indexOf> => {
+        const build = (state: (typeof states)[number], before: NameIndex): NameIndex => {
           const has = state.map((s) => ({ ...s, ips: [`10.128.0.${s.at + 2}`] }));
           const key = (h: (typeof has)[number]): string => `${h.network} ${h.name} ${h.own} ${h.at}`;
           const own = new Map(has.filter((h) => h.own).map((h) => [key(h), made(key(h), () => local(h))]));
@@ -131,7 +128,7 @@ describe('the index of names', () => {
         };
         let index = NO_NAMES;
         for (const state of states) index = build(state, index);
-        const names = (i: typeof index): unknown => [...i].map(([id, n]) => [id, n.byName, n.byIp]);
+        const names = (i: NameIndex): unknown => [...i].map(([id, n]) => [id, n.byName, n.byIp]);
         expect(names(index)).toEqual(names(build(states.at(-1)!, NO_NAMES)));
       }),
     );
