@@ -13,6 +13,8 @@ const MAX_LABEL = 63;
 const MAX_NAME = 253;
 /** Digits of a container's id by which Docker lets people call it. */
 const SHORT_ID = 12;
+/** Above those of all records in etcd. */
+const OWN_REVISION = 2n ** 64n;
 /** Zone of the names that are nobody else's. */
 export const ZONE = 'weft';
 
@@ -40,8 +42,18 @@ export interface NetworkNames {
   readonly byName: ReadonlyMap<string, readonly Holder[]>;
   /** By canonical address. */
   readonly byIp: ReadonlyMap<string, Holder>;
+  /** By endpoint record, whose object stands for its content: most are the same after a change. */
+  readonly entries: ReadonlyMap<object, Entry>;
   /** What it was made from; compared by identity. */
   readonly from: NetworkSources;
+}
+
+/** What an endpoint brings. */
+interface Entry {
+  readonly of: LocalEndpoint | Endpoint;
+  readonly holder: Holder;
+  /** Lower-case, each once. */
+  readonly names: readonly string[];
 }
 
 /** By network id. */
@@ -83,7 +95,7 @@ export function indexNames(sources: NameSources, before: NameIndex): NameIndex {
     const old = before.get(id);
     const kept = old !== undefined && sameSources(old.from, from);
     if (!kept) changed = true;
-    index.set(id, kept ? old : namesOf(id, from, sources.hostId));
+    index.set(id, kept ? old : namesOf(id, from, sources.hostId, old));
   }
   return changed ? index : before;
 }
@@ -95,25 +107,37 @@ const sameSources = (a: NetworkSources, b: NetworkSources): boolean =>
   a.local.length === b.local.length &&
   a.local.every((e, i) => e === b.local[i]);
 
-function namesOf(networkId: string, from: NetworkSources, hostId: string): NetworkNames {
+function namesOf(
+  networkId: string,
+  from: NetworkSources,
+  hostId: string,
+  before: NetworkNames | undefined,
+): NetworkNames {
+  const entries = new Map<object, Entry>();
   const byName = new Map<string, Holder[]>();
   const byIp = new Map<string, Holder>();
-  const add = (holder: Holder, names: readonly string[]): void => {
-    // The own journal comes first, and knows better who has an address.
-    for (const ip of holder.ips) if (!byIp.has(ip)) byIp.set(ip, holder);
-    for (const name of new Set(names.map(normalName))) {
-      if (!isDnsName(name)) continue;
+  const revisions = new Map<string, bigint>();
+  const add = (entry: Entry, revision: bigint): void => {
+    entries.set(entry.of, entry);
+    for (const ip of entry.holder.ips) {
+      // Two hosts may be told to hold one address while it moves: the later record is right, and the own journal before all.
+      if (revision <= (revisions.get(ip) ?? -1n)) continue;
+      revisions.set(ip, revision);
+      byIp.set(ip, entry.holder);
+    }
+    for (const name of entry.names) {
       const holders = byName.get(name);
-      if (holders === undefined) byName.set(name, [holder]);
-      else holders.push(holder);
+      if (holders === undefined) byName.set(name, [entry.holder]);
+      else holders.push(entry.holder);
     }
   };
-  for (const e of from.local) if (isNamed(e)) add(...holderOf(nameOf(e), e.id, e.container, ipsOf(e), e.aliases, true));
-  const others = [...(from.view?.endpoints.values() ?? [])].filter((e) => e.hostId !== hostId && e.state !== 'pending');
-  // Two hosts may be told to hold one address while it moves: the later record is right.
-  for (const e of others.toSorted(byRevision))
-    add(...holderOf(endpointName(e), e.id, e.container ?? null, e.ips, e.aliases, false));
-  for (const holders of byName.values()) holders.sort(byFirstIp);
+  for (const e of from.local)
+    if (isNamed(e))
+      add(before?.entries.get(e) ?? entryOf(e, nameOf(e), e.container ?? undefined, ipsOf(e), true), OWN_REVISION);
+  for (const e of from.view?.endpoints.values() ?? [])
+    if (e.hostId !== hostId && e.state !== 'pending')
+      add(before?.entries.get(e) ?? entryOf(e, endpointName(e), e.container, e.ips, false), e.revision);
+  for (const holders of byName.values()) if (holders.length > 1) holders.sort(byFirstIp);
   const { network } = from;
   return {
     networkId,
@@ -122,6 +146,7 @@ function namesOf(networkId: string, from: NetworkSources, hostId: string): Netwo
     subnets: (network?.subnets ?? []).map(parseCidr),
     byName,
     byIp,
+    entries,
     from,
   };
 }
@@ -130,18 +155,16 @@ function namesOf(networkId: string, from: NetworkSources, hostId: string): Netwo
 const isNamed = (e: LocalEndpoint): boolean =>
   e.attached !== undefined || (e.container !== null && e.sandbox !== null && e.sandbox !== '');
 
-function holderOf(
+function entryOf(
+  of: LocalEndpoint | Endpoint,
   name: string,
-  endpointId: string,
-  container: { readonly id: string; readonly name: string } | null,
+  container: { readonly id: string } | undefined,
   ips: readonly string[],
-  aliases: readonly string[],
   own: boolean,
-): [Holder, string[]] {
-  const short = container === null ? [] : [container.id.slice(0, SHORT_ID)];
-  const names = [name, ...aliases, ...short];
+): Entry {
+  const short = container === undefined ? [] : [container.id.slice(0, SHORT_ID)];
   const holder = {
-    owner: container === null ? endpointId : container.id,
+    owner: container === undefined ? of.id : container.id,
     name: [name, ...short].find(isDnsName) ?? '',
     ips: ips
       .map(tryParseIp)
@@ -149,11 +172,9 @@ function holderOf(
       .map(formatIp),
     own,
   };
-  return [holder, names];
+  const names = new Set([name, ...of.aliases, ...short].map(normalName).filter(isDnsName));
+  return { of, holder, names: [...names] };
 }
-
-const byRevision = (a: Endpoint, b: Endpoint): number =>
-  a.revision < b.revision ? 1 : a.revision > b.revision ? -1 : 0;
 
 const byFirstIp = (a: Holder, b: Holder): number => {
   const [x = '', y = ''] = [a.ips[0], b.ips[0]];
