@@ -23,7 +23,7 @@ export function refuseMac(
   if (mac === usual.mac && !usual.own) return;
   if (isDefaultForm(mac) && mac !== usual.mac)
     throw new WeftError('INVALID_ARGUMENT', `MAC address ${mac} belongs to another address of the network`, {
-      hint: `addresses beginning with 02:58 to 02:5a are made from the IP address; leave ${flag} out to get ${usual.mac}`,
+      hint: `addresses beginning with 02:57 to 02:5a are the mesh’s own; leave ${flag} out to get ${usual.mac}`,
     });
   const inUse = (user: string, host: string): never => {
     throw new WeftError(

@@ -4,6 +4,7 @@ import { X509Certificate } from 'node:crypto';
 import { mkdir } from 'node:fs/promises';
 import { isDeepStrictEqual, parseArgs } from 'node:util';
 import { SessionClient } from '../gen/weft/v1/session.ts';
+import { systemClock as realClock } from '../lib/clock.ts';
 import { type AgentConfig, loadAgentConfig } from '../lib/config.ts';
 import { WeftError } from '../lib/errors.ts';
 import { type Log, makeLog } from '../lib/log.ts';
@@ -45,6 +46,7 @@ import { vtepProblem } from './probe/own.ts';
 import { probeUnderlay } from './probe-mtu.ts';
 import { answerQueries } from './queries.ts';
 import { Reconciler } from './reconcile.ts';
+import { startResolver } from './resolver.ts';
 import { agentService, serveAgent } from './service.ts';
 import { SessionMesh } from './session/mesh.ts';
 import { Versions } from './versions.ts';
@@ -306,6 +308,17 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
     log,
   });
   scope.defer('service', await serveAgent(config.agentSocket, service));
+  const resolver = startResolver({
+    journal,
+    mesh,
+    vtep: wiring.vtep,
+    resolvConf: config.resolvConf,
+    counters: metrics.dns,
+    random: Math.random,
+    clock: realClock(),
+    log,
+  });
+  scope.defer('resolver', () => resolver.close());
   absence.start();
   scope.defer('attachments', () => absence.close());
   await metrics.start();

@@ -11,12 +11,15 @@ import {
 import { VERSION } from '../lib/version.ts';
 import { type BpfCounters, type BpfTraffic, REASONS } from './bpf/model.ts';
 import type { Journal } from './contract.ts';
+import type { DnsCounters } from './dns/handle.ts';
+import { dnsMetrics } from './dns/metrics.ts';
 import type { Reconciler } from './reconcile.ts';
 import type { SessionMesh } from './session/mesh.ts';
 
 export interface AgentMetrics {
   drift(kind: string): void;
   pluginCall(method: string, ms: number): void;
+  readonly dns: DnsCounters;
   start(): Promise<void>;
   close(): Promise<void>;
 }
@@ -84,6 +87,7 @@ export function agentMetrics(o: {
       : new MetricsServer({ listen: o.listen, registry, ready: () => (o.mesh.inSync ? null : 'not in sync') });
   return {
     drift: (kind) => drift.inc({ kind }),
+    dns: dnsMetrics(registry),
     pluginCall: (method, ms) => calls.observe({ method }, ms / 1000),
     start: async () => {
       await server?.start();

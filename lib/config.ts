@@ -164,6 +164,8 @@ const agentSchema = v.strictObject({
     {},
   ),
   metrics: metrics(7472),
+  /** Whose resolvers are asked for names that the mesh does not have (resolv.conf(5)). */
+  resolvConf: v.optional(v.string(), '/etc/resolv.conf'),
   log,
   /** False: drift is reported and left (tests). */
   heal: v.optional(v.boolean('true or false'), true),

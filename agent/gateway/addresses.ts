@@ -4,13 +4,14 @@
  */
 import { type Cidr, containsIp, formatIp, parseCidr, parseIp } from '../../lib/ip.ts';
 import { parseMac } from '../../lib/mac.ts';
+import { RESOLVER_ADDRESS } from '../../lib/resolver-address.ts';
 
 /** Transit addresses, one for each local endpoint with an IPv4 address. */
 export const TRANSIT: Cidr = parseCidr('169.254.64.0/18');
 /** The host's own among them. */
 export const HOST_ADDRESS = parseIp('169.254.64.1');
 /** The agent's resolver, as containers and Docker know it. */
-export const DNS_ADDRESS = parseIp('169.254.100.53');
+export const DNS_ADDRESS = parseIp(RESOLVER_ADDRESS);
 export const DNS_PORT = 53;
 
 /** The MAC that stands for the host in every network, on every host. */

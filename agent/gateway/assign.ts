@@ -17,7 +17,7 @@ export function transitOf(journal: Held, e: Pick<LocalEndpoint, 'id' | 'ip'>): P
 
 /** Rows of before there were transit addresses get one. */
 export async function assignTransit(journal: Journal): Promise<void> {
-  for (const e of [...journal.endpoints.values()]) {
+  for (const e of journal.endpoints.values()) {
     if (e.transit !== undefined) continue;
     const given = transitOf(journal, e);
     const write: JournalWrite = { table: 'endpoint', key: e.id, value: { ...e, ...given } };

@@ -1,6 +1,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { WeftError } from '../../lib/errors.ts';
+import { RESOLVER_ADDRESS } from '../../lib/resolver-address.ts';
 import { startInHost } from './anchor.ts';
 import type { NodePaths } from './paths.ts';
 import { alive } from './procs.ts';
@@ -16,6 +17,8 @@ export function dockerdConfig(dataRoot: string, cgroup: string): Record<string, 
     'exec-root': '/run/docker',
     pidfile: '/run/docker.pid',
     'live-restore': true,
+    // Docker's resolver in a container asks it, from there, for what it does not know.
+    dns: [RESOLVER_ADDRESS],
     'cgroup-parent': `/${cgroup}`,
     // systemd's driver wants slices, and the lab has no systemd.
     'exec-opts': ['native.cgroupdriver=cgroupfs'],

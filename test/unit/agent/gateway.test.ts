@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { LocalEndpoint } from '../../../agent/contract.ts';
 import { DNS_ADDRESS, HOST_ADDRESS, isTransit, pickTransit } from '../../../agent/gateway/addresses.ts';
+import { Askers } from '../../../agent/gateway/asker.ts';
 import { transitOf } from '../../../agent/gateway/assign.ts';
 import { resolverRoute } from '../../../agent/gateway/route.ts';
 import { formatIp, parseIp } from '../../../lib/ip.ts';
@@ -63,5 +64,48 @@ describe('the route to the resolver', () => {
 
   it('is not there for what the host does not reach', () => {
     expect(resolverRoute(held(), { id: idOf(1) }, '/sandbox')).toBeNull();
+  });
+});
+
+describe('who asks', () => {
+  const row = (n: number, networkId: string, transit: string, sandbox: string | null): LocalEndpoint =>
+    ({ id: idOf(n), networkId, transit, sandbox }) as LocalEndpoint;
+  const interfaces = [
+    { name: 'lo', cidr: '127.0.0.1/8' },
+    { name: 'eth0', cidr: '192.0.2.1/24' },
+    { name: 'eth0', cidr: '198.51.100.1/24' },
+    { name: 'docker0', cidr: '172.17.0.1/16' },
+    { name: 'weft-gw', cidr: '169.254.64.1/18' },
+  ];
+  const endpoints = new Map(
+    [
+      row(1, 'blue', '169.254.70.1', '/a'),
+      row(2, 'red', '169.254.70.2', '/a'),
+      row(3, 'red', '169.254.70.3', '/b'),
+      row(4, 'blue', '169.254.70.4', null),
+    ].map((e) => [e.id, e]),
+  );
+  const askers = new Askers({
+    journal: { endpoints },
+    underlay: () => '192.0.2.1',
+    now: () => 0,
+    interfaces: () => interfaces,
+  });
+
+  it('is an endpoint’s container, with all its networks, the one that it asks by first', () => {
+    expect(askers.find('169.254.70.1')).toEqual({ networks: ['blue', 'red'] });
+    expect(askers.find('169.254.70.2')).toEqual({ networks: ['red', 'blue'] });
+    expect(askers.find('169.254.70.3')).toEqual({ networks: ['red'] });
+    expect(askers.find('169.254.70.4')).toEqual({ networks: ['blue'] });
+  });
+
+  it('is, without a network, the host itself and what is on its other networks', () => {
+    for (const ip of ['127.0.0.1', '192.0.2.1', '172.17.0.1', '172.17.3.4', '169.254.64.1'])
+      expect(askers.find(ip)).toEqual({ networks: [] });
+  });
+
+  it('is nobody on the underlay, beyond a router, or with a transit address that nobody has', () => {
+    for (const ip of ['192.0.2.7', '198.51.100.9', '203.0.113.1', '169.254.70.9', 'fe80::1', ''])
+      expect(askers.find(ip)).toBeNull();
   });
 });

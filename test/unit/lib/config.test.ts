@@ -29,6 +29,7 @@ test('an agent’s defaults', () => {
     datapath: 'auto',
     underlay: { vtep: '192.0.2.1', mtu: null },
     metrics: '127.0.0.1:7472',
+    resolvConf: '/etc/resolv.conf',
     log: { level: 'info', file: null },
     heal: true,
     backend: 'auto',
