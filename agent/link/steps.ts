@@ -102,6 +102,8 @@ export function hostBatch(step: LinkStep): string[] {
     case 'setLink':
       return [
         ...[step.name, ...(step.peer === null ? [] : [step.peer])].map((name) => `link set ${name} mtu ${step.mtu} up`),
+        // What somebody else has added there goes.
+        ...(step.host === undefined ? [] : [`addr flush dev ${step.name}`]),
         ...hostEnd(step.name, step.host),
       ];
     case 'delLink':
