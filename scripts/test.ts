@@ -1,10 +1,10 @@
 /**
  * `npm test [-- vitest arguments]`: installs what is missing, builds, runs the unit, integration and lab suites one after
- * another. The last line says how many passed and failed.
+ * another. The last lines name what failed and why, and say how many passed.
  */
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
 import { runProgram, seconds } from './steps.ts';
 
 /** The part of vitest's JSON report that is counted. */
@@ -12,13 +12,26 @@ interface Report {
   readonly numPassedTests: number;
   readonly numFailedTests: number;
   readonly numPendingTests: number;
-  readonly testResults: readonly { readonly status: string; readonly assertionResults: readonly unknown[] }[];
+  readonly testResults: readonly ReportFile[];
+}
+
+interface ReportFile {
+  readonly name: string;
+  readonly status: string;
+  readonly message: string;
+  readonly assertionResults: readonly {
+    readonly fullName: string;
+    readonly status: string;
+    readonly failureMessages: readonly string[] | null;
+  }[];
 }
 
 interface Count {
   passed: number;
   failed: number;
   skipped: number;
+  /** What failed and why, said again at the end, where the tail of a long log shows it. */
+  readonly failures: string[];
 }
 
 const args = process.argv.slice(2);
@@ -39,13 +52,14 @@ async function main(): Promise<number> {
     if (!(await step('install', 'scripts/install.ts'))) return 1;
   }
   if (!(await step('build', 'scripts/build.ts'))) return 1;
-  const total: Count = { passed: 0, failed: 0, skipped: 0 };
+  const total: Count = { passed: 0, failed: 0, skipped: 0, failures: [] };
   const dir = mkdtempSync(join(tmpdir(), 'weft-test-'));
   try {
     for (const suite of suites) await runSuite(suite, join(dir, 'report.json'), total);
   } finally {
     rmSync(dir, { recursive: true, force: true });
   }
+  for (const failure of total.failures) console.log(failure);
   if (total.skipped > 0) console.log(`${total.skipped} skipped`);
   console.log(`${total.passed} passed, ${total.failed} failed`);
   return total.failed === 0 ? 0 : 1;
@@ -70,8 +84,25 @@ async function runSuite(suite: readonly string[], report: string, total: Count):
     total.skipped += result.numPendingTests;
     const unloaded = result.testResults.filter((f) => f.status === 'failed' && f.assertionResults.length === 0);
     total.failed += result.numFailedTests + unloaded.length;
+    total.failures.push(...result.testResults.flatMap(failuresOf));
   }
-  if (status !== 0 && total.failed === before) total.failed++;
+  if (status !== 0 && total.failed === before) {
+    total.failed++;
+    total.failures.push(`failed: vitest run ${suite.join(' ')} ended with status ${status}`);
+  }
+}
+
+function failuresOf(file: ReportFile): string[] {
+  const name = relative(process.cwd(), file.name);
+  if (file.status === 'failed' && file.assertionResults.length === 0) return [`failed: ${name}: ${head(file.message)}`];
+  return file.assertionResults
+    .filter((test) => test.status === 'failed')
+    .map((test) => `failed: ${name}: ${test.fullName}: ${head(test.failureMessages?.join('\n') ?? '')}`);
+}
+
+/** The first lines of a message: what was expected and where, without the whole stack. */
+function head(message: string): string {
+  return message.split('\n').slice(0, 12).join('\n  ');
 }
 
 function readReport(path: string): Report | null {
