@@ -1,4 +1,5 @@
 /** The other replicas: connections to them, and hosts that are reached through them. */
+import { setTimeout as delay } from 'node:timers/promises';
 import { type ChannelCredentials, Client } from '@grpc/grpc-js';
 import { ReplicaService } from '../gen/weft/v1/replica.ts';
 import type { Answer, Query } from '../gen/weft/v1/session.ts';
@@ -9,6 +10,9 @@ import type { Sessions } from './sessions.ts';
 
 /** A remote answer may take as long as the host was given, and the way there and back. */
 const MARGIN_MS = 1000;
+
+/** How often a host that has no session is looked for. */
+const LOOK_MS = 50;
 
 export interface FanoutDeps {
   readonly state: State;
@@ -71,6 +75,26 @@ export class Fanout {
     if (record === undefined || record.id === selfId)
       throw new WeftError('UNAVAILABLE', `Host ${name} is between two sessions.`, { hint: 'try again in a moment' });
     return record;
+  }
+
+  /** Whether the host has a session, here or with a replica that is up. */
+  connected(hostId: string): boolean {
+    try {
+      this.locate(hostId);
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
+  /** Waits for a host that is between two sessions. Says whether it has come. */
+  async returned(hostId: string, timeoutMs: number, signal: AbortSignal): Promise<boolean> {
+    const deadline = performance.now() + timeoutMs;
+    while (!this.connected(hostId)) {
+      if (signal.aborted || performance.now() > deadline) return false;
+      await delay(LOOK_MS);
+    }
+    return true;
   }
 
   /** Puts a query to a host, wherever its session is. */

@@ -83,6 +83,27 @@ describe('removing a network over two coordinators', () => {
     expect(one.opened.state.networks.has(id)).toBe(true);
   });
 
+  test('a host between two sessions is waited for, where its endpoints are the last', async () => {
+    const { id, hosts } = await leaving('between', 6);
+    const [h11, h12] = hosts;
+    await h12!.agent.register([], [h12!.endpoint.id]);
+    await h11!.agent.close();
+    await until('h11 is down', () => !two.opened.state.presences.has(aHost(11).id));
+    const removed = remove(two, 'between');
+    const back = await mesh.agent(two, aHost(11), {
+      hello: { interest: [id] },
+      onQuery: async (body) => {
+        if (body.$case !== 'flush') return undefined;
+        await back.register([], [h11!.endpoint.id]);
+        return {};
+      },
+    });
+    await removed;
+    expect(two.opened.state.networks.has(id)).toBe(false);
+    await back.close();
+    await h12!.agent.close();
+  });
+
   test('an agent that does not answer, or does not know the question, costs a bounded time', async () => {
     const silent = await leaving('silent', 4, () => undefined);
     const began = performance.now();
@@ -97,7 +118,7 @@ describe('removing a network over two coordinators', () => {
 
   test('what one coordinator has registered, another that has not heard of it yet asks nobody about', async () => {
     const asked: string[] = [];
-    const h11 = await mesh.agent(one, aHost(11), {
+    const h13 = await mesh.agent(one, aHost(13), {
       onQuery: (body) => {
         asked.push(body.$case);
         return {};
@@ -105,13 +126,13 @@ describe('removing a network over two coordinators', () => {
     });
     for (let i = 0; i < 10; i++) {
       const network = await mesh.network(one, 'behind');
-      const endpoint = anEndpoint(network.id, h11.host.id, 11, '10.40.0.11');
-      await h11.register([endpoint]);
+      const endpoint = anEndpoint(network.id, h13.host.id, 13, '10.40.0.13');
+      await h13.register([endpoint]);
       await until('coord2 knows', () => two.opened.state.endpoints.get(network.id)?.size === 1);
-      await h11.register([], [endpoint.id]);
+      await h13.register([], [endpoint.id]);
       await remove(two, 'behind');
     }
     expect(asked).toEqual([]);
-    await h11.close();
+    await h13.close();
   });
 });
