@@ -3,7 +3,7 @@
  * reconciler fills `Datapath`; main puts them together. What a host holds is in the journal, what it was told is in the view.
  */
 import type { Family } from '../lib/addr.ts';
-import type { Block, Conflict, Endpoint, Network, Revision, View } from '../lib/model.ts';
+import type { Block, Conflict, Endpoint, Network, PublishedPort, Revision, View } from '../lib/model.ts';
 
 /** An endpoint of this host, as journalled. Plain data: JSON on disk. */
 export interface LocalEndpoint {
@@ -35,6 +35,8 @@ export interface LocalEndpoint {
   readonly transit?: string;
   /** What its container routes by it to reach the resolver, CIDR. */
   readonly resolverRoute?: string;
+  /** Its container's default route leads by it, and these ports of the host lead to it; absent: another of its networks does, or none. */
+  readonly external?: { readonly ports: readonly PublishedPort[] };
   /** Docker was told by driver option to trust it. */
   readonly trust?: boolean;
   /** What it is when it is no container (`weft attach`). */
@@ -190,8 +192,8 @@ export interface Mesh {
   reportConflicts(source: ConflictSource, conflicts: readonly Conflict[]): void;
 }
 
-/** Names that mean something else in Docker; peers that cannot be reached; this host's own VTEP. */
-export type ConflictSource = 'docker' | 'peers' | 'underlay';
+/** Names that mean something else in Docker; peers that cannot be reached; this host's own VTEP; its way out. */
+export type ConflictSource = 'docker' | 'peers' | 'underlay' | 'gateway';
 
 /** The datapath as Docker's handlers see it. */
 export interface Datapath {

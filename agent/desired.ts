@@ -1,10 +1,20 @@
 /** The desired state of everything on the host that is not Docker's, out of view and journal. Pure. */
 import { formatIp } from '../lib/ip.ts';
+import { formatIp6 } from '../lib/ip6.ts';
 import { formatMac } from '../lib/mac.ts';
 import type { View } from '../lib/model.ts';
 import { deviceOf, type Journal, type LocalEndpoint } from './contract.ts';
 import type { NetworkModel } from './flows/model.ts';
-import { DNS_ADDRESS, HOST_ADDRESS, HOST_MAC, TRANSIT } from './gateway/addresses.ts';
+import {
+  ANYCAST_MAC,
+  DNS_ADDRESS,
+  HOST_ADDRESS,
+  HOST_ADDRESS6,
+  HOST_MAC,
+  NEXT_HOP6,
+  TRANSIT,
+  TRANSIT6,
+} from './gateway/addresses.ts';
 import {
   containerLink,
   GATEWAY,
@@ -39,6 +49,8 @@ export interface DesireOptions {
   readonly wiring: Wiring;
   /** Endpoints and the host reach each other; absent: they do not. */
   readonly gateway?: boolean;
+  /** By IPv6 too. */
+  readonly gateway6?: boolean;
   /** The endpoint's namespace is not there (any more): nothing can be made in it. */
   readonly gone?: (e: LocalEndpoint) => boolean;
 }
@@ -68,7 +80,7 @@ export function desire(view: View, journal: Pick<Journal, 'endpoints' | 'network
   const present = o.gone === undefined ? endpoints : endpoints.filter((e) => o.gone?.(e) !== true);
   const links = [
     ...tunnelLinks(wiring),
-    ...(o.gateway === true ? [gatewayLink(wiring)] : []),
+    ...(o.gateway === true ? [gatewayLink(wiring, endpoints, o.gateway6 === true)] : []),
     ...present.flatMap((e) => endpointLinks(e, wiring.express)),
   ];
   const bridge: DesiredBridge = {
@@ -112,16 +124,31 @@ function tunnelPorts(w: Wiring): DesiredPort[] {
   return w.encaps.map((encap) => tunnelPort(encap, { vtep: w.vtep, udpPort: udpPortOf(w, encap), outer: w.outer }));
 }
 
-const gatewayLink = (w: Wiring): DesiredLink => ({
-  kind: 'pair',
-  name: GATEWAY,
-  peer: GATEWAY_SWITCH,
-  mtu: w.underlayMtu === 0 ? 1500 : w.underlayMtu,
-  host: {
-    mac: formatMac(HOST_MAC),
-    addresses: [`${formatIp(HOST_ADDRESS)}/${TRANSIT.prefix}`, `${formatIp(DNS_ADDRESS)}/32`],
-  },
-});
+/** Its MTU is the smallest of those behind it: whoever sends more is told by the host (RFC 1191), or it cuts the packet up. */
+function gatewayLink(w: Wiring, endpoints: readonly LocalEndpoint[], ipv6: boolean): DesiredLink {
+  const mtus = endpoints.map((e) => e.mtu).filter((mtu) => mtu > 0);
+  return {
+    kind: 'pair',
+    name: GATEWAY,
+    peer: GATEWAY_SWITCH,
+    mtu: Math.min(w.underlayMtu === 0 ? 1500 : w.underlayMtu, ...mtus),
+    host: {
+      mac: formatMac(HOST_MAC),
+      addresses: [
+        `${formatIp(HOST_ADDRESS)}/${TRANSIT.prefix}`,
+        `${formatIp(DNS_ADDRESS)}/32`,
+        ...(ipv6 ? [`${formatIp6(HOST_ADDRESS6)}/128`] : []),
+      ],
+      ...(ipv6 ? { behind: BEHIND6 } : {}),
+    },
+  };
+}
+
+const BEHIND6 = {
+  cidr: `${formatIp6(TRANSIT6.base)}/${TRANSIT6.prefix}`,
+  address: NEXT_HOP6,
+  mac: formatMac(ANYCAST_MAC),
+};
 
 /** Bytes that an encapsulation adds to the inner Ethernet frame's payload, over IPv4; over IPv6 20 more. */
 const OVERHEAD = { vxlan: 50, geneve: 50, gre: 42 } as const;

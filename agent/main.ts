@@ -8,7 +8,7 @@ import { systemClock as realClock } from '../lib/clock.ts';
 import { type AgentConfig, loadAgentConfig } from '../lib/config.ts';
 import { WeftError } from '../lib/errors.ts';
 import { type Log, makeLog } from '../lib/log.ts';
-import type { Drift, View } from '../lib/model.ts';
+import type { Conflict, Drift, View } from '../lib/model.ts';
 import { channelCredentials, channelOptions, parseIdentity } from '../lib/rpc.ts';
 import { Scope } from '../lib/scope.ts';
 import { readTls } from '../lib/tls.ts';
@@ -27,6 +27,7 @@ import { DockerSide } from './docker/index.ts';
 import { JoinWaiter } from './docker/join-wait.ts';
 import { capabilitiesOf, hostRecord, ovsRun, ovsVersion, vswitchdControl } from './facts.ts';
 import { assignTransit } from './gateway/assign.ts';
+import { GatewayHost, hasIpv6 } from './gateway/host.ts';
 import { FileJournal } from './journal.ts';
 import { Kernel } from './kernel.ts';
 import { LinkDriver } from './link/driver.ts';
@@ -126,12 +127,13 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
 
   const abilities = new Abilities({ hostName: config.name, wiring, probes, journal, ovs });
   let record = await hostRecord({ id, name: config.name, wiring, probes, versions: {} });
+  const ownProblem = (message: string): Conflict[] =>
+    message === '' ? [] : [{ host: config.name, network: '', message }];
   /** Interfaces come and go. */
   const lookAtUplinks = async (): Promise<void> => {
     const uplinks = await abilities.uplinks();
     const problem = vtepProblem(config.underlay, wiring.vtep, uplinks.interfaces);
-    const own = problem === '' ? [] : [{ host: config.name, network: '', message: problem }];
-    mesh.reportConflicts('underlay', own);
+    mesh.reportConflicts('underlay', ownProblem(problem));
     const found = { capabilities: capabilitiesOf(wiring, uplinks.names), probes: [...probes, ...uplinks.probes] };
     if (isDeepStrictEqual(found, { capabilities: record.capabilities, probes: record.probes })) return;
     record = { ...record, ...found };
@@ -174,7 +176,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
     kernel: wiring.backend === 'kernel-tunnel' ? new Kernel(bpf, wiring) : null,
     switch: openflow,
     snooped: () => multicast.state(),
-    desire: { bridge: BRIDGE, hostId: id, wiring, gateway: true, gone: isNamespaceGone },
+    desire: { bridge: BRIDGE, hostId: id, wiring, gateway: true, gateway6: hasIpv6(), gone: isNamespaceGone },
     heal: config.heal,
     onDrift: drifted,
     onPorts: () => mesh.portsChanged(),
@@ -194,9 +196,16 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
     return failure === '' ? networks : failure;
   };
   const audit = async (heal: boolean): Promise<Drift[]> => {
-    const parts = await Promise.all([reconciler.audit(heal), docker.networksAudit()]);
+    const parts = await Promise.all([reconciler.audit(heal), docker.networksAudit(), gateway.audit(heal)]);
     return parts.flat();
   };
+  const gateway = new GatewayHost({
+    journal,
+    onDrift: drifted,
+    onProblem: (message) => mesh.reportConflicts('gateway', ownProblem(message)),
+    now: () => systemClock.now(),
+    log,
+  });
   const mesh: SessionMesh = new SessionMesh({
     coordinators: config.coordinators,
     connect: (address) => new SessionClient(address, channelCredentials(tls), channelOptions({ session: true })),
@@ -233,6 +242,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
     mesh,
     datapath: reconciler,
     addresses,
+    ledOut: () => gateway.settled(),
     config: {
       dockerSocket: config.dockerSocket,
       pluginSocket: config.pluginSocket,
@@ -241,7 +251,10 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
       heal: config.heal,
       onCall: (method, ms) => metrics.pluginCall(method, ms),
       onDrift: drifted,
-      onConnected: () => versions.look('docker'),
+      onConnected: () => {
+        versions.look('docker');
+        gateway.kick(); // its rules come with it
+      },
     },
     log,
   });
@@ -290,6 +303,9 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
   scope.defer('multicast', () => multicast.close());
   reconciler.start();
   scope.defer('reconciler', () => reconciler.close());
+  gateway.start();
+  scope.defer('gateway', () => gateway.close());
+  void reconciler.settled().then(() => gateway.kick()); // its link is there now
   addresses.start();
   scope.defer('addresses', () => addresses.close());
   // Otherwise the session's hello would give up what running containers use.

@@ -27,6 +27,7 @@ interface CreateFlags {
   readonly uplink?: string;
   readonly tag?: string;
   readonly allowTrust?: boolean;
+  readonly publishBy?: string;
 }
 
 export function register(program: Command, io: Io): void {
@@ -89,6 +90,7 @@ function registerCreate(noun: Command, io: Io): void {
     .option('--tag <n>', '802.1Q tag of a vlan network, 1 to 4094')
     .option('--allow-trust', 'endpoints may be made trusted (weft.trust=true)')
     .option('--internal', 'no way out of the mesh')
+    .option('--publish-by <who>', 'who leads out and publishes ports: weft (default) or docker')
     .option('--encrypt', 'encrypt between hosts')
     .option('--space <name>', 'address space')
     .option('--label <key=value>', 'label (may be repeated)', collect)
@@ -123,6 +125,7 @@ function createRequest(name: string, flags: CreateFlags): CreateNetworkRequest {
     uplink: given('--uplink', flags.uplink),
     vlanTag: flags.tag === undefined ? 0 : wholeNumber('--tag', flags.tag, 1, 4094),
     allowTrust: flags.allowTrust ?? false,
+    publishBy: given('--publish-by', flags.publishBy),
   };
 }
 

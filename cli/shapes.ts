@@ -23,6 +23,7 @@ export const networkJson = (n: Network) => ({
   uplink: orNull(n.uplink),
   vlanTag: n.vlanTag === 0 ? null : n.vlanTag,
   allowTrust: n.allowTrust,
+  publishBy: n.publishBy === '' ? 'weft' : n.publishBy,
   labels: n.labels,
   revision: n.revision.toString(),
 });

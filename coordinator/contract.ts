@@ -150,6 +150,7 @@ export interface NetworkSpec {
   readonly uplink: string;
   readonly vlanTag: number;
   readonly allowTrust: boolean;
+  readonly publishBy: string;
 }
 
 /** Every method is one etcd transaction (retried on conflict with fresh state), and resolves when State includes its effect. */

@@ -14,6 +14,7 @@ export type {
   Memberships,
   Network,
   Probe,
+  PublishedPort,
   Revision,
   Vtep,
 } from '../gen/weft/v1/types.ts';

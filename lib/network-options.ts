@@ -8,10 +8,22 @@ export interface NetworkOptions {
   readonly vlanTag?: number;
   readonly mtu?: number;
   readonly allowTrust?: boolean;
+  readonly publishBy?: string;
 }
 
+/** Docker's own gateway bridge leads containers out and publishes their ports (Network.publishBy). */
+export const BY_DOCKER = 'docker';
+
 const DOCKERS_MTU = 'com.docker.network.driver.mtu';
-const KNOWN: readonly string[] = ['weft.encap', 'weft.uplink', 'weft.tag', 'weft.mtu', 'weft.allow-trust', DOCKERS_MTU];
+const KNOWN: readonly string[] = [
+  'weft.encap',
+  'weft.uplink',
+  'weft.tag',
+  'weft.mtu',
+  'weft.allow-trust',
+  'weft.publish-by',
+  DOCKERS_MTU,
+];
 
 /** Options without our or Docker's prefix are the user's own remarks. */
 export const isOurs = (key: string): boolean => key.startsWith('weft.') || key.startsWith('com.docker.network.');
@@ -35,6 +47,7 @@ export function networkOptions(options: Readonly<Record<string, string>>): Netwo
     ...(tag === null ? {} : { vlanTag: tag }),
     ...(mtu === null ? {} : { mtu }),
     ...(trust === null ? {} : { allowTrust: trust }),
+    ...(options['weft.publish-by'] === undefined ? {} : { publishBy: options['weft.publish-by'] }),
   };
 }
 

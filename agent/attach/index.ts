@@ -154,7 +154,7 @@ export class Attachments {
         labels: { ...request.labels },
         aliases: [attached.name],
         interfaceName,
-        ...transitOf(journal, { id, ip: addresses.ip }),
+        ...transitOf(journal, { id }),
         attached,
       };
       await journal.write([

@@ -188,7 +188,7 @@ export class EndpointAudit {
       labels: {},
       aliases: [],
       interfaceName: null,
-      ...transitOf(journal, { id: seen.id, ip }),
+      ...transitOf(journal, { id: seen.id }),
     };
     const { networkId } = row;
     const since = clock.now();

@@ -17,12 +17,15 @@ import {
 } from '../contract.ts';
 import { TRUST } from '../express.ts';
 import { transitOf } from '../gateway/assign.ts';
+import { type JoinGateway, joinGateway } from '../gateway/egress.ts';
+import { parsePortMap } from '../gateway/ports.ts';
+import type { Publisher } from '../gateway/publish.ts';
 import { resolverRoute } from '../gateway/route.ts';
 import { refuseMac } from '../mac-use.ts';
 import type { Copies } from './copies.ts';
 import type { JoinWaiter } from './join-wait.ts';
 import { shownAddress } from './pools.ts';
-import { type CreateEndpointRequest, type EndpointRef, type JoinRequest, KEY } from './wire.ts';
+import { type CreateEndpointRequest, type EndpointRef, type ExternalRequest, type JoinRequest, KEY } from './wire.ts';
 
 /** Of a static route: no next hop (libnetwork/types, RouteType). */
 const CONNECTED = 1;
@@ -34,6 +37,7 @@ export interface EndpointOptions {
   readonly addresses: AddressBook;
   readonly copies: Copies;
   readonly waiter: JoinWaiter;
+  readonly publisher: Publisher;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -85,7 +89,7 @@ export class EndpointDriver {
       labels: {},
       aliases: [],
       interfaceName: null,
-      ...transitOf(this.#o.journal, { id: request.EndpointID, ip: addresses.ip }),
+      ...transitOf(this.#o.journal, { id: request.EndpointID }),
       ...(trusted(request) ? { trust: true } : {}),
     };
     const written = this.#o.journal.write([
@@ -127,12 +131,21 @@ export class EndpointDriver {
       },
     ]);
     const [link] = await Promise.all([attached, this.#o.waiter.wait(this.#now(endpoint))]);
+    const { gateway, gateway6, disableDockers } = this.#gateway(endpoint);
     return {
       InterfaceName: { SrcName: link, DstPrefix: 'eth' },
-      // Without it dockerd would give the container a second interface, on docker_gwbridge.
-      DisableGatewayService: true,
+      Gateway: gateway,
+      GatewayIPv6: gateway6,
+      DisableGatewayService: disableDockers,
       StaticRoutes: route === null ? [] : [{ Destination: route, RouteType: CONNECTED, NextHop: '' }],
     };
+  }
+
+  #gateway(endpoint: LocalEndpoint): JoinGateway {
+    const row = this.#o.journal.networks.get(endpoint.networkId);
+    return row === undefined
+      ? { gateway: '', gateway6: '', disableDockers: true }
+      : joinGateway(this.#o.copies.record(row), endpoint);
   }
 
   /** The machines of a vlan have a resolver of their own. */
@@ -142,7 +155,19 @@ export class EndpointDriver {
     return resolverRoute(journal, endpoint, sandbox);
   }
 
+  /** Docker leads the container out by this endpoint, and only now says which ports are to be published. */
+  async leadOut(request: ExternalRequest): Promise<object> {
+    await this.#o.publisher.publish(request.EndpointID, parsePortMap(request.Options?.[KEY.portMap]));
+    return {};
+  }
+
+  async leadOutNoMore(request: EndpointRef): Promise<object> {
+    await this.#o.publisher.revoke(request.EndpointID);
+    return {};
+  }
+
   async leave(request: EndpointRef): Promise<object> {
+    await this.#o.publisher.revoke(request.EndpointID);
     const endpoint = this.#o.journal.endpoints.get(request.EndpointID);
     if (endpoint !== undefined && endpoint.sandbox !== null)
       await this.#o.journal.write([{ table: 'endpoint', key: endpoint.id, value: { ...endpoint, sandbox: null } }]);
@@ -214,10 +239,9 @@ export class EndpointDriver {
       throw new WeftError('PERMISSION_DENIED', `network ${network.name} was made without --allow-trust`, {
         hint: `leave ${TRUST} out, or make a network with weft network create --allow-trust`,
       });
-    const ports = request.Options?.[KEY.portMap];
-    if (Array.isArray(ports) && ports.length > 0)
-      throw new WeftError('UNIMPLEMENTED', 'publishing ports (-p) is not available yet on Weft networks', {
-        hint: 'leave -p out; containers of the network reach each other on every port',
+    if (parsePortMap(request.Options?.[KEY.portMap]).length > 0 && network.encap === 'vlan')
+      throw new WeftError('FAILED_PRECONDITION', `ports cannot be published (-p) on ${network.name}, a vlan network`, {
+        hint: 'leave -p out: the container has its own address in the vlan',
       });
     for (const ip of ipsOf(addressesOf(request, network)))
       if (this.#o.journal.addresses.get(addressKey(network.id, ip))?.state === 'lent')

@@ -5,6 +5,7 @@ import type { Container, Drift } from '../../lib/model.ts';
 import type { AddressBook } from '../addresses.ts';
 import { type Clock, systemClock } from '../clock.ts';
 import type { Datapath, Journal, Mesh } from '../contract.ts';
+import { Publisher } from '../gateway/publish.ts';
 import { DockerApi, type DockerEvent } from './api.ts';
 import { Containers } from './containers.ts';
 import { Copies } from './copies.ts';
@@ -42,6 +43,8 @@ export interface DockerSideOptions {
   readonly mesh: Mesh;
   readonly datapath: Datapath;
   readonly addresses: AddressBook;
+  /** The host's side of the way out is as the journal has it, once it resolves; absent: nobody sets it up. */
+  readonly ledOut?: () => Promise<void>;
   readonly config: DockerConfig;
   readonly log: Log;
   readonly clock?: Clock;
@@ -73,7 +76,8 @@ export class DockerSide {
     const ipam = new Ipam({ journal, mesh, addresses, copies, clock, log });
     const created = (): void => this.#networks.kick();
     const driver = new NetworkDriver({ journal, mesh, copies, clock, log, created });
-    const endpoints = new EndpointDriver({ journal, mesh, datapath, addresses, copies, waiter, clock, log });
+    const publisher = new Publisher({ journal, settled: options.ledOut ?? (() => Promise.resolve()) });
+    const endpoints = new EndpointDriver({ journal, mesh, datapath, addresses, copies, waiter, publisher, clock, log });
     this.#audit = new EndpointAudit({
       journal,
       api,
@@ -209,9 +213,8 @@ function handlersOf(ipam: Ipam, driver: NetworkDriver, endpoints: EndpointDriver
     'NetworkDriver.FreeNetwork': plain({}),
     'NetworkDriver.DiscoverNew': plain({}),
     'NetworkDriver.DiscoverDelete': plain({}),
-    // Port maps are refused in CreateEndpoint.
-    'NetworkDriver.ProgramExternalConnectivity': plain({}),
-    'NetworkDriver.RevokeExternalConnectivity': plain({}),
+    'NetworkDriver.ProgramExternalConnectivity': needing(endpoint, (r) => endpoints.leadOut(r)),
+    'NetworkDriver.RevokeExternalConnectivity': needing(endpoint, (r) => endpoints.leadOutNoMore(r)),
     // 26: the network has a gateway address already.
     'NetworkDriver.GwAllocCheck': plain({ SkipIPv4: false, SkipIPv6: false }),
   };

@@ -56,6 +56,11 @@ export interface JoinRequest extends EndpointRef {
   readonly SandboxKey: string;
 }
 
+/** ProgramExternalConnectivity. */
+export interface ExternalRequest extends EndpointRef {
+  readonly Options: Readonly<Record<string, unknown>> | null;
+}
+
 /** Option keys of libnetwork (netlabel package). */
 export const KEY = {
   generic: 'com.docker.network.generic',

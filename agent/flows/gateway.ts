@@ -1,15 +1,33 @@
 /**
  * The way between endpoints and their own host: an endpoint is known there by its transit address, translated here without state, so
- * that equal addresses in two networks do not meet. So far the resolver is what can be reached by it. Pure.
+ * that equal addresses in two networks do not meet. By it containers reach the resolver and, where their network leads out, the world:
+ * the host routes, and translates once more (gateway/nft.ts). Pure.
  */
-import { ANYCAST_MAC, DNS_ADDRESS, DNS_PORT, HOST_MAC, TRANSIT } from '../gateway/addresses.ts';
-import type { Action, Flow } from '../openflow/flow.ts';
-import { ARP_REQUEST, arpAnswer, arpReply, ETH_ARP, ETH_IPV4, flow, goto, inCidr, is, move, set } from './build.ts';
+import { type Cidr, containsIp, IPV4, isIp4, lowOf } from '../../lib/addr.ts';
+import { ANYCAST_MAC, DNS_ADDRESS, DNS_PORT, HOST_MAC, TRANSIT, TRANSIT6, transit6 } from '../gateway/addresses.ts';
+import type { Action, Flow, MatchField } from '../openflow/flow.ts';
+import {
+  ARP_REQUEST,
+  arpAnswer,
+  arpReply,
+  ETH_ARP,
+  ETH_IPV4,
+  ETH_IPV6,
+  flow,
+  goto,
+  inCidr,
+  is,
+  masked,
+  move,
+  set,
+} from './build.ts';
 import type { LocalPort, NetworkModel } from './model.ts';
+import { ndEntry } from './nd.ts';
 import { PRIORITY, REG, SIDE, TABLE } from './pipeline.ts';
 
 /** The stage is before this one, and goto_table leads only onwards (OpenFlow 1.4 §5.9). */
 const toRouting: readonly Action[] = [{ type: 'resubmit', table: TABLE.routing }];
+const ICMP = { protocol: 1n, echo: 8n, reply: 0n } as const;
 const UDP = 17n;
 const TCP = 6n;
 
@@ -31,63 +49,128 @@ export const gatewayBase = (port: number): Flow[] => [
       { type: 'in_port' },
     ],
   ),
+  // Nobody meets an endpoint of another network by the address that the host has for it.
+  flow('l2', 0, PRIORITY.barred, [...toGateway, is('eth_type', ETH_IPV4), inCidr('ipv4_dst', TRANSIT)], []),
+  flow('l2', 0, PRIORITY.barred, [...toGateway, is('eth_type', ETH_IPV6), inSubnet(TRANSIT6)], []),
 ];
 
+/** What a local endpoint sends to the host that stands for its gateway. */
+const toGateway: readonly MatchField[] = [is(REG.side, SIDE.local), is('eth_dst', ANYCAST_MAC)];
+
 /** A vlan network's machines have their own gateway and resolver. */
-export function gateway(n: NetworkModel, port: number): Flow[] {
-  const reached = n.locals.filter((p): p is Reached => p.ip !== null && p.transit !== undefined);
-  if (n.encap === 'vlan' || reached.length === 0) return [];
-  const inNetwork = is(REG.network, n.index);
-  const toResolver = [
-    inNetwork,
-    is(REG.side, SIDE.local),
-    is('eth_dst', ANYCAST_MAC),
-    is('eth_type', ETH_IPV4),
-    is('ipv4_dst', DNS_ADDRESS),
-  ];
+export function gateway(n: NetworkModel, port: number, relaysNd: boolean): Flow[] {
+  if (n.encap === 'vlan') return [];
+  const reached = n.locals.filter((p): p is Reached => p.transit !== undefined);
   return [
-    flow(
-      'arpNd',
-      n.index,
-      PRIORITY.guard,
-      [inNetwork, is('eth_type', ETH_ARP), is('arp_op', ARP_REQUEST), is('arp_tpa', DNS_ADDRESS)],
-      [...arpReply({ mac: ANYCAST_MAC, ip: DNS_ADDRESS }), { type: 'in_port' }],
-    ),
-    flow('l2', n.index, PRIORITY.guard, [...toResolver, is('ip_proto', UDP), is('udp_dst', DNS_PORT)], toRouting),
-    flow('l2', n.index, PRIORITY.guard, [...toResolver, is('ip_proto', TCP), is('tcp_dst', DNS_PORT)], toRouting),
-    ...reached.flatMap((p) => [toHost(n, p, port), fromHost(n, p, port)]),
+    ...(reached.some((p) => p.ip !== null) ? resolver(n) : []),
+    ...leadOut(n, relaysNd),
+    ...reached.flatMap((p) => [...toHost(n, p, port), ...fromHost(n, p, port)]),
   ];
 }
 
-type Reached = LocalPort & { readonly ip: number; readonly transit: number };
+type Reached = LocalPort & { readonly transit: number };
 
-const toHost = (n: NetworkModel, p: Reached, port: number): Flow =>
-  flow(
-    'routing',
-    n.index,
-    PRIORITY.local,
-    [is(REG.network, n.index), is('in_port', p.ofport), is('eth_type', ETH_IPV4), is('ipv4_src', p.ip)],
-    [
-      set('ipv4_src', p.transit),
-      set('eth_src', ANYCAST_MAC),
-      set('eth_dst', HOST_MAC),
-      set(REG.out, port),
-      goto('output'),
-    ],
-  );
+function resolver(n: NetworkModel): Flow[] {
+  const inNetwork = is(REG.network, n.index);
+  const match = [inNetwork, ...toGateway, is('eth_type', ETH_IPV4), is('ipv4_dst', DNS_ADDRESS)];
+  return [
+    answers(n, DNS_ADDRESS),
+    flow('l2', n.index, PRIORITY.guard, [...match, is('ip_proto', UDP), is('udp_dst', DNS_PORT)], toRouting),
+    flow('l2', n.index, PRIORITY.guard, [...match, is('ip_proto', TCP), is('tcp_dst', DNS_PORT)], toRouting),
+  ];
+}
 
-const fromHost = (n: NetworkModel, p: Reached, port: number): Flow =>
+const answers = (n: NetworkModel, ip: number): Flow =>
   flow(
-    'classify',
+    'arpNd',
     n.index,
     PRIORITY.guard,
-    [is('in_port', port), is('eth_type', ETH_IPV4), is('ipv4_dst', p.transit)],
+    [is(REG.network, n.index), is('eth_type', ETH_ARP), is('arp_op', ARP_REQUEST), is('arp_tpa', ip)],
+    [...arpReply({ mac: ANYCAST_MAC, ip }), { type: 'in_port' }],
+  );
+
+/** The same gateway on every host: it answers, and takes whatever is for somewhere else. */
+function leadOut(n: NetworkModel, relaysNd: boolean): Flow[] {
+  const { egress } = n;
+  if (egress == null) return [];
+  const to = [is(REG.network, n.index), ...toGateway];
+  const out = (type: bigint): Flow => flow('l2', n.index, PRIORITY.local, [...to, is('eth_type', type)], toRouting);
+  return [
+    ...(egress.ip === null ? [] : [answers(n, egress.ip), echo(n, to, egress.ip), out(ETH_IPV4)]),
+    ...(egress.ip6 === null
+      ? []
+      : [...ndEntry(n, { mac: ANYCAST_MAC, ip: null, ip6: egress.ip6, express: false }, relaysNd), out(ETH_IPV6)]),
+    ...egress.subnets.map((subnet) => {
+      const type = isIp4(subnet.base) ? ETH_IPV4 : ETH_IPV6;
+      return flow('l2', n.index, PRIORITY.barred, [...to, is('eth_type', type), inSubnet(subnet)], []);
+    }),
+  ];
+}
+
+/** RFC 792: the answer to a ping. */
+const echo = (n: NetworkModel, to: readonly MatchField[], ip: number): Flow =>
+  flow(
+    'l2',
+    n.index,
+    PRIORITY.guard,
     [
-      set(REG.network, n.index),
-      set(REG.side, SIDE.host),
-      set('ipv4_dst', p.ip),
+      ...to,
+      is('eth_type', ETH_IPV4),
+      is('ipv4_dst', ip),
+      is('ip_proto', ICMP.protocol),
+      is('icmp_type', ICMP.echo),
+      is('icmp_code', 0),
+    ],
+    [
+      move('eth_src', 'eth_dst', 48),
       set('eth_src', ANYCAST_MAC),
-      set('eth_dst', p.mac),
-      goto('l2'),
+      move('ipv4_src', 'ipv4_dst', 32),
+      set('ipv4_src', ip),
+      set('icmp_type', ICMP.reply),
+      { type: 'in_port' },
     ],
   );
+
+function inSubnet(subnet: Cidr): MatchField {
+  if (containsIp(IPV4, subnet.base))
+    return inCidr('ipv4_dst', { base: lowOf(subnet.base), prefix: subnet.prefix - IPV4.prefix });
+  const host = (1n << BigInt(128 - subnet.prefix)) - 1n;
+  return host === 0n ? is('ipv6_dst', subnet.base) : masked('ipv6_dst', subnet.base, ((1n << 128n) - 1n) & ~host);
+}
+
+function toHost(n: NetworkModel, p: Reached, port: number): Flow[] {
+  const from = [is(REG.network, n.index), is('in_port', p.ofport)];
+  const send = [set('eth_src', ANYCAST_MAC), set('eth_dst', HOST_MAC), set(REG.out, port), goto('output')];
+  const of = (match: readonly MatchField[], source: Action): Flow =>
+    flow('routing', n.index, PRIORITY.local, [...from, ...match], [source, ...send]);
+  return [
+    ...(p.ip === null ? [] : [of([is('eth_type', ETH_IPV4), is('ipv4_src', p.ip)], set('ipv4_src', p.transit))]),
+    ...(p.ip6 === null
+      ? []
+      : [of([is('eth_type', ETH_IPV6), is('ipv6_src', p.ip6)], set('ipv6_src', transit6(p.transit)))]),
+  ];
+}
+
+function fromHost(n: NetworkModel, p: Reached, port: number): Flow[] {
+  const of = (match: readonly MatchField[], destination: Action): Flow =>
+    flow(
+      'classify',
+      n.index,
+      PRIORITY.guard,
+      [is('in_port', port), ...match],
+      [
+        set(REG.network, n.index),
+        set(REG.side, SIDE.host),
+        destination,
+        set('eth_src', ANYCAST_MAC),
+        set('eth_dst', p.mac),
+        goto('l2'),
+      ],
+    );
+  return [
+    ...(p.ip === null ? [] : [of([is('eth_type', ETH_IPV4), is('ipv4_dst', p.transit)], set('ipv4_dst', p.ip))]),
+    ...(p.ip6 === null
+      ? []
+      : [of([is('eth_type', ETH_IPV6), is('ipv6_dst', transit6(p.transit))], set('ipv6_dst', p.ip6))]),
+  ];
+}

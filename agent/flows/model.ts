@@ -1,6 +1,7 @@
 /** What the renderer needs to know: plain data, no ids of Docker, etcd or OVSDB. Pure. */
 import type { Cidr as Cidr6 } from '../../lib/addr.ts';
 import type { Cidr } from '../../lib/ip.ts';
+import type { Egress } from '../gateway/egress.ts';
 
 export interface LocalPort {
   /** The endpoint's id: its links are named after it. */
@@ -19,7 +20,7 @@ export interface LocalPort {
   readonly allowed: readonly Allowed[];
   /** May send from any MAC and address; these are learned. */
   readonly trusted: boolean;
-  /** By which the host knows it; absent: the host does not reach it. */
+  /** By which the host knows it, as an IPv4 number; absent: the host does not reach it. */
   readonly transit?: number;
   /** The user's own device is the port: it has no links named after it. */
   readonly direct?: true;
@@ -104,6 +105,8 @@ export interface NetworkModel {
   /** Families of its subnets. */
   readonly ipv4: boolean;
   readonly ipv6: boolean;
+  /** The way out of the mesh by this host; absent or null: there is none. */
+  readonly egress?: Egress | null;
   readonly locals: readonly LocalPort[];
   readonly remotes: readonly Remote[];
   /** Addresses that several endpoints may have: who has one now is asked. */

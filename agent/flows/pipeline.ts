@@ -43,6 +43,8 @@ export const SIDE = { local: 1n, tunnel: 2n, host: 3n } as const;
 export const PRIORITY = {
   /** Exceptions to what a local endpoint may do. */
   guard: 500,
+  /** What the gateway does not lead out. */
+  barred: 480,
   /** Broadcasts and multicasts of an endpoint of this host: counted. */
   capped: 450,
   /** An endpoint of this host. */

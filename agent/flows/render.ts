@@ -55,7 +55,7 @@ export function renderNetwork(n: NetworkModel, bridge: Omit<BridgeModel, 'networ
     ]),
     ...(n.encap === 'vlan' ? renderVlan(n) : renderOverlay(n, backend, relaysNd)),
     ...renderShared(n, backend),
-    ...(port == null ? [] : gateway(n, port)),
+    ...(port == null ? [] : gateway(n, port, relaysNd)),
   ];
 }
 

@@ -1,15 +1,24 @@
 /**
  * Addresses that mean something on this host only: where containers find the agent, and by which the host finds each of its endpoints
- * whatever network that is in (subnets of two networks may overlap). IPv4 link-local (RFC 3927): no router carries them. Pure.
+ * whatever network that is in (subnets of two networks may overlap). IPv4 link-local (RFC 3927), and unique local addresses of IPv6
+ * (RFC 4193), whose link-local ones no host forwards: none of them leaves the host. Pure.
  */
 import { type Cidr, containsIp, formatIp, parseCidr, parseIp } from '../../lib/ip.ts';
+import { parseIp6 } from '../../lib/ip6.ts';
 import { parseMac } from '../../lib/mac.ts';
 import { RESOLVER_ADDRESS } from '../../lib/resolver-address.ts';
 
-/** Transit addresses, one for each local endpoint with an IPv4 address. */
+/** Transit addresses, one for each local endpoint. */
 export const TRANSIT: Cidr = parseCidr('169.254.64.0/18');
 /** The host's own among them. */
 export const HOST_ADDRESS = parseIp('169.254.64.1');
+/** The same in IPv6: this prefix, and the transit address as its last 32 bits. */
+export const TRANSIT6 = { base: parseIp6('fd57:6566:7400::'), prefix: 64 } as const;
+export const transit6 = (transit: number): bigint => TRANSIT6.base | BigInt(transit);
+/** The host's own among them. */
+export const HOST_ADDRESS6 = transit6(HOST_ADDRESS);
+/** Where the host sends what is for one of them: stands for br-weft. */
+export const NEXT_HOP6 = 'fe80::1';
 /** The agent's resolver, as containers and Docker know it. */
 export const DNS_ADDRESS = parseIp(RESOLVER_ADDRESS);
 export const DNS_PORT = 53;

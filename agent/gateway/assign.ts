@@ -4,9 +4,8 @@ import { pickTransit } from './addresses.ts';
 
 type Held = Pick<Journal, 'endpoints'>;
 
-/** For a new row; empty when it has no IPv4 address, or none is free. A row that is written again keeps what it had. */
-export function transitOf(journal: Held, e: Pick<LocalEndpoint, 'id' | 'ip'>): Pick<LocalEndpoint, 'transit'> {
-  if (e.ip === '') return {};
+/** For a new row; empty when none is free. A row that is written again keeps what it had. */
+export function transitOf(journal: Held, e: Pick<LocalEndpoint, 'id'>): Pick<LocalEndpoint, 'transit'> {
   const known = journal.endpoints.get(e.id)?.transit;
   if (known !== undefined) return { transit: known };
   const used = new Set<string>();

@@ -10,10 +10,10 @@ import { DNS_ADDRESS, TRANSIT } from './addresses.ts';
 /** @returns CIDR; null: none is left, or the endpoint cannot reach it */
 export function resolverRoute(
   journal: Pick<Journal, 'endpoints'>,
-  e: Pick<LocalEndpoint, 'id' | 'transit' | 'resolverRoute'>,
+  e: Pick<LocalEndpoint, 'id' | 'ip' | 'transit' | 'resolverRoute'>,
   sandbox: string,
 ): string | null {
-  if (e.transit === undefined) return null;
+  if (e.transit === undefined || e.ip === '') return null;
   const taken = new Set<string>();
   for (const other of journal.endpoints.values())
     if (other.id !== e.id && other.sandbox === sandbox && other.resolverRoute !== undefined)

@@ -7,15 +7,17 @@ export interface Link {
   readonly up: boolean;
   /** Kernel's number of the device; null = not read yet. */
   readonly ifindex: number | null;
-  /** IPv4 address/prefix of those that it has; absent: not read. */
+  /** address/prefix of those that it has, without link-local ones of IPv6; absent: not read. */
   readonly addresses?: readonly string[];
 }
 
 /** What the host has on its end of a link. */
 export interface HostEnd {
   readonly mac: string;
-  /** IPv4 address/prefix. */
+  /** address/prefix, IPv6 ones as hosts have them: without what is beside them. */
   readonly addresses: readonly string[];
+  /** IPv6 prefix that is behind a neighbour which does not need to be asked for. */
+  readonly behind?: { readonly cidr: string; readonly address: string; readonly mac: string };
 }
 
 /** An address in a container, and how it is written there. */
@@ -117,7 +119,13 @@ const hostEnd = (name: string, host: HostEnd | undefined): string[] =>
     ? []
     : [
         `link set ${name} address ${host.mac}`,
-        ...host.addresses.map((a) => `addr replace ${a} scope link dev ${name}`),
+        ...host.addresses.map((a) => `addr replace ${a} ${a.includes(':') ? 'nodad' : 'scope link'} dev ${name}`),
+        ...(host.behind === undefined
+          ? []
+          : [
+              `neigh replace ${host.behind.address} lladdr ${host.behind.mac} nud permanent dev ${name}`,
+              `route replace ${host.behind.cidr} via ${host.behind.address} dev ${name}`,
+            ]),
       ];
 
 /** `external`: key, addresses and options come with each frame. Peers over IPv6 may leave the UDP checksum out (RFC 6935). */
@@ -173,7 +181,9 @@ export function parseLinks(json: string, concerns: (name: string) => boolean = i
 
 function addressesOf(info: unknown): string[] {
   return (Array.isArray(info) ? info : []).flatMap((item) => {
-    const { family, local, prefixlen } = item as { family?: unknown; local?: unknown; prefixlen?: unknown };
-    return family === 'inet' ? [`${String(local)}/${String(prefixlen)}`] : [];
+    const { family, local, prefixlen, scope } = item as Readonly<Record<string, unknown>>;
+    return family === 'inet' || (family === 'inet6' && scope !== 'link')
+      ? [`${String(local)}/${String(prefixlen)}`]
+      : [];
   });
 }

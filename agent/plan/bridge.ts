@@ -6,6 +6,7 @@ import type { ExternalPeer, NetworkView, View, Vtep } from '../../lib/model.ts';
 import { deviceOf, type LocalEndpoint, type LocalNetwork } from '../contract.ts';
 import { standingOf } from '../express.ts';
 import type { Encap, Entry, LocalPort, NetworkModel, Remote, TunnelEncap } from '../flows/model.ts';
+import { egressOf } from '../gateway/egress.ts';
 import { addressesOf, behindHost } from './entries.ts';
 import { multicastModel, type Snooped } from './multicast.ts';
 import { allowedFor, sharedOf } from './shared.ts';
@@ -73,6 +74,7 @@ export function networkModels(
       uplink: encap === 'vlan' ? { port: ports.uplink(uplink), tag: vlanTag } : null,
       ipv4: subnetOf(network.network, 4) !== null,
       ipv6: subnetOf(network.network, 6) !== null,
+      egress: egressOf(network.network),
       locals: list.sort((a, b) => a.ofport - b.ofport),
       remotes,
       ...sharedOf(interest, list, remotes),

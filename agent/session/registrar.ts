@@ -35,6 +35,7 @@ export function recordOf(e: LocalEndpoint, hostId: string, ofport: number, stand
     allowed: [],
     ...standing,
     kind: e.attached?.kind ?? 'container',
+    ports: (e.external?.ports ?? []).map((port) => ({ ...port })),
     revision: 0n,
   };
 }

@@ -110,5 +110,6 @@ const endpointOf = (networkId: string, hostId: string, ip: string): Endpoint => 
   trusted: false,
   express: true,
   kind: 'container',
+  ports: [],
   revision: 0n,
 });

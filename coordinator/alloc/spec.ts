@@ -1,7 +1,7 @@
 /** Judges what a user asks a network to be. Pure: every refusal is a sentence that says what to do. */
 import { middleCut, WeftError } from '../../lib/errors.ts';
 import type { Network } from '../../lib/model.ts';
-import { type NetworkOptions, networkOptions } from '../../lib/network-options.ts';
+import { BY_DOCKER, type NetworkOptions, networkOptions } from '../../lib/network-options.ts';
 import type { NetworkBind, NetworkSpec } from '../contract.ts';
 import { ENCAPS, type Encap, isEncap, isUplink, isVlanTag, MAX_MTU } from './encap.ts';
 import { type CheckedFamilies, checkFamilies, checkInNetwork } from './families.ts';
@@ -27,6 +27,8 @@ export interface Wire {
   readonly uplink: string;
   readonly vlanTag: number;
   readonly allowTrust: boolean;
+  /** Empty: Weft. */
+  readonly publishBy: string;
 }
 
 const invalid = (message: string, hint: string): WeftError => new WeftError('INVALID_ARGUMENT', message, { hint });
@@ -66,14 +68,15 @@ export function checkName(name: string): void {
  * @throws INVALID_ARGUMENT
  */
 export function checkWire(
-  flags: Pick<NetworkSpec, 'encap' | 'uplink' | 'vlanTag' | 'allowTrust'>,
+  flags: Pick<NetworkSpec, 'encap' | 'uplink' | 'vlanTag' | 'allowTrust' | 'publishBy'>,
   said: NetworkOptions,
 ): Wire {
   const encap = flags.encap || said.encap || 'vxlan';
   const uplink = flags.uplink || said.uplink || '';
   const vlanTag = flags.vlanTag || said.vlanTag || 0;
   if (!isEncap(encap)) throw invalid(`"${middleCut(encap)}" is not an encapsulation`, `choose ${ENCAPS.join(', ')}`);
-  const wire = { encap, uplink, vlanTag, allowTrust: flags.allowTrust || said.allowTrust === true };
+  const publishBy = checkPublishBy(flags.publishBy || said.publishBy || '');
+  const wire = { encap, uplink, vlanTag, allowTrust: flags.allowTrust || said.allowTrust === true, publishBy };
   if (encap !== 'vlan') {
     if (uplink === '' && vlanTag === 0) return wire;
     throw invalid(`an uplink and a tag are for vlan networks, not for ${encap}`, 'give --encap vlan too');
@@ -84,6 +87,13 @@ export function checkWire(
     throw invalid(`"${middleCut(uplink)}" is not the name of an interface`, 'at most 15 characters, no "/" or blank');
   if (!isVlanTag(vlanTag)) throw invalid(`${vlanTag} is not a VLAN tag`, 'choose 1 to 4094');
   return wire;
+}
+
+/** @returns empty for Weft */
+function checkPublishBy(who: string): string {
+  if (who === '' || who === 'weft') return '';
+  if (who === BY_DOCKER) return who;
+  throw invalid(`"${middleCut(who)}" cannot publish ports`, 'choose --publish-by weft or docker');
 }
 
 /** What travels to every host and into Docker. An option that no driver of ours knows would be accepted and ignored. */

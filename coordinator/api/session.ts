@@ -80,6 +80,7 @@ export function sessionService(parts: Parts): SessionServer {
         uplink: '',
         vlanTag: 0,
         allowTrust: false,
+        publishBy: '',
       }),
     ),
 

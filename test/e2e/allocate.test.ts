@@ -145,6 +145,7 @@ const request = (name: string) => ({
   uplink: '',
   vlanTag: 0,
   allowTrust: false,
+  publishBy: '',
 });
 
 describe('addresses', () => {

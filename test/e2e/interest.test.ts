@@ -52,6 +52,7 @@ const anEndpoint = (hostId: string, n: number, ip: string): Endpoint => ({
   trusted: false,
   express: false,
   kind: 'container',
+  ports: [],
   revision: 0n,
 });
 

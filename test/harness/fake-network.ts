@@ -25,5 +25,6 @@ export const networkOf = (fields: Partial<Network> & { id: string; subnets: stri
   uplink: '',
   vlanTag: 0,
   allowTrust: false,
+  publishBy: '',
   ...fields,
 });

@@ -2,7 +2,9 @@ import { describe, expect, it } from 'vitest';
 import { render } from '../../../agent/flows/memo.ts';
 import type { BridgeModel } from '../../../agent/flows/model.ts';
 import { formatFlow } from '../../../agent/openflow/format.ts';
+import { parseCidr } from '../../../lib/addr.ts';
 import { parseIp } from '../../../lib/ip.ts';
+import { parseIp6 } from '../../../lib/ip6.ts';
 import { localPort, network } from '../../harness/flow-models.ts';
 
 const reached = (ofport: number, ip: string, transit: string) => ({
@@ -10,13 +12,23 @@ const reached = (ofport: number, ip: string, transit: string) => ({
   transit: parseIp(transit),
 });
 
-/** Two networks with the same addresses. */
+/** Networks with the same addresses; the first leads out. */
 const MODEL: BridgeModel = {
   maxMeters: 65_536,
   tunnels: { kind: 'ovs', ports: { vxlan: 1 } },
   gateway: 9,
   networks: [
-    network({ index: 1, ipv6: false, remotes: [], locals: [reached(2, '10.1.0.2', '169.254.70.1')] }),
+    network({
+      index: 1,
+      ipv6: true,
+      remotes: [],
+      egress: {
+        ip: parseIp('10.1.0.1'),
+        ip6: parseIp6('fd00:1::1'),
+        subnets: [parseCidr('10.1.0.0/24'), parseCidr('fd00:1::/64')],
+      },
+      locals: [{ ...reached(2, '10.1.0.2', '169.254.70.1'), ip6: parseIp6('fd00:1::2') }],
+    }),
     network({ index: 2, ipv6: false, remotes: [], locals: [reached(3, '10.1.0.2', '169.254.70.2')] }),
     network({ index: 3, ipv6: false, remotes: [], locals: [localPort(4, '10.1.0.2', '')] }),
     network({

@@ -147,6 +147,7 @@ export const aNetwork = (name: string, subnet = '') => ({
   uplink: '',
   vlanTag: 0,
   allowTrust: false,
+  publishBy: '',
 });
 
 /** @param n 1… ; the id is made of it */
@@ -189,6 +190,7 @@ export const anEndpoint = (
   trusted: false,
   express: false,
   kind: 'container',
+  ports: [],
   revision: 0n,
   ...more,
 });

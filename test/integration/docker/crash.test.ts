@@ -84,8 +84,9 @@ test('killed between CreateNetwork and the binding of its name: bound by the nex
   rmSync(file('held'));
   await start(); // whose mesh has forgotten the reservation, too
   await until('made again as a copy', async () => {
-    const now = (await docker('network', 'inspect', '-f', '{{.Id}}', 'late')).stdout;
-    return now !== '' && now !== created.stdout;
+    // Between the one and the other there is none: docker prints an empty line then.
+    const { code, stdout } = await docker('network', 'inspect', '-f', '{{.Id}}', 'late');
+    return code === 0 && stdout !== created.stdout;
   });
   expect(await docker('run', '--rm', '--network', 'late', IMAGE, 'true')).toMatchObject({ code: 0, stderr: '' });
 });

@@ -146,6 +146,7 @@ test('docker network rm with endpoints elsewhere: Docker does not honour the ref
     trusted: false,
     express: false,
     kind: 'container',
+    ports: [],
     revision: 1n,
   });
   world.publish();

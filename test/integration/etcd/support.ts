@@ -33,6 +33,7 @@ export const aSpec = (name: string, more: Partial<NetworkSpec> = {}): NetworkSpe
   uplink: '',
   vlanTag: 0,
   allowTrust: false,
+  publishBy: '',
   ...more,
 });
 
@@ -69,6 +70,7 @@ export const anEndpoint = (networkId: string, hostId: string, id: string, ip: st
   trusted: false,
   express: false,
   kind: 'container',
+  ports: [],
   revision: 0n,
 });
 

@@ -25,19 +25,19 @@ describe('transit addresses', () => {
     expect(used.has(formatIp(DNS_ADDRESS))).toBe(false);
   });
 
-  it('stay with an endpoint, and are not given without an IPv4 address', () => {
+  it('stay with an endpoint', () => {
     const [first, second] = [idOf(5), idOf(5).replace(/0$/, '1')];
-    const { transit } = transitOf(held(), { id: first, ip: '10.0.0.2' });
+    const { transit } = transitOf(held(), { id: first });
     const rows = held({ id: first, ...(transit === undefined ? {} : { transit }) });
-    expect(transitOf(rows, { id: first, ip: '10.0.0.2' })).toEqual({ transit });
-    expect(transitOf(rows, { id: second, ip: '10.0.0.2' }).transit).not.toBe(transit);
-    expect(transitOf(rows, { id: second, ip: '' })).toEqual({});
+    expect(transitOf(rows, { id: first })).toEqual({ transit });
+    expect(transitOf(rows, { id: second }).transit).not.toBe(transit);
   });
 });
 
 describe('the route to the resolver', () => {
   const endpoint = (n: number, more: Partial<LocalEndpoint> = {}) => ({
     id: idOf(n),
+    ip: '10.0.0.2',
     transit: '169.254.70.1',
     ...more,
   });
@@ -63,7 +63,8 @@ describe('the route to the resolver', () => {
   });
 
   it('is not there for what the host does not reach', () => {
-    expect(resolverRoute(held(), { id: idOf(1) }, '/sandbox')).toBeNull();
+    expect(resolverRoute(held(), { id: idOf(1), ip: '10.0.0.2' }, '/sandbox')).toBeNull();
+    expect(resolverRoute(held(), endpoint(1, { ip: '' }), '/sandbox')).toBeNull();
   });
 });
 

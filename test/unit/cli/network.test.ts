@@ -17,6 +17,7 @@ const BLUE_JSON = {
   uplink: null,
   vlanTag: null,
   allowTrust: false,
+  publishBy: 'weft',
   labels: { team: 'a' },
   revision: '9007199254740993',
 };
@@ -57,6 +58,7 @@ test('create sends what was given, prints the id or the record', async () => {
       uplink: '',
       vlanTag: 0,
       allowTrust: false,
+      publishBy: '',
     },
   });
   const vlan = ['--encap', 'vlan', '--uplink', 'eth1', '--tag', '100', '--allow-trust'];

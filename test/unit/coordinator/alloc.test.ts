@@ -153,11 +153,11 @@ describe('what a user may ask a network to be', () => {
   });
 
   test('accepted: defaults, everything given, and a reservation without name', () => {
-    const wire = { encap: 'vxlan', uplink: '', vlanTag: 0, allowTrust: false };
+    const wire = { encap: 'vxlan', uplink: '', vlanTag: 0, allowTrust: false, publishBy: '' };
     const family = { subnet: null, ipRange: null, gateway: null };
     expect(checkSpec(aSpec('n'))).toEqual({ vni: null, four: family, six: null, mtu: null, wire });
     const options = { 'weft.encap': 'vlan', 'weft.uplink': 'eth1', 'weft.tag': '100', 'weft.allow-trust': 'true' };
-    const vlan = { encap: 'vlan', uplink: 'eth1', vlanTag: 100, allowTrust: true };
+    const vlan = { encap: 'vlan', uplink: 'eth1', vlanTag: 100, allowTrust: true, publishBy: '' };
     expect(checkSpec(aSpec('', { options }))).toMatchObject({ wire: vlan });
     for (const key of ['weft.mtu', 'com.docker.network.driver.mtu'])
       expect(checkSpec(aSpec('', { options: { [key]: '1400' } }))).toMatchObject({ mtu: 1400 });

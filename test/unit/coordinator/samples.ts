@@ -43,6 +43,7 @@ export const aNetworkRecord = (id: string, more: Partial<Network> = {}): Network
   uplink: '',
   vlanTag: 0,
   allowTrust: false,
+  publishBy: '',
   ...more,
 });
 
@@ -69,6 +70,7 @@ export const anEndpoint = (
   trusted: false,
   express: false,
   kind: 'container',
+  ports: [],
   revision: 0n,
   ...more,
 });

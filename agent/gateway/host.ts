@@ -1,0 +1,218 @@
+/**
+ * Makes the host's side of the way out as it should be: table of nftables, Docker's chain, forwarding. Thin: what is to be done comes
+ * from nft.ts and forward.ts.
+ */
+import { readFileSync } from 'node:fs';
+import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { codeOf, WeftError } from '../../lib/errors.ts';
+import { type ExecResult, exec } from '../../lib/exec.ts';
+import type { Log } from '../../lib/log.ts';
+import type { Drift } from '../../lib/model.ts';
+import type { Journal } from '../contract.ts';
+import { GATEWAY } from '../link/names.ts';
+import { egressOf } from './egress.ts';
+import { planForward } from './forward.ts';
+import { NFT_TABLE, publicationsOf, renderNft } from './nft.ts';
+
+export interface GatewayHostOptions {
+  readonly journal: Journal;
+  readonly onDrift: (drift: Drift, detectedAt: number, healedAt: number | null) => void;
+  /** What hinders containers from being led out; empty = nothing. */
+  readonly onProblem: (problem: string) => void;
+  /** Epoch milliseconds. */
+  readonly now: () => number;
+  readonly log: Log;
+}
+
+interface Setting {
+  readonly path: string;
+  readonly value: string;
+}
+
+const ROOT = '/proc/sys/net';
+const FORWARD6 = `${ROOT}/ipv6/conf/all/forwarding`;
+
+export class GatewayHost {
+  readonly #o: GatewayHostOptions;
+  #queue: Promise<unknown> = Promise.resolve();
+  /** The table as it was written, and as nft then showed it. */
+  #written: { readonly text: string; readonly shown: string } | null = null;
+  #stop: (() => void) | null = null;
+  #scheduled = false;
+
+  constructor(options: GatewayHostOptions) {
+    this.#o = options;
+  }
+
+  start(): void {
+    this.#stop = this.#o.journal.onChange(() => this.kick());
+    this.kick();
+  }
+
+  async close(): Promise<void> {
+    this.#stop?.();
+    await this.#queue;
+  }
+
+  /** Something may have changed: Docker has started, endpoints have come. */
+  kick(): void {
+    if (this.#scheduled) return;
+    this.#scheduled = true;
+    void this.settled().catch(() => undefined); // told as a problem
+  }
+
+  /** The host is as the journal wants it when it resolves. @throws UNAVAILABLE with what failed */
+  settled(): Promise<void> {
+    return this.#exclusive(async () => {
+      this.#scheduled = false;
+      await this.#apply();
+    });
+  }
+
+  /** Reads the real things anew; with `heal` mends what differs. Never rejects: what cannot be read is a problem, not drift. */
+  audit(heal: boolean): Promise<Drift[]> {
+    return this.#exclusive(async () => {
+      const at = this.#o.now();
+      const drift = await this.#drift().catch(() => []);
+      if (heal && drift.length > 0) {
+        this.#written = null;
+        const healed = await this.#apply().then(
+          () => true,
+          () => false,
+        );
+        for (const d of drift) this.#o.onDrift(d, at, healed ? this.#o.now() : null);
+      }
+      return drift;
+    });
+  }
+
+  async #apply(): Promise<void> {
+    try {
+      await this.#applyTable();
+      await this.#applyForward();
+      for (const { path, value } of await this.#settings()) await writeFile(path, value);
+      this.#o.onProblem('');
+    } catch (error) {
+      const { message } = WeftError.from(error);
+      this.#o.log.warn({ err: error }, 'the way out is not set up');
+      this.#o.onProblem(`containers are not led out, and ports not published: ${message}`);
+      throw error;
+    }
+  }
+
+  async #applyTable(): Promise<void> {
+    const text = renderNft(publicationsOf(this.#o.journal.endpoints.values()));
+    if (this.#written?.text === text) return;
+    const r = await exec('nft', ['-f', '-'], { input: text });
+    if (r.code !== 0)
+      throw new WeftError('UNAVAILABLE', `nft does not take table ${NFT_TABLE}: ${firstLine(r.stderr)}`);
+    this.#written = { text, shown: await this.#shown() };
+  }
+
+  /** Empty: there is no table. */
+  async #shown(): Promise<string> {
+    const r = await exec('nft', ['list', 'table', 'inet', NFT_TABLE]);
+    return r.code === 0 ? r.stdout : '';
+  }
+
+  async #applyForward(): Promise<void> {
+    for (const [program, listing] of await listings())
+      for (const { args } of planForward(listing)) {
+        const r = await exec(program, ['-w', '5', ...args]);
+        if (r.code !== 0) throw new WeftError('UNAVAILABLE', `${program} ${args.join(' ')}: ${firstLine(r.stderr)}`);
+      }
+  }
+
+  /** Kernel settings that are not as they should be. */
+  async #settings(): Promise<Setting[]> {
+    const wanted: Setting[] = [
+      // As Docker does when it starts.
+      { path: `${ROOT}/ipv4/ip_forward`, value: '1' },
+      // The host's own 127.0.0.1 reaches published ports.
+      { path: `${ROOT}/ipv4/conf/${GATEWAY}/route_localnet`, value: '1' },
+      ...(this.#leads6() && (await read(FORWARD6)) === '0' ? await forwarding6() : []),
+    ];
+    const out: Setting[] = [];
+    for (const setting of wanted) {
+      const have = await read(setting.path);
+      if (have !== null && have !== setting.value) out.push(setting);
+    }
+    return out;
+  }
+
+  #leads6(): boolean {
+    const { endpoints, networks } = this.#o.journal;
+    return endpoints.values().some((e) => {
+      const row = networks.get(e.networkId);
+      return e.ip6 !== '' && row !== undefined && egressOf(row.network)?.ip6 != null;
+    });
+  }
+
+  async #drift(): Promise<Drift[]> {
+    const out: Drift[] = [];
+    if (this.#written !== null) {
+      const shown = await this.#shown();
+      const object = `inet ${NFT_TABLE}`;
+      if (shown === '') out.push({ kind: 'nftTable', object, change: 'missing', want: this.#written.shown, have: '' });
+      else if (shown !== this.#written.shown)
+        out.push({ kind: 'nftTable', object, change: 'differs', want: this.#written.shown, have: shown });
+    }
+    for (const [program, listing] of await listings())
+      for (const { args } of planForward(listing))
+        out.push({
+          kind: 'rule',
+          object: args[1] ?? '',
+          change: 'missing',
+          want: `${program} ${args.join(' ')}`,
+          have: '',
+        });
+    for (const { path, value } of await this.#settings())
+      out.push({ kind: 'setting', object: path, change: 'differs', want: value, have: (await read(path)) ?? '' });
+    return out;
+  }
+
+  #exclusive<T>(work: () => Promise<T>): Promise<T> {
+    const next = this.#queue.then(work, work);
+    this.#queue = next.catch(() => undefined);
+    return next;
+  }
+}
+
+/** An interface that takes its default route from router advertisements goes on doing so (ip-sysctl, accept_ra). */
+async function forwarding6(): Promise<Setting[]> {
+  const dir = `${ROOT}/ipv6/conf`;
+  const out: Setting[] = [];
+  for (const name of await readdir(dir).catch(() => []))
+    if ((await read(`${dir}/${name}/accept_ra`)) === '1') out.push({ path: `${dir}/${name}/accept_ra`, value: '2' });
+  return [...out, { path: FORWARD6, value: '1' }];
+}
+
+/** What the host's packet filters forward, by program; one that is not installed filters nothing. */
+async function listings(): Promise<[program: string, listing: string][]> {
+  const out: [string, string][] = [];
+  for (const program of ['iptables', 'ip6tables']) {
+    const r: ExecResult | null = await exec(program, ['-w', '5', '-S']).catch((error: unknown) => {
+      if (codeOf(error) === 'UNAVAILABLE') return null;
+      throw error;
+    });
+    if (r !== null && r.code === 0) out.push([program, r.stdout]);
+  }
+  return out;
+}
+
+const read = (path: string): Promise<string | null> =>
+  readFile(path, 'utf8').then(
+    (text) => text.trim(),
+    () => null,
+  );
+
+const firstLine = (text: string): string => text.trim().split('\n')[0] ?? '';
+
+/** New interfaces of this host may have IPv6 addresses. */
+export function hasIpv6(): boolean {
+  try {
+    return readFileSync(`${ROOT}/ipv6/conf/default/disable_ipv6`, 'utf8').trim() === '0';
+  } catch {
+    return false; // the kernel was started without it
+  }
+}

@@ -1,0 +1,129 @@
+/**
+ * The host's part of the way out and in, as one table of nftables (nft(8)): what containers send gets the host's address, and ports of
+ * the host lead to containers. The state of connections is the kernel's: it survives the agent and Open vSwitch. Pure.
+ */
+import { type Family, familyOfText, formatIp } from '../../lib/addr.ts';
+import { formatCidr, parseIp } from '../../lib/ip.ts';
+import { formatIp6 } from '../../lib/ip6.ts';
+import type { LocalEndpoint } from '../contract.ts';
+import { GATEWAY } from '../link/names.ts';
+import { TRANSIT, TRANSIT6, transit6 } from './addresses.ts';
+import { ANY4, ANY6 } from './ports.ts';
+
+export const NFT_TABLE = 'weft';
+
+/** One port of the host, and where it leads. */
+export interface Publication {
+  readonly protocol: string;
+  /** ANY4, ANY6 or an address of the host. */
+  readonly hostIp: string;
+  readonly hostPort: number;
+  /** Transit address. */
+  readonly to: string;
+  readonly port: number;
+}
+
+export function publicationsOf(endpoints: Iterable<LocalEndpoint>): Publication[] {
+  const out: Publication[] = [];
+  for (const { external, transit } of endpoints) {
+    if (external === undefined || transit === undefined) continue;
+    for (const { protocol, hostIp, hostPort, port } of external.ports) {
+      const to = familyOfText(hostIp) === 4 ? transit : formatIp6(transit6(parseIp(transit)));
+      out.push({ protocol, hostIp, hostPort, to, port });
+    }
+  }
+  return out.sort((a, b) => (keyOf(a) < keyOf(b) ? -1 : 1));
+}
+
+const keyOf = (p: Publication): string => `${p.protocol} ${p.hostIp} ${String(p.hostPort).padStart(5, '0')}`;
+
+const CIDR = {
+  4: formatCidr(TRANSIT),
+  6: `${formatIp(TRANSIT6.base)}/${TRANSIT6.prefix}`,
+} as const;
+const WORD = { 4: 'ip', 6: 'ip6' } as const;
+const FAMILIES: readonly Family[] = [4, 6];
+const gw = `"${GATEWAY}"`;
+
+/** Bridges of Docker's own: between them and us only published ports are open. */
+const DOCKERS_BRIDGES = ['"docker0"', '"docker_gwbridge"', '"br-*"'];
+
+/** Replaces the table as a whole, in one transaction: no packet meets half of it. */
+export function renderNft(publications: readonly Publication[]): string {
+  return [
+    `table inet ${NFT_TABLE}`,
+    `delete table inet ${NFT_TABLE}`,
+    `table inet ${NFT_TABLE} {`,
+    ...FAMILIES.flatMap((family) => maps(family, publications)),
+    ...chain('guard', 'filter', 'prerouting', 'raw', [
+      // route_localnet lets the host's own loopback reach published ports; containers have no business there.
+      `iifname ${gw} ip daddr 127.0.0.0/8 drop`,
+      `iifname ${gw} ip saddr != ${CIDR[4]} drop`,
+      `iifname ${gw} ip6 saddr != { ${CIDR[6]}, fe80::/10 } drop`,
+    ]),
+    ...chain('prerouting', 'nat', 'prerouting', 'dstnat', FAMILIES.flatMap(dnat)),
+    ...chain('output', 'nat', 'output', '-100', FAMILIES.flatMap(dnat)),
+    ...chain('forward', 'filter', 'forward', 'filter', [
+      `iifname ${gw} ct status dnat accept`,
+      `iifname ${gw} oifname ${gw} drop`,
+      ...DOCKERS_BRIDGES.map((name) => `iifname ${gw} oifname ${name} meta oifkind "bridge" ct state new drop`),
+      `oifname ${gw} ct status dnat accept`,
+      `oifname ${gw} ct state established,related accept`,
+      `oifname ${gw} drop`,
+    ]),
+    ...chain('postrouting', 'nat', 'postrouting', 'srcnat', FAMILIES.flatMap(snat)),
+    '}',
+    '',
+  ].join('\n');
+}
+
+/** Where ports lead: those of every address, and those of one. */
+function maps(family: Family, publications: readonly Publication[]): string[] {
+  const type = family === 4 ? 'ipv4_addr' : 'ipv6_addr';
+  const of = publications.filter((p) => familyOfText(p.hostIp) === family);
+  const target = (p: Publication): string => `${p.to} . ${p.port}`;
+  const isAny = (p: Publication): boolean => p.hostIp === ANY4 || p.hostIp === ANY6;
+  const map = (name: string, key: string, elements: readonly string[]): string[] => [
+    `  map ${name}${family} {`,
+    `    type ${key} : ${type} . inet_service`,
+    ...(elements.length === 0 ? [] : [`    elements = { ${elements.join(', ')} }`]),
+    '  }',
+  ];
+  return [
+    ...map(
+      'any',
+      'inet_proto . inet_service',
+      of.filter(isAny).map((p) => `${p.protocol} . ${p.hostPort} : ${target(p)}`),
+    ),
+    ...map(
+      'one',
+      `${type} . inet_proto . inet_service`,
+      of.filter((p) => !isAny(p)).map((p) => `${p.hostIp} . ${p.protocol} . ${p.hostPort} : ${target(p)}`),
+    ),
+  ];
+}
+
+function chain(name: string, type: string, hook: string, priority: string, rules: readonly string[]): string[] {
+  return [
+    `  chain ${name} {`,
+    `    type ${type} hook ${hook} priority ${priority}; policy accept;`,
+    ...rules.map((rule) => `    ${rule}`),
+    '  }',
+  ];
+}
+
+const dnat = (family: Family): string[] => {
+  const nf = family === 4 ? 'ipv4' : 'ipv6';
+  const local = `meta nfproto ${nf} fib daddr type local`;
+  const to = `dnat ${WORD[family]} to`;
+  return [
+    `${local} ${to} ${WORD[family]} daddr . meta l4proto . th dport map @one${family}`,
+    `${local} ${to} meta l4proto . th dport map @any${family}`,
+  ];
+};
+
+/** Who comes from outside is seen as what it is; the host's loopback and other containers of the host, as the host. */
+const snat = (family: Family): string[] => [
+  `oifname ${gw} ${WORD[family]} saddr ${family === 4 ? `{ 127.0.0.0/8, ${CIDR[4]} }` : CIDR[6]} ct status dnat masquerade`,
+  `oifname != ${gw} ${WORD[family]} saddr ${CIDR[family]} masquerade`,
+];
