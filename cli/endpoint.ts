@@ -81,7 +81,7 @@ function allowedAddress(flag: string, text: string): { ip: string; mac: string }
   return { ip, mac };
 }
 
-async function listEndpoints(mesh: Mesh, filter: Filter): Promise<EndpointJson[]> {
+export async function listEndpoints(mesh: Mesh, filter: Filter): Promise<EndpointJson[]> {
   const request = {
     project: '',
     network: filter.network === undefined ? '' : nonEmpty('--network', filter.network),

@@ -20,6 +20,10 @@ export const NOUNS: Readonly<Record<string, Noun>> = {
     summary: 'attachments to networks: of containers, VMs and processes',
     load: async () => (await import('./endpoint.ts')).register,
   },
+  port: {
+    summary: 'ports of its host that lead to a container',
+    load: async () => (await import('./port.ts')).register,
+  },
   attach: {
     summary: "attach a network namespace or a VM's tap of this host",
     load: async () => (await import('./attach.ts')).registerAttach,

@@ -64,6 +64,8 @@ export const endpointJson = (
   allowed: e.allowed.map((a) => ({ ip: orNull(a.ip), mac: orNull(a.mac) })),
   trusted: e.trusted,
   express: e.express,
+  /** Ports of its host that lead to it. */
+  ports: e.ports.map(({ protocol, port, hostIp, hostPort }) => ({ protocol, port, hostIp, hostPort })),
   /** What policies select by: the container's labels, once known. */
   identity: e.state === 'known' ? e.labels : null,
 });

@@ -46,6 +46,36 @@ test('host drain and rm', async () => {
   expect(await fake.run('host', 'rm', 'h1')).toMatchObject({ code: 1, out: '' });
 });
 
+test('port', async () => {
+  const published = [
+    { protocol: 'tcp', port: 80, hostIp: '::', hostPort: 8080 },
+    { protocol: 'udp', port: 53, hostIp: '192.0.2.1', hostPort: 5353 },
+    { protocol: 'tcp', port: 80, hostIp: '0.0.0.0', hostPort: 8080 },
+  ];
+  const endpoints = [
+    { ...endpoint('a', 'h1id', 'web', '10.128.0.7'), ports: published },
+    endpoint('c', 'h2id', 'db', '10.128.0.8'),
+    endpoint('d', 'h1id', 'db', '10.128.0.9'),
+    endpoint('e', 'h1id', null, '10.128.0.10'),
+  ];
+  fake.answers.set('listEndpoints', () => ({ endpoints, networkNames: {}, hostNames: { h1id: 'h1', h2id: 'h2' } }));
+  const text = '53/udp -> 192.0.2.1:5353 on h1\n80/tcp -> 0.0.0.0:8080 on h1\n80/tcp -> [::]:8080 on h1\n';
+  for (const name of ['web', 'h1/web', 'ca'.repeat(6)])
+    expect(await fake.run('port', name)).toMatchObject({ code: 0, out: text });
+  expect((await fake.run('port', 'web', '80')).out).toBe('0.0.0.0:8080\n[::]:8080\n');
+  expect((await fake.run('port', 'web', '53/udp', '--json')).json()).toEqual([
+    { container: 'web', host: 'h1', network: BLUE.id, protocol: 'udp', port: 53, hostIp: '192.0.2.1', hostPort: 5353 },
+  ]);
+  expect(await fake.run('port', 'web', '53')).toMatchObject({ code: 1, err: expect.stringContaining('not published') });
+  expect(await fake.run('port', 'db')).toMatchObject({
+    code: 1,
+    err: expect.stringMatching(/h1\/db and h2\/db|h2\/db and h1\/db/),
+  });
+  expect(await fake.run('port', 'h2/db')).toMatchObject({ code: 0, out: '' });
+  expect(await fake.run('port', 'nobody')).toMatchObject({ code: 1 });
+  for (const port of ['0', '65536', 'http', '80/icmp', '']) expect((await fake.run('port', 'web', port)).code).toBe(2);
+});
+
 test('endpoint ls and inspect', async () => {
   const endpoints = [
     endpoint('b', 'gone', null, '10.128.0.9'),
@@ -68,6 +98,7 @@ test('endpoint ls and inspect', async () => {
     container: { id: 'ca'.repeat(32), name: 'web' },
     ips: ['10.128.0.7'],
     mac: '02:58:0a:80:00:07',
+    ports: [],
     ofport: 3,
     state: 'known',
     kind: null,

@@ -1,0 +1,194 @@
+/** The way out of the mesh and in: egress by the host, published ports, and whom the other end sees. */
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import {
+  addressOf,
+  auditClean,
+  clean,
+  docker,
+  on,
+  onOk,
+  pings,
+  sleeper,
+  weft,
+  weftJson,
+  weftOk,
+} from '../harness/lab.ts';
+import { type LabStatus, labStatus } from '../harness/lab-direct.ts';
+import { Stranger } from '../harness/stranger.ts';
+import { atHost, atStranger, inContainer, type Place, Server, whoAmI } from '../harness/whoami.ts';
+
+const HOSTS = ['h1', 'h2'];
+const OUT = 'pb-out';
+const SHUT = 'pb-shut';
+const DOCKERS = 'pb-dockers';
+const PORT = 7000;
+/** What an IPv6 underlay would have; hosts of the lab have none by themselves. */
+const SIX = { h1: 'fd99::1', h2: 'fd99::2', outside: 'fd99::14' } as const;
+
+let lab: LabStatus;
+let outside: Stranger;
+const servers: Server[] = [];
+const ipOf = (name: string): string => lab.hosts.find((h) => h.name === name)?.underlay.ip ?? '';
+const serve = async (at: Place, port = PORT): Promise<void> => void servers.push(await Server.open(at, port));
+const ports = (container: string) => weftJson<{ hostIp: string; hostPort: number }[]>('port', container);
+
+beforeAll(async () => {
+  lab = await labStatus();
+  outside = await Stranger.open(lab);
+  for (const host of ['h1', 'h2'] as const)
+    await onOk(host, 'ip', 'addr', 'add', `${SIX[host]}/64`, 'dev', 'eth0', 'nodad');
+  await outside.run('ip', 'addr', 'add', `${SIX.outside}/64`, 'dev', 'eth0', 'nodad');
+  await weftOk('network', 'create', OUT, '--ipv6');
+  await weftOk('network', 'create', SHUT, '--internal');
+  await weftOk('network', 'create', DOCKERS, '--publish-by', 'docker');
+  await Promise.all([
+    sleeper('h1', 'pb-a', OUT, '-p', `8000:${PORT}`, '-p', `8000:${PORT}/udp`),
+    sleeper('h1', 'pb-near', OUT),
+    sleeper('h2', 'pb-b', OUT, '-p', `${ipOf('h2')}:8001:${PORT}`, '-p', `127.0.0.1:8002-8010:${PORT}`),
+    sleeper('h1', 'pb-shut', SHUT),
+  ]);
+  await serve(await inContainer('h1', 'pb-a'));
+  await serve(await inContainer('h2', 'pb-b'));
+  await serve(atStranger(outside));
+  await weftOk('wait');
+});
+
+afterAll(async () => {
+  await Promise.all(servers.map((server) => server[Symbol.asyncDispose]()));
+  await outside?.[Symbol.asyncDispose]();
+  for (const host of ['h1', 'h2'] as const) await on(host, 'ip', 'addr', 'del', `${SIX[host]}/64`, 'dev', 'eth0');
+  await clean(HOSTS);
+  await auditClean();
+});
+
+describe('the way out', () => {
+  it.each(['tcp', 'udp'] as const)('is the host, whose address is seen: %s', async (protocol) => {
+    for (const [host, name] of [
+      ['h1', 'pb-a'],
+      ['h2', 'pb-b'],
+    ] as const) {
+      const from = await inContainer(host, name);
+      expect(await whoAmI(from, protocol, outside.ip, PORT)).toBe(ipOf(host));
+      expect(await whoAmI(from, protocol, SIX.outside, PORT)).toBe(SIX[host]);
+    }
+  });
+
+  it('begins at a gateway that is there, and lets errors back in', async () => {
+    const { gateways } = await weftJson<{ gateways: string[] }>('network', 'inspect', OUT);
+    expect(await pings('h1', 'pb-a', gateways[0] ?? '')).toBe(true);
+    const r = await on('h1', 'docker', 'exec', 'pb-a', 'ping', '-c', '1', '-W', '2', '192.0.2.1');
+    expect(r.stdout).toMatch(/Net(work)? Unreachable|100% packet loss/);
+  });
+
+  it('does not lead to containers of other networks, nor to what only the host knows', async () => {
+    const from = await inContainer('h1', 'pb-a');
+    await serve(await inContainer('h1', 'pb-shut'));
+    expect(await whoAmI(from, 'tcp', await addressOf('h1', 'pb-shut', SHUT), PORT)).toBeNull();
+    const [transit] = [
+      ...(await onOk('h1', 'nft', 'list', 'map', 'inet', 'weft', 'any4')).matchAll(/169\.254\.[\d.]+/g),
+    ];
+    expect(transit).toBeDefined();
+    for (const name of ['pb-near', 'pb-shut'])
+      expect(await whoAmI(await inContainer('h1', name), 'tcp', transit?.[0] ?? '', PORT)).toBeNull();
+    expect(await whoAmI(atStranger(outside), 'tcp', transit?.[0] ?? '', PORT)).toBeNull();
+  });
+
+  it('is not there on an internal network', async () => {
+    expect(await whoAmI(await inContainer('h1', 'pb-shut'), 'tcp', outside.ip, PORT)).toBeNull();
+    expect(await docker('h1', 'exec', 'pb-shut', 'ip', 'route')).not.toMatch(/default/);
+  });
+});
+
+describe('a published port', () => {
+  it.each(['tcp', 'udp'] as const)('leads to the container, which sees who calls: %s', async (protocol) => {
+    const h1 = { 4: ipOf('h1'), 6: SIX.h1 };
+    expect(await whoAmI(atStranger(outside), protocol, h1[4], 8000)).toBe(outside.ip);
+    expect(await whoAmI(atStranger(outside), protocol, h1[6], 8000)).toBe(SIX.outside);
+    expect(await whoAmI(atHost('h2'), protocol, h1[4], 8000)).toBe(ipOf('h2'));
+    expect(await whoAmI(atHost('h2'), protocol, h1[6], 8000)).toBe(SIX.h2);
+    expect(await whoAmI(atHost('h1'), protocol, h1[4], 8000)).toBe(h1[4]);
+    // What is the host's own, or a container's of the same host, is seen as the host; a container of another host comes by that.
+    expect(await whoAmI(atHost('h1'), protocol, '127.0.0.1', 8000)).toBe(h1[4]);
+    expect(await whoAmI(await inContainer('h2', 'pb-b'), protocol, h1[4], 8000)).toBe(ipOf('h2'));
+    for (const name of ['pb-near', 'pb-a'])
+      expect(await whoAmI(await inContainer('h1', name), protocol, h1[4], 8000)).toBe(h1[4]);
+  });
+
+  it('at one address is there only, and at loopback for the host alone', async () => {
+    expect(await ports('pb-b')).toMatchObject([
+      { hostIp: '127.0.0.1', hostPort: 8002 },
+      { hostIp: ipOf('h2'), hostPort: 8001 },
+    ]);
+    expect(await whoAmI(atStranger(outside), 'tcp', ipOf('h2'), 8001)).toBe(outside.ip);
+    expect(await whoAmI(atHost('h2'), 'tcp', '127.0.0.1', 8001)).toBeNull();
+    expect(await whoAmI(atHost('h2'), 'tcp', '127.0.0.1', 8002)).toBe(ipOf('h2'));
+    expect(await whoAmI(atStranger(outside), 'tcp', ipOf('h2'), 8002)).toBeNull();
+  });
+
+  it('is shown by weft port', async () => {
+    const text = await weftOk('port', 'pb-a');
+    expect(text.split('\n').slice(0, 2)).toEqual([
+      `${PORT}/tcp -> 0.0.0.0:8000 on h1`,
+      `${PORT}/tcp -> [::]:8000 on h1`,
+    ]);
+    expect(await weftOk('port', 'h1/pb-a', `${PORT}/udp`)).toBe('0.0.0.0:8000\n[::]:8000\n');
+    expect(await weftOk('port', 'pb-near')).toBe('');
+    expect(await weft('port', 'pb-near', '80')).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining('not published'),
+    });
+    expect(await weft('port', 'pb-none')).toMatchObject({ code: 1 });
+    expect(await weft('port', 'pb-a', 'http')).toMatchObject({ code: 2 });
+  });
+
+  it.each([
+    ['taken by a container', ['-p', `8000:${PORT}`], /port 8000\/tcp is taken on this host/],
+    ['taken by a process', ['-p', `7472:${PORT}`], /port 7472\/tcp is taken on this host/],
+    ['twice the same', ['-p', '8020:1', '-p', '8020:2'], /8020\/tcp is taken/],
+    ['of an address that is elsewhere', ['-p', `192.0.2.7:8020:${PORT}`], /this host has no address 192\.0\.2\.7/],
+  ])('is refused, and nothing stays: %s', async (_, options, message) => {
+    const r = await on('h1', 'docker', 'run', '--name', 'pb-no', '--network', OUT, ...options, 'weft/lab:1', 'true');
+    expect(r).toMatchObject({ code: 125, stderr: expect.stringMatching(message) });
+    await docker('h1', 'rm', 'pb-no');
+    expect((await onOk('h1', 'nft', 'list', 'map', 'inet', 'weft', 'any4')).match(/8020/)).toBeNull();
+  });
+
+  it('goes with the container, and can be had by the next one at once', async () => {
+    for (const name of ['pb-x', 'pb-y']) {
+      await sleeper('h1', name, OUT, '-p', `8030:${PORT}`);
+      const server = await Server.open(await inContainer('h1', name), PORT);
+      expect(await whoAmI(atStranger(outside), 'tcp', ipOf('h1'), 8030)).toBe(outside.ip);
+      await server[Symbol.asyncDispose]();
+      await docker('h1', 'rm', '-f', name);
+    }
+    expect(await whoAmI(atStranger(outside), 'tcp', ipOf('h1'), 8030)).toBeNull();
+  });
+
+  it('is there without the agent, and after its restart', async () => {
+    await weftOk('lab', 'stop', 'h1', 'agent');
+    expect(await whoAmI(atStranger(outside), 'tcp', ipOf('h1'), 8000)).toBe(outside.ip);
+    await weftOk('lab', 'start', 'h1', 'agent');
+    await weftOk('wait');
+    expect(await whoAmI(atStranger(outside), 'tcp', ipOf('h1'), 8000)).toBe(outside.ip);
+    expect(await ports('pb-a')).toHaveLength(4);
+  });
+
+  it('what somebody takes away comes back with the next audit', async () => {
+    await onOk('h1', 'nft', 'delete', 'table', 'inet', 'weft');
+    await onOk('h1', 'iptables', '-F', 'DOCKER-USER');
+    const found = await weft('audit', '--host', 'h1', '--json');
+    expect(found.stdout).toMatch(/"kind": ?"nftTable"/);
+    expect(found.stdout).toMatch(/DOCKER-USER/);
+    expect(await whoAmI(atStranger(outside), 'tcp', ipOf('h1'), 8000)).toBe(outside.ip);
+    expect(await weft('audit', '--host', 'h1')).toMatchObject({ code: 0 });
+  });
+});
+
+it('Docker’s own bridge leads out and publishes where a network says so', async () => {
+  await sleeper('h2', 'pb-d', DOCKERS, '-p', `8040:${PORT}`);
+  await serve(await inContainer('h2', 'pb-d'));
+  expect(await docker('h2', 'port', 'pb-d')).toMatch(/8040/);
+  expect(await whoAmI(atStranger(outside), 'tcp', ipOf('h2'), 8040)).toBe(outside.ip);
+  expect(await whoAmI(await inContainer('h2', 'pb-d'), 'tcp', outside.ip, PORT)).toBe(ipOf('h2'));
+  expect(await weftOk('port', 'pb-d')).toBe('');
+});
