@@ -15,6 +15,7 @@ import {
   TRANSIT,
   TRANSIT6,
 } from './gateway/addresses.ts';
+import { joinGateway } from './gateway/egress.ts';
 import {
   containerLink,
   GATEWAY,
@@ -81,7 +82,7 @@ export function desire(view: View, journal: Pick<Journal, 'endpoints' | 'network
   const links = [
     ...tunnelLinks(wiring),
     ...(o.gateway === true ? [gatewayLink(wiring, endpoints, o.gateway6 === true)] : []),
-    ...present.flatMap((e) => endpointLinks(e, wiring.express)),
+    ...present.flatMap((e) => endpointLinks(e, wiring.express, journal)),
   ];
   const bridge: DesiredBridge = {
     name: o.bridge,
@@ -167,7 +168,15 @@ function tunnelLinks(w: Wiring): DesiredLink[] {
   ];
 }
 
-function endpointLinks(e: LocalEndpoint, express: boolean): DesiredLink[] {
+/** Docker leads its container out by this endpoint. */
+function gatewaysOf(e: LocalEndpoint, journal: Pick<Journal, 'networks'>): string[] {
+  const row = journal.networks.get(e.networkId);
+  if (row === undefined) return [];
+  const { gateway, gateway6 } = joinGateway(row.network, e);
+  return [gateway, gateway6].filter((ip) => ip !== '');
+}
+
+function endpointLinks(e: LocalEndpoint, express: boolean, journal: Pick<Journal, 'networks'>): DesiredLink[] {
   const device = deviceOf(e);
   if (device !== null) return [{ kind: 'device', name: device, mtu: e.mtu }];
   const joined =
@@ -178,6 +187,7 @@ function endpointLinks(e: LocalEndpoint, express: boolean): DesiredLink[] {
           interfaceName: e.interfaceName,
           addresses: addressesOf(e),
           ...(e.resolverRoute === undefined ? {} : { routes: [e.resolverRoute] }),
+          ...(e.external === undefined ? {} : { gateways: gatewaysOf(e, journal) }),
         };
   const links: DesiredLink[] = [
     { kind: 'endpoint', name: hostLink(e.id), container: containerLink(e.id), mtu: e.mtu, mac: e.mac, joined },

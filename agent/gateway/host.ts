@@ -12,7 +12,7 @@ import type { Journal } from '../contract.ts';
 import { GATEWAY } from '../link/names.ts';
 import { egressOf } from './egress.ts';
 import { planForward } from './forward.ts';
-import { NFT_TABLE, publicationsOf, renderNft } from './nft.ts';
+import { NFT_FAMILIES, NFT_TABLE, nftModel, renderNft } from './nft.ts';
 
 export interface GatewayHostOptions {
   readonly journal: Journal;
@@ -101,7 +101,7 @@ export class GatewayHost {
   }
 
   async #applyTable(): Promise<void> {
-    const text = renderNft(publicationsOf(this.#o.journal.endpoints.values()));
+    const text = renderNft(nftModel(this.#o.journal.endpoints.values()));
     if (this.#written?.text === text) return;
     const r = await exec('nft', ['-f', '-'], { input: text });
     if (r.code !== 0)
@@ -109,10 +109,10 @@ export class GatewayHost {
     this.#written = { text, shown: await this.#shown() };
   }
 
-  /** Empty: there is no table. */
+  /** Our tables as nft shows them; empty: there are none. */
   async #shown(): Promise<string> {
-    const r = await exec('nft', ['list', 'table', 'inet', NFT_TABLE]);
-    return r.code === 0 ? r.stdout : '';
+    const lists = NFT_FAMILIES.map((family) => exec('nft', ['list', 'table', family, NFT_TABLE]));
+    return (await Promise.all(lists)).map((r) => (r.code === 0 ? r.stdout : '')).join('');
   }
 
   async #applyForward(): Promise<void> {
@@ -152,7 +152,7 @@ export class GatewayHost {
     const out: Drift[] = [];
     if (this.#written !== null) {
       const shown = await this.#shown();
-      const object = `inet ${NFT_TABLE}`;
+      const object = NFT_TABLE;
       if (shown === '') out.push({ kind: 'nftTable', object, change: 'missing', want: this.#written.shown, have: '' });
       else if (shown !== this.#written.shown)
         out.push({ kind: 'nftTable', object, change: 'differs', want: this.#written.shown, have: shown });

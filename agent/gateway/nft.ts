@@ -1,16 +1,19 @@
 /**
- * The host's part of the way out and in, as one table of nftables (nft(8)): what containers send gets the host's address, and ports of
- * the host lead to containers. The state of connections is the kernel's: it survives the agent and Open vSwitch. Pure.
+ * The host's part of the way out and in, in nftables (nft(8)): what containers send gets the host's address, and ports of the host lead
+ * to containers. The state of connections is the kernel's: it survives the agent and Open vSwitch. And on the links between containers
+ * and Open vSwitch the host itself hears nothing and says nothing. Pure.
  */
 import { type Family, familyOfText, formatIp } from '../../lib/addr.ts';
 import { formatCidr, parseIp } from '../../lib/ip.ts';
 import { formatIp6 } from '../../lib/ip6.ts';
-import type { LocalEndpoint } from '../contract.ts';
-import { GATEWAY } from '../link/names.ts';
+import { deviceOf, type LocalEndpoint } from '../contract.ts';
+import { GATEWAY, GATEWAY_SWITCH, TUNNEL_SWITCH } from '../link/names.ts';
 import { TRANSIT, TRANSIT6, transit6 } from './addresses.ts';
 import { ANY4, ANY6 } from './ports.ts';
 
+/** Families of our tables, all of this name. */
 export const NFT_TABLE = 'weft';
+export const NFT_FAMILIES = ['inet', 'arp'] as const;
 
 /** One port of the host, and where it leads. */
 export interface Publication {
@@ -48,14 +51,33 @@ const gw = `"${GATEWAY}"`;
 /** Bridges of Docker's own: between them and us only published ports are open. */
 const DOCKERS_BRIDGES = ['"docker0"', '"docker_gwbridge"', '"br-*"'];
 
-/** Replaces the table as a whole, in one transaction: no packet meets half of it. */
-export function renderNft(publications: readonly Publication[]): string {
+/** A user-space switch reads a link beside the kernel, which would answer there as well, for any address of the host. */
+const OWN_LINKS = ['wft*', 'wfk*', 'wfo*', TUNNEL_SWITCH, GATEWAY_SWITCH];
+
+export interface NftModel {
+  readonly publications: readonly Publication[];
+  /** The user's devices that are endpoints' ports. */
+  readonly devices: readonly string[];
+}
+
+export function nftModel(endpoints: Iterable<LocalEndpoint>): NftModel {
+  const all = [...endpoints];
+  const devices = all.map(deviceOf).filter((name) => name !== null);
+  return { publications: publicationsOf(all), devices: devices.sort() };
+}
+
+/** Replaces the tables as a whole, in one transaction: no packet meets half of them. */
+export function renderNft({ publications, devices }: NftModel): string {
+  const unheard = [...OWN_LINKS, ...devices].map((name) => `iifname "${name}" drop`);
   return [
-    `table inet ${NFT_TABLE}`,
-    `delete table inet ${NFT_TABLE}`,
+    ...NFT_FAMILIES.flatMap((family) => [`table ${family} ${NFT_TABLE}`, `delete table ${family} ${NFT_TABLE}`]),
+    `table arp ${NFT_TABLE} {`,
+    ...chain('input', 'filter', 'input', 'filter', unheard),
+    '}',
     `table inet ${NFT_TABLE} {`,
     ...FAMILIES.flatMap((family) => maps(family, publications)),
     ...chain('guard', 'filter', 'prerouting', 'raw', [
+      ...unheard,
       // route_localnet lets the host's own loopback reach published ports; containers have no business there.
       `iifname ${gw} ip daddr 127.0.0.0/8 drop`,
       `iifname ${gw} ip saddr != ${CIDR[4]} drop`,

@@ -29,6 +29,8 @@ export interface Joined {
   readonly addresses: readonly string[];
   /** CIDR; reached directly. */
   readonly routes?: readonly string[];
+  /** Addresses that lead everywhere else. */
+  readonly gateways?: readonly string[];
 }
 
 export type LinkStep =
@@ -137,13 +139,14 @@ function tunnelType(step: LinkStep & { kind: 'addTunnel' }): string {
 /** Lines for `ip -batch` inside the sandbox; none for other steps. */
 export function sandboxBatch(step: LinkStep): string[] {
   if (step.kind !== 'restoreVeth') return [];
-  const { interfaceName, addresses, routes = [] } = step.joined;
+  const { interfaceName, addresses, routes = [], gateways = [] } = step.joined;
   return [
     // Nobody else can have it: no need to ask (RFC 4862 §5.4). Before the name, which somebody else's link may have by now.
     ...addresses.map((a) => `addr add ${a} ${a.includes(':') ? 'nodad' : 'broadcast +'} dev ${step.container}`),
     `link set ${step.container} name ${interfaceName}`,
     `link set ${interfaceName} up`,
     ...routes.map((cidr) => `route replace ${cidr} dev ${interfaceName}`),
+    ...gateways.map((ip) => `route replace default via ${ip} dev ${interfaceName}`),
   ];
 }
 

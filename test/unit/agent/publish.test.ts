@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import type { LocalEndpoint } from '../../../agent/contract.ts';
 import { egressOf, joinGateway } from '../../../agent/gateway/egress.ts';
 import { planForward, planForwardRemoval } from '../../../agent/gateway/forward.ts';
-import { publicationsOf, renderNft } from '../../../agent/gateway/nft.ts';
+import { nftModel, renderNft } from '../../../agent/gateway/nft.ts';
 import { allocatePorts, clash, type PortState, parsePortMap } from '../../../agent/gateway/ports.ts';
 import { isFree, parseListening } from '../../../agent/gateway/sockets.ts';
 import { Network } from '../../../gen/weft/v1/types.ts';
@@ -192,7 +192,7 @@ describe('the table', () => {
   } as unknown as LocalEndpoint;
 
   it('leads ports to transit addresses of their family', () => {
-    const text = renderNft(publicationsOf([endpoint, {} as LocalEndpoint]));
+    const text = renderNft(nftModel([endpoint, {} as LocalEndpoint]));
     expect(text).toContain('elements = { tcp . 8080 : 169.254.65.2 . 80 }');
     expect(text).toContain('elements = { tcp . 8080 : fd57:6566:7400::a9fe:4102 . 80 }');
     expect(text).toContain('elements = { 192.0.2.1 . udp . 53 : 169.254.65.2 . 53 }');
@@ -204,10 +204,10 @@ describe('the table', () => {
       transit: '169.254.65.3',
       external: { ports: [{ ...endpoint.external!.ports[0]!, hostPort: 9 }] },
     };
-    expect(renderNft(publicationsOf([endpoint, other]))).toBe(renderNft(publicationsOf([other, endpoint])));
+    expect(renderNft(nftModel([endpoint, other]))).toBe(renderNft(nftModel([other, endpoint])));
   });
 
   it('as a whole', () => {
-    expect(renderNft([])).toMatchSnapshot();
+    expect(renderNft({ publications: [], devices: ['tap0'] })).toMatchSnapshot();
   });
 });
