@@ -19,7 +19,8 @@ import { parseArgs } from 'node:util';
 import { parseIp } from '../lib/addr.ts';
 import { parseAgentConfig, parseCoordinatorConfig, underlayOf } from '../lib/config.ts';
 import { WeftError } from '../lib/errors.ts';
-import { agentConfig, coordinatorConfig, withLiveRestore } from './samples.ts';
+import { RESOLVER_ADDRESS } from '../lib/resolver-address.ts';
+import { agentConfig, coordinatorConfig, dockerConfig, reachableResolvers } from './samples.ts';
 
 export const PLACES = {
   programs: '/opt/weft',
@@ -99,7 +100,7 @@ export function install(packageDir: string, argv: readonly string[]): string[] {
     replace(at(config.file), config.text, 0o644);
     said.push(`wrote ${config.file}`);
   } else said.push(`kept ${config.file}`);
-  if (role === 'agent') said.push(liveRestore(at(PLACES.docker)));
+  if (role === 'agent') said.push(...docker(at(PLACES.docker), hostResolvers(at)));
   return said;
 }
 
@@ -140,13 +141,32 @@ function certificates(dir: string, role: Role, target: string): string[] {
   return [`certificate ${name} in ${PLACES.tls}`];
 }
 
-/** Sets live-restore, so that containers outlive dockerd; the other keys stay. dockerd reads it again at `reload`, without a stop. */
-function liveRestore(file: string): string {
+/**
+ * Sets live-restore, so that containers outlive dockerd, and the agent's resolver; the other keys stay. dockerd reads the one again at
+ * `reload`, without a stop, and the other when it starts.
+ */
+function docker(file: string, resolvers: readonly string[]): string[] {
   const old = existsSync(file) ? readFileSync(file, 'utf8') : null;
-  const text = withLiveRestore(old, PLACES.docker);
-  if (text === null) return `live-restore was set in ${PLACES.docker}`;
-  replace(file, text, 0o644);
-  return `set live-restore in ${PLACES.docker}`;
+  const { text, liveRestore, dns } = dockerConfig(old, PLACES.docker, resolvers);
+  if (text !== null) replace(file, text, 0o644);
+  const said = [
+    liveRestore === 'set' ? `set live-restore in ${PLACES.docker}` : `live-restore was set in ${PLACES.docker}`,
+  ];
+  if (dns === 'set') said.push(`set dns in ${PLACES.docker}: containers resolve names once dockerd has been restarted`);
+  if (dns === 'users')
+    said.push(
+      `kept dns in ${PLACES.docker}: put "${RESOLVER_ADDRESS}" before it, and containers find each other by name`,
+    );
+  return said;
+}
+
+/** Of this machine; where systemd-resolved stands before them, those behind it. */
+function hostResolvers(at: (path: string) => string): string[] {
+  for (const path of ['/etc/resolv.conf', '/run/systemd/resolve/resolv.conf']) {
+    const found = existsSync(at(path)) ? reachableResolvers(readFileSync(at(path), 'utf8')) : [];
+    if (found.length > 0) return found;
+  }
+  return [];
 }
 
 function replace(file: string, content: string | Uint8Array, mode: number): void {

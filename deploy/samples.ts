@@ -1,5 +1,10 @@
 /** What becomes of the sample configurations on a real machine. Pure text. */
+import { isIP } from 'node:net';
 import { WeftError } from '../lib/errors.ts';
+import { RESOLVER_ADDRESS } from '../lib/resolver-address.ts';
+
+/** As many as resolv.conf(5) has. */
+const MAX_RESOLVERS = 3;
 
 /** agent.yaml of a host. @param sample deploy/agent.yaml @param underlay its address, or where to find it */
 export function agentConfig(
@@ -31,8 +36,19 @@ function swap(text: string, from: string, to: string): string {
   return text.replace(from, () => to);
 }
 
-/** daemon.json with live-restore on; null = it is on. @param text the file, null = there is none. */
-export function withLiveRestore(text: string | null, file: string): string | null {
+export interface DockerConfig {
+  /** daemon.json as it should be; null = it is. */
+  readonly text: string | null;
+  readonly liveRestore: 'set' | 'there';
+  /** "users": other resolvers are named in it, and the agent is not among them. */
+  readonly dns: 'set' | 'there' | 'users';
+}
+
+/**
+ * daemon.json with live-restore on, and the agent's resolver before others, unless the file names some itself.
+ * @param text the file, null = there is none. @param resolvers what containers ask when no agent answers
+ */
+export function dockerConfig(text: string | null, file: string, resolvers: readonly string[]): DockerConfig {
   let value: unknown;
   try {
     value = text === null || text.trim() === '' ? {} : JSON.parse(text);
@@ -41,8 +57,24 @@ export function withLiveRestore(text: string | null, file: string): string | nul
   }
   if (typeof value !== 'object' || value === null || Array.isArray(value))
     throw new WeftError('FAILED_PRECONDITION', `${file} is not a JSON object.`, {
-      hint: 'mend it, or add "live-restore": true by hand',
+      hint: `mend it, or add "live-restore": true and "dns": ["${RESOLVER_ADDRESS}"] by hand`,
     });
-  if ((value as Record<string, unknown>)['live-restore'] === true) return null;
-  return `${JSON.stringify({ ...value, 'live-restore': true }, null, 2)}\n`;
+  const old = value as Readonly<Record<string, unknown>>;
+  const users: unknown[] = Array.isArray(old['dns']) ? old['dns'] : [];
+  const dns = users.includes(RESOLVER_ADDRESS) ? 'there' : users.length > 0 ? 'users' : 'set';
+  const liveRestore = old['live-restore'] === true ? 'there' : 'set';
+  const added = {
+    ...(liveRestore === 'set' ? { 'live-restore': true } : {}),
+    ...(dns === 'set' ? { dns: [RESOLVER_ADDRESS, ...resolvers.slice(0, MAX_RESOLVERS - 1)] } : {}),
+  };
+  if (Object.keys(added).length === 0) return { text: null, liveRestore, dns };
+  return { text: `${JSON.stringify({ ...old, ...added }, null, 2)}\n`, liveRestore, dns };
+}
+
+/** The nameservers of a resolv.conf(5) that a container can ask too: none of the host's own loopback. */
+export function reachableResolvers(resolvConf: string): string[] {
+  return resolvConf.split('\n').flatMap((line) => {
+    const [, address = ''] = /^\s*nameserver\s+(\S+)/.exec(line) ?? [];
+    return isIP(address) === 0 || address.startsWith('127.') || address === '::1' ? [] : [address];
+  });
 }

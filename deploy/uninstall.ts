@@ -9,9 +9,12 @@ import { createServer, request, type Server } from 'node:http';
 import { connect } from 'node:net';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
+import { planForwardRemoval } from '../agent/gateway/forward.ts';
+import { NFT_FAMILIES, NFT_TABLE } from '../agent/gateway/nft.ts';
 import { isOurLink, primaryOf } from '../agent/link/names.ts';
 import { AGENT_CONFIG, parseAgentConfig } from '../lib/config.ts';
 import { WeftError } from '../lib/errors.ts';
+import { RESOLVER_ADDRESS } from '../lib/resolver-address.ts';
 import { PLACES, UNITS } from './install.ts';
 
 export interface Paths {
@@ -36,12 +39,14 @@ export async function uninstall(paths: Paths, purge: boolean, say: (line: string
     if (await active(unit))
       throw new WeftError('FAILED_PRECONDITION', `${unit} is active.`, { hint: `systemctl disable --now ${unit}` });
   if (existsSync(paths.dockerSocket)) await removeCopies(paths, say);
-  for (const [file, ...args] of await leftovers()) await promisify(execFile)(file, args);
+  for (const [file, ...args] of [...(await leftovers()), ...(await filters())]) await promisify(execFile)(file, args);
   rmSync(pins(), { recursive: true, force: true });
   for (const unit of [...UNITS.agent, ...UNITS.coordinator]) rmSync(`${PLACES.units}/${unit}`, { force: true });
   rmSync(PLACES.link, { force: true });
   rmSync(PLACES.programs, { recursive: true, force: true });
-  say('removed bridge, links, eBPF maps and programs, units and programs');
+  say('removed bridge, links, eBPF maps and programs, packet filters, units and programs');
+  if (namesResolver(PLACES.docker))
+    say(`take "${RESOLVER_ADDRESS}" out of dns in ${PLACES.docker}: nobody answers there any more`);
   if (!purge) return say(`kept ${PLACES.config} and /var/lib/weft (--purge removes them too)`);
   for (const dir of [PLACES.config, '/var/lib/weft', '/run/weft']) empty(dir);
   say('removed configuration, certificates and state');
@@ -130,6 +135,31 @@ async function leftovers(): Promise<[string, ...string[]][]> {
   const { stdout } = await promisify(execFile)('ip', ['-j', 'link', 'show']);
   const names = (JSON.parse(stdout || '[]') as { ifname: string }[]).map((link) => link.ifname);
   return [bridge, ...ownLinks(names).map((name): [string, ...string[]] => ['ip', 'link', 'delete', name])];
+}
+
+/** Our tables of nftables, and our rules among Docker's. */
+async function filters(): Promise<[string, ...string[]][]> {
+  const out: [string, ...string[]][] = [];
+  const said = (file: string, ...args: string[]): Promise<string | null> =>
+    promisify(execFile)(file, args).then(
+      ({ stdout }) => stdout,
+      () => null, // not installed, or there is no such table
+    );
+  for (const family of NFT_FAMILIES)
+    if ((await said('nft', 'list', 'table', family, NFT_TABLE)) !== null)
+      out.push(['nft', 'delete', 'table', family, NFT_TABLE]);
+  for (const program of ['iptables', 'ip6tables'])
+    for (const { args } of planForwardRemoval((await said(program, '-w', '5', '-S')) ?? ''))
+      out.push([program, '-w', '5', ...args]);
+  return out;
+}
+
+function namesResolver(file: string): boolean {
+  try {
+    return readFileSync(file, 'utf8').includes(`"${RESOLVER_ADDRESS}"`);
+  } catch {
+    return false;
+  }
 }
 
 function call(socketPath: string, method: string, path: string): Promise<unknown> {

@@ -159,7 +159,10 @@ describe('docs/install.md', () => {
     }
     await followAll('Each host');
     await connected(2);
-    expect(JSON.parse(await sh('h2', 'cat /etc/docker/daemon.json'))).toMatchObject({ 'live-restore': true });
+    expect(JSON.parse(await sh('h2', 'cat /etc/docker/daemon.json'))).toMatchObject({
+      'live-restore': true,
+      dns: expect.arrayContaining(['169.254.100.53']),
+    });
     expect(await sh('h2', 'stat -c %a /etc/weft/tls/agent.key /run/docker/plugins/weft.sock')).toBe('600\n600\n');
     // The package has the kernel side, and the unit lets the agent load it.
     const { backend } = await weft<{ backend: string }>('host', 'inspect', 'h2');
@@ -191,6 +194,7 @@ describe('docs/install.md', () => {
     expect(
       await sh('h2', 'docker network ls -q --filter driver=weft; ovs-vsctl list-br; ip -br link | grep ^we*f || true'),
     ).not.toMatch(/weft|wf|^[0-9a-f]{12}$/m);
+    expect(await sh('h2', 'nft list ruleset; iptables -S; ip6tables -S')).not.toMatch(/weft/);
     const find = 'find /var/lib/weft /run/weft /opt/weft /etc/weft /sys/fs/bpf/weft -mindepth 1 2>/dev/null || true';
     expect(await sh('h2', find)).toBe('');
     expect(await sh('h2', "find /etc/systemd/system /run/docker/plugins /usr/local/bin -name '*weft*'")).toBe('');

@@ -50,7 +50,7 @@ it('puts an agent in place', () => {
   expect(text('etc/weft/agent.yaml')).toContain('\n  vtep: 10.0.0.9\n');
   expect(existsSync(join(root, 'etc/systemd/system/weft-agent.socket'))).toBe(true);
   expect(existsSync(join(root, 'etc/systemd/system/weft-coordinator.service'))).toBe(false);
-  expect(JSON.parse(text('etc/docker/daemon.json'))).toEqual({ 'live-restore': true });
+  expect(JSON.parse(text('etc/docker/daemon.json'))).toEqual({ 'live-restore': true, dns: ['169.254.100.53'] });
 });
 
 it.each([

@@ -2,9 +2,8 @@ import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
-import { agentConfig, coordinatorConfig, withLiveRestore } from '../../../deploy/samples.ts';
+import { agentConfig, coordinatorConfig, dockerConfig, reachableResolvers } from '../../../deploy/samples.ts';
 import { parseAgentConfig, parseCoordinatorConfig } from '../../../lib/config.ts';
-import { codeOf } from '../../../lib/errors.ts';
 
 const read = (file: string): string => readFileSync(new URL(`../../../deploy/${file}`, import.meta.url), 'utf8');
 const AGENT = read('agent.yaml');
@@ -66,20 +65,33 @@ describe('what install writes', () => {
     expect(parseCoordinatorConfig(coordinatorConfig(COORDINATOR, 'embedded')).etcd).toBe('embedded');
   });
 
-  it('adds live-restore to daemon.json, and leaves the rest', () => {
-    expect(JSON.parse(withLiveRestore(null, 'f') ?? '')).toEqual({ 'live-restore': true });
-    expect(withLiveRestore(null, 'f')).toBe(read('daemon.json'));
-    expect(JSON.parse(withLiveRestore('{"dns":["192.0.2.53"],"live-restore":false}', 'f') ?? '')).toEqual({
-      dns: ['192.0.2.53'],
-      'live-restore': true,
+  it('adds live-restore and the resolver to daemon.json, and leaves the rest', () => {
+    const made = (text: string | null, ...resolvers: string[]) => {
+      const { text: json, ...said } = dockerConfig(text, 'f', resolvers);
+      return { ...said, json: json === null ? null : (JSON.parse(json) as unknown) };
+    };
+    expect(made(null).json).toEqual(JSON.parse(read('daemon.json')));
+    expect(made(null, '192.0.2.1', '192.0.2.2', '192.0.2.3')).toEqual({
+      liveRestore: 'set',
+      dns: 'set',
+      json: { 'live-restore': true, dns: ['169.254.100.53', '192.0.2.1', '192.0.2.2'] },
     });
-    expect(withLiveRestore('{"live-restore":true}', 'f')).toBeNull();
-    expect(() => withLiveRestore('[]', 'f')).toThrow(/not a JSON object/);
-    try {
-      withLiveRestore('{', 'f');
-      expect.unreachable();
-    } catch (error) {
-      expect(codeOf(error)).toBe('FAILED_PRECONDITION');
-    }
+    expect(made('{"dns":["192.0.2.53"],"live-restore":false,"debug":true}', '192.0.2.1')).toEqual({
+      liveRestore: 'set',
+      dns: 'users',
+      json: { dns: ['192.0.2.53'], 'live-restore': true, debug: true },
+    });
+    const whole = '{"live-restore":true,"dns":["169.254.100.53"]}';
+    expect(made(whole)).toEqual({ liveRestore: 'there', dns: 'there', json: null });
+    for (const text of ['[]', '{', '7'])
+      expect(() => dockerConfig(text, 'f', [])).toThrow(
+        expect.objectContaining({ message: 'f is not a JSON object.', hint: expect.stringContaining('by hand') }),
+      );
+  });
+
+  it('takes resolvers that a container can reach', () => {
+    const text =
+      'search example.com\nnameserver 127.0.0.53\n nameserver 192.0.2.1\nnameserver ::1\nnameserver 2001:db8::1\nnameserver x\n';
+    expect(reachableResolvers(text)).toEqual(['192.0.2.1', '2001:db8::1']);
   });
 });
