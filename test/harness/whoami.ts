@@ -18,7 +18,7 @@ export async function inContainer(host: string, name: string): Promise<Place> {
 
 /** Who the server at the other end saw; null: nobody answers. */
 export async function whoAmI(from: Place, protocol: 'tcp' | 'udp', ip: string, port: number): Promise<string | null> {
-  const [file = '', ...args] = [...from, process.execPath, PROCESS, 'ask', protocol, ip, String(port)];
+  const [file, ...args] = [...from, process.execPath, PROCESS, 'ask', protocol, ip, String(port)];
   const r = await run(file, args, { timeoutMs: 20_000 });
   return r.code === 0 ? r.stdout : null;
 }
@@ -34,7 +34,7 @@ export class Server implements AsyncDisposable {
   }
 
   static async open(at: Place, port: number): Promise<Server> {
-    const [file = '', ...args] = [...at, process.execPath, PROCESS, 'serve', String(port)];
+    const [file, ...args] = [...at, process.execPath, PROCESS, 'serve', String(port)];
     const child = spawn(file, args, { stdio: ['ignore', 'pipe', 'pipe'] });
     let said = '';
     const closed = new Promise<void>((resolve) => child.on('close', () => resolve()));
