@@ -37,6 +37,7 @@ describe('JSON', () => {
     uplink: null,
     vlanTag: null,
     allowTrust: false,
+    publishBy: 'weft',
     labels: { team: 'x' },
     revision: text(DECIMAL),
   };
@@ -68,6 +69,7 @@ describe('JSON', () => {
       allowed: [],
       trusted: false,
       express: expect.any(Boolean),
+      ports: [],
       identity: { tier: 'front' },
     });
     for (const name of ['cli-one', 'h1/cli-one', '10.91.0.10', one?.id ?? '', id])
