@@ -37,6 +37,8 @@ export class GatewayHost {
   #queue: Promise<unknown> = Promise.resolve();
   /** The table as it was written, and as nft then showed it. */
   #written: { readonly text: string; readonly shown: string } | null = null;
+  /** Where published ports led when the table was written last. */
+  #targets: ReadonlySet<string> = new Set();
   #stop: (() => void) | null = null;
   #scheduled = false;
 
@@ -101,12 +103,25 @@ export class GatewayHost {
   }
 
   async #applyTable(): Promise<void> {
-    const text = renderNft(nftModel(this.#o.journal.endpoints.values()));
+    const model = nftModel(this.#o.journal.endpoints.values());
+    const text = renderNft(model);
     if (this.#written?.text === text) return;
     const r = await exec('nft', ['-f', '-'], { input: text });
     if (r.code !== 0)
       throw new WeftError('UNAVAILABLE', `nft does not take table ${NFT_TABLE}: ${firstLine(r.stderr)}`);
     this.#written = { text, shown: await this.#shown() };
+    const targets = new Set(model.publications.map((p) => p.to));
+    await Promise.all([...this.#targets.difference(targets)].map((to) => this.#forgetConnections(to)));
+    this.#targets = targets;
+  }
+
+  /** Whoever goes on sending UDP from the same port would be led to where nobody is any more, for as long as he does. */
+  async #forgetConnections(to: string): Promise<void> {
+    const family = to.includes(':') ? 'ipv6' : 'ipv4';
+    // Ends with 1 where there were none.
+    await exec('conntrack', ['-D', '-f', family, '--dst-nat', to]).catch((error: unknown) => {
+      this.#o.log.warn({ err: error, to }, 'connections to a container that has gone are kept until they time out');
+    });
   }
 
   /** Our tables as nft shows them; empty: there are none. */

@@ -24,6 +24,7 @@ const NEEDS: readonly Need[] = [
   { name: 'iproute2', files: ['ip', 'tc'] },
   { name: 'iptables', files: ['iptables'] },
   { name: 'nftables', files: ['nft'] },
+  { name: 'conntrack', files: ['conntrack'] },
   { name: 'ethtool', files: ['ethtool'] },
   { name: 'util-linux', files: ['nsenter', 'unshare', 'flock'] },
   { name: 'procps', files: ['sysctl'] },

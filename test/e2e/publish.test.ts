@@ -155,9 +155,12 @@ describe('a published port', () => {
 
   it('goes with the container, and can be had by the next one at once', async () => {
     for (const name of ['pb-x', 'pb-y']) {
-      await sleeper('h1', name, OUT, '-p', `8030:${PORT}`);
+      await sleeper('h1', name, OUT, '-p', `8030:${PORT}`, '-p', `8030:${PORT}/udp`);
       const server = await Server.open(await inContainer('h1', name), PORT);
       expect(await whoAmI(atStranger(outside), 'tcp', ipOf('h1'), 8030)).toBe(outside.ip);
+      // From the same port again: the kernel has not kept where it led before.
+      for (const ip of [ipOf('h1'), SIX.h1])
+        expect(await whoAmI(atStranger(outside), 'udp', ip, 8030, 4321)).toBe(ip === SIX.h1 ? SIX.outside : outside.ip);
       await server[Symbol.asyncDispose]();
       await docker('h1', 'rm', '-f', name);
     }

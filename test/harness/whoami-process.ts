@@ -1,6 +1,7 @@
 /**
  * Who is seen to call: `node whoami-process.ts serve PORT` answers every TCP connection and UDP datagram, of both families, with the
- * address that it comes from; `ask tcp|udp HOST PORT` prints the answer. Runs in the namespace that it is started in.
+ * address that it comes from; `ask tcp|udp HOST PORT [FROM]` prints the answer, FROM is the port that it asks from. Runs in the
+ * namespace that it is started in.
  */
 import { createSocket } from 'node:dgram';
 import { connect, createServer, isIPv6 } from 'node:net';
@@ -10,7 +11,7 @@ const plain = (address: string | undefined): string => (address ?? '').replace(/
 
 const [what = '', ...rest] = process.argv.slice(2);
 if (what === 'serve') serve(Number(rest[0]));
-else ask(rest[0] ?? '', rest[1] ?? '', Number(rest[2]));
+else ask(rest[0] ?? '', rest[1] ?? '', Number(rest[2]), Number(rest[3] ?? 0));
 
 function serve(port: number): void {
   createServer((socket) => {
@@ -23,7 +24,7 @@ function serve(port: number): void {
   });
 }
 
-function ask(protocol: string, host: string, port: number): void {
+function ask(protocol: string, host: string, port: number, from: number): void {
   setTimeout(() => {
     process.stderr.write('no answer\n');
     process.exit(1);
@@ -32,7 +33,7 @@ function ask(protocol: string, host: string, port: number): void {
     const socket = createSocket(isIPv6(host) ? 'udp6' : 'udp4');
     socket.on('message', (answer) => done(answer.toString()));
     socket.on('error', fail);
-    socket.send('?', port, host);
+    socket.bind(from, () => socket.send('?', port, host));
     return;
   }
   let answer = '';

@@ -16,9 +16,15 @@ export async function inContainer(host: string, name: string): Promise<Place> {
   return [...atHost(host), 'nsenter', `--net=${sandbox}`];
 }
 
-/** Who the server at the other end saw; null: nobody answers. */
-export async function whoAmI(from: Place, protocol: 'tcp' | 'udp', ip: string, port: number): Promise<string | null> {
-  const [file, ...args] = [...from, process.execPath, PROCESS, 'ask', protocol, ip, String(port)];
+/** Who the server at the other end saw; null: nobody answers. @param sourcePort of UDP; 0 = any */
+export async function whoAmI(
+  from: Place,
+  protocol: 'tcp' | 'udp',
+  ip: string,
+  port: number,
+  sourcePort = 0,
+): Promise<string | null> {
+  const [file, ...args] = [...from, process.execPath, PROCESS, 'ask', protocol, ip, String(port), String(sourcePort)];
   const r = await run(file, args, { timeoutMs: 20_000 });
   return r.code === 0 ? r.stdout : null;
 }
