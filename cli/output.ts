@@ -26,15 +26,21 @@ export function table(headers: readonly string[], rows: readonly (readonly strin
   return `${all.map(line).join('\n')}\n`;
 }
 
-/** "Key:   value" lines; lists and maps on one line. */
+/** "Key:   value" lines; maps on one line, of a list of maps each. */
 export function keyValues(value: Readonly<Record<string, unknown>>): string {
-  const rows = Object.entries(value).map(([key, item]): [string, string] => [`${title(key)}:`, plain(item)]);
+  const rows = Object.entries(value).flatMap(([key, item]): [string, string][] => {
+    const [first = '-', ...more] = isListOfMaps(item) ? item.map(plain) : [plain(item)];
+    return [[`${title(key)}:`, first], ...more.map((text): [string, string] => ['', text])];
+  });
   const width = Math.max(...rows.map(([key]) => key.length));
   return rows
     .map(([key, text]) => `${key.padEnd(width)}   ${clean(text)}`.trimEnd())
     .join('\n')
     .concat('\n');
 }
+
+const isListOfMaps = (value: unknown): value is readonly unknown[] =>
+  Array.isArray(value) && value.length > 1 && value.every((item) => typeof item === 'object' && item !== null);
 
 const title = (key: string): string =>
   key.length <= 3

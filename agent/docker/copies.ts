@@ -114,7 +114,7 @@ export class Copies {
       const network = row === undefined ? this.#mesh.view().networks.get(networkId) : this.record(row);
       if (network === undefined)
         throw new WeftError('FAILED_PRECONDITION', 'this network is not on the mesh (any more)', {
-          hint: 'another host made a network of the same name, or it was removed; look at docker network ls and try again',
+          hint: 'was it made without -d weft (docker network inspect shows its driver)? Or another host made one of the same name, or removed it: look at docker network ls',
         });
       if (network.state === 'bound') return network;
       const left = deadline - performance.now();

@@ -111,20 +111,28 @@ export function chooseMtu(
     });
   if (wanted === null) {
     if (mtu >= least) return mtu;
-    throw new WeftError('FAILED_PRECONDITION', `${underlayOf(host)} leaves only ${mtu} bytes for the network`, {
-      hint: 'set the MTU of the underlay interface higher',
-    });
+    throw new WeftError(
+      'FAILED_PRECONDITION',
+      `${carrierOf(host, carriage)}, which leaves only ${mtu} bytes for the network`,
+      {
+        hint: 'set the MTU of the underlay interface higher',
+      },
+    );
   }
   if (host === null || wanted <= mtu) return wanted;
   throw new WeftError(
     'FAILED_PRECONDITION',
-    `an MTU of ${wanted} is too large: ${underlayOf(host)}, so the largest with ${carriage.encap} is ${mtu}`,
+    `an MTU of ${wanted} is too large: ${carrierOf(host, carriage)}, so the largest with ${carriage.encap} is ${mtu}`,
     { hint: `choose ${mtu} or less, or leave --mtu out; weft doctor mtu shows what gets through` },
   );
 }
 
-const underlayOf = (host: Host | null): string =>
-  host === null ? 'the underlay' : `the underlay of ${host.name} has MTU ${host.underlayMtu}`;
+/** What sets the bound, in words. */
+function carrierOf(host: Host | null, carriage: Carriage): string {
+  if (host === null) return 'the underlay';
+  if (carriage.encap !== 'vlan') return `the underlay of ${host.name} has MTU ${host.underlayMtu}`;
+  return `${carriage.uplink} of ${host.name} has MTU ${largestOn(host, carriage)}`;
+}
 
 /** Null, or the sentence about a network that is too large for the host. */
 export function mtuConflict(

@@ -241,7 +241,7 @@ describe('containers', () => {
   it('in two networks have one interface for each, and reach both', async () => {
     await start('h1', 'dk-two', 'dk-a');
     expect(await links('h1', 'dk-two')).toEqual(['eth0']);
-    expect(await defaults('h1', 'dk-two')).toEqual([]);
+    expect(await defaults('h1', 'dk-two')).toEqual(['eth0']);
     await docker('h1', 'network', 'connect', '--ip', '10.72.0.99', 'dk-b', 'dk-two');
     expect(await links('h1', 'dk-two')).toEqual(['eth0', 'eth1']);
     await endpoints('dk-b', 'h1/dk-two', 'h3/dk-in-b');
@@ -251,6 +251,7 @@ describe('containers', () => {
     expect(await pings('h3', 'dk-in-b', '10.72.0.99')).toBe(true);
     await docker('h1', 'network', 'disconnect', 'dk-a', 'dk-two');
     expect(await links('h1', 'dk-two')).toEqual(['eth1']);
+    expect(await defaults('h1', 'dk-two')).toEqual(['eth1']);
     await endpoints('dk-a', 'h2/dk-in-a');
     expect(await pings('h1', 'dk-two', '10.71.0.20')).toBe(false);
     expect(await pings('h1', 'dk-two', '10.72.0.30')).toBe(true);
@@ -288,17 +289,6 @@ describe('containers', () => {
     await docker('h2', ...beside, '10.71.0.21');
     await docker('h1', 'rm', '-f', 'dk-target');
     await endpoints('dk-a', 'h2/dk-in-a');
-  });
-
-  it('cannot publish ports yet, and are told so', async () => {
-    await refused(
-      'h1',
-      runs('dk-a', '-p', '8080:80'),
-      125,
-      /publishing ports \(-p\) is not available yet.*leave -p out/,
-    );
-    await refused('h1', runs('dk-a', '-P', '--expose', '80'), 125, /publishing ports/);
-    await docker('h1', ...runs('dk-a', '--expose', '80'));
   });
 
   it('keep working, and are followed, through restart, stop, start, rename and kill', async () => {
