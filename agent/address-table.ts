@@ -1,6 +1,6 @@
 /** What the journal and the view say of a host's addresses: read by choosing, lending and claiming alike. */
 import { type Cidr, containsIp, type Family, familyOfText, lastOf, parseCidr, parseIp } from '../lib/addr.ts';
-import type { Network } from '../lib/model.ts';
+import type { Network, Reservation } from '../lib/model.ts';
 import { isAssignable, REST_MS, type Reserved, reservedOf, type Slot } from './address-pick.ts';
 import type { Clock } from './clock.ts';
 import { ipsOf, type Journal, type JournalWrite, type LocalAddress, type LocalBlock, type Mesh } from './contract.ts';
@@ -20,6 +20,8 @@ export class AddressTable {
   readonly releasing = new Map<string, Promise<unknown>>();
   /** Monotonic moments at which addresses were freed or lent in this process's life. */
   readonly #moments = new Map<string, number>();
+  /** The same by address, by the view's map. */
+  readonly #reserved = new WeakMap<ReadonlyMap<string, Reservation>, ReadonlyMap<bigint, Reservation>>();
   readonly #started: { readonly wall: number; readonly mono: number };
 
   constructor(options: { journal: Journal; mesh: Mesh; clock: Clock }) {
@@ -30,8 +32,35 @@ export class AddressTable {
   }
 
   /** The write that sets an address's state. */
-  row(networkId: string, ip: string, state: Exclude<LocalAddress['state'], 'lent'>, claimed: boolean): JournalWrite {
-    return this.#write({ networkId, ip, state, since: this.clock.now(), lentTo: null, claimed });
+  row(
+    networkId: string,
+    ip: string,
+    state: Exclude<LocalAddress['state'], 'lent'>,
+    claimed: boolean,
+    reserved?: LocalAddress['reserved'],
+  ): JournalWrite {
+    const value = { networkId, ip, state, since: this.clock.now(), lentTo: null, claimed };
+    return this.#write(reserved === undefined ? value : { ...value, reserved });
+  }
+
+  /** The write for an address of an endpoint that comes, is found, or goes. */
+  used(networkId: string, ip: string, state: 'requested' | 'endpoint'): JournalWrite {
+    const row = this.journal.addresses.get(addressKey(networkId, ip));
+    const claimed = row?.claimed ?? this.heldByItself(networkId, ip);
+    return this.row(networkId, ip, state, claimed, row?.reserved);
+  }
+
+  /** The write that forgets a claim. In an own block it is reserved, or was so a moment ago. */
+  afterClaim({ networkId, ip }: LocalAddress): JournalWrite {
+    if (this.ownBlock(networkId, parseIp(ip)) !== undefined) return this.row(networkId, ip, 'reserved', false);
+    return { table: 'address', key: addressKey(networkId, ip), value: null };
+  }
+
+  /** Not as part of an own block: claimed, or reserved. */
+  heldByItself(networkId: string, ip: string): boolean {
+    const number = parseIp(ip);
+    if (this.journal.addresses.get(addressKey(networkId, ip))?.claimed === true) return true;
+    return this.ownBlock(networkId, number) === undefined || this.reservedBy(networkId).has(number);
   }
 
   /** The write that lends an address of an own block. */
@@ -41,13 +70,14 @@ export class AddressTable {
 
   #write(value: LocalAddress): JournalWrite {
     const key = addressKey(value.networkId, value.ip);
-    if (value.state === 'resting' || value.state === 'lent') this.#moments.set(key, this.clock.monotonic());
+    if (value.state === 'resting' || value.state === 'lent' || value.state === 'reserved')
+      this.#moments.set(key, this.clock.monotonic());
     else this.#moments.delete(key);
     return { table: 'address', key, value };
   }
 
-  /** When it was lent in this process's life (monotonic ms); undefined for an earlier life. */
-  lentAt(key: string): number | undefined {
+  /** When it was freed, lent or reserved in this process's life (monotonic ms); undefined for an earlier life. */
+  momentOf(key: string): number | undefined {
     return this.#moments.get(key);
   }
 
@@ -75,7 +105,7 @@ export class AddressTable {
     const blocks = cidrs.map(parseCidr);
     const writes = cidrs.map((cidr): JournalWrite => ({ table: 'block', key: blockKey(networkId, cidr), value: null }));
     for (const [key, row] of this.journal.addresses) {
-      if (row.networkId !== networkId || row.claimed || (row.state !== 'resting' && row.state !== 'lent')) continue;
+      if (row.networkId !== networkId || row.claimed || row.state === 'requested' || row.state === 'endpoint') continue;
       if (blocks.some((block) => containsIp(block, parseIp(row.ip))))
         writes.push({ table: 'address', key, value: null });
     }
@@ -85,6 +115,18 @@ export class AddressTable {
   ownBlock(networkId: string, ip: bigint): LocalBlock | undefined {
     for (const [, block] of this.blocksOf(networkId)) if (containsIp(parseCidr(block.cidr), ip)) return block;
     return undefined;
+  }
+
+  /** Addresses that the view shows as reserved. */
+  reservedBy(networkId: string): ReadonlyMap<bigint, Reservation> {
+    const reservations = this.mesh.view().interests.get(networkId)?.reservations;
+    if (reservations === undefined || reservations.size === 0) return new Map();
+    let known = this.#reserved.get(reservations);
+    if (known === undefined) {
+      known = new Map([...reservations.values()].flatMap((r) => r.ips.map((ip) => [parseIp(ip), r])));
+      this.#reserved.set(reservations, known);
+    }
+    return known;
   }
 
   /** Addresses that no new endpoint may have: whose they are, as the view says (an endpoint's allowed ones, external peers'). */
@@ -114,6 +156,7 @@ export class AddressTable {
     }
     for (const ip of this.claimed(network.id)) slots.set(ip, { taken: true });
     for (const ip of this.spokenFor(network.id).keys()) slots.set(ip, { taken: true });
+    for (const ip of this.reservedBy(network.id).keys()) slots.set(ip, { taken: true });
     return { blocks, reserved: reservedOf(network), slots };
   }
 
@@ -122,12 +165,12 @@ export class AddressTable {
     return this.#moments.get(key) ?? this.#started.mono - Math.max(0, this.#started.wall - row.since);
   }
 
-  /** Addresses that are used, lent, or resting. @param resting false: those that rest are not counted */
+  /** Addresses that are used, lent, or resting; not those that are only reserved. @param resting false: those that rest are not counted */
   busy(networkId: string, resting = true): Set<bigint> {
     const busy = new Set<bigint>();
     const now = this.clock.monotonic();
     for (const [key, row] of this.journal.addresses) {
-      if (row.networkId !== networkId) continue;
+      if (row.networkId !== networkId || row.state === 'reserved') continue;
       if (row.state !== 'resting' || (resting && now - this.#freedAt(key, row) < REST_MS)) busy.add(parseIp(row.ip));
     }
     return busy;
@@ -136,12 +179,18 @@ export class AddressTable {
   /** Held addresses that a container could have now. */
   freeOf(network: Network, family: Family): bigint[] {
     const { blocks, reserved } = this.slots(network, family);
-    const busy = this.busy(network.id);
+    const busy = new Set([...this.busy(network.id), ...this.#reservedHere(network.id)]);
     const free: bigint[] = [];
     for (const block of blocks)
       for (let ip = block.base; ip <= lastOf(block); ip++)
         if (!busy.has(ip) && isAssignable(reserved, ip)) free.push(ip);
     return free;
+  }
+
+  /** Reserved addresses, as the view and the journal say. */
+  #reservedHere(networkId: string): bigint[] {
+    const rows = this.journal.addresses.values().filter((r) => r.networkId === networkId && r.state === 'reserved');
+    return [...this.reservedBy(networkId).keys(), ...rows.map((row) => parseIp(row.ip))];
   }
 
   hasEndpoints(networkId: string): boolean {
@@ -161,6 +210,7 @@ export class AddressTable {
   /** Who has an address, as part of a sentence. */
   userOf(row: LocalAddress): string {
     const host = this.mesh.hostName;
+    if (row.state === 'reserved') return 'it is reserved';
     if (row.state === 'lent')
       return (
         this.seenElsewhere(row.networkId, row.ip) ??

@@ -4,28 +4,19 @@
  * Choosing and marking happen in one turn (the journal's memory changes at once), so no lock is held while anything is awaited:
  * a coordinator may ask this host for a grant or for a block while this host waits for a block itself.
  */
-import {
-  containsIp,
-  type Family,
-  familyOf,
-  formatCidr,
-  formatIp,
-  lastOf,
-  parseCidr,
-  parseIp,
-  subnetOf,
-  tryParseIp,
-} from '../lib/addr.ts';
+import { type Family, familyOf, formatIp, parseIp, tryParseIp } from '../lib/addr.ts';
 import { WeftError } from '../lib/errors.ts';
 import type { Log } from '../lib/log.ts';
 import type { Block, Network, Revision } from '../lib/model.ts';
-import { count, isAssignable, pick, reservedOf } from './address-pick.ts';
+import { explainNoBlock, flagOf, inUse, refuseUnusable } from './address-errors.ts';
+import { count, pick } from './address-pick.ts';
 import { AddressTable, addressKey, blockKey } from './address-table.ts';
 import type { Clock } from './clock.ts';
 import { ipsOf, type Journal, type JournalWrite, type LocalAddress, type LocalBlock, type Mesh } from './contract.ts';
 import { IdleBlocks } from './idle-blocks.ts';
 import { Lending } from './lending.ts';
 import { loseBlocks } from './lost-blocks.ts';
+import { Reserving } from './reserving.ts';
 
 export { addressKey, blockKey } from './address-table.ts';
 
@@ -43,6 +34,7 @@ export class AddressBook {
   readonly #table: AddressTable;
   readonly #lending: Lending;
   readonly #idle: IdleBlocks;
+  readonly #reserving: Reserving;
   readonly #pausedUntil = new Map<string, number>();
   /** Keys of freed claims whose release has surely not reached a coordinator: they may be used again at once. */
   readonly #stillHeld = new Set<string>();
@@ -59,6 +51,8 @@ export class AddressBook {
     this.#table = new AddressTable(options);
     this.#lending = new Lending({ table: this.#table, log: options.log });
     this.#idle = new IdleBlocks({ table: this.#table, log: options.log });
+    const release = (rows: readonly LocalAddress[]): Promise<void> => this.#giveBackClaims(rows);
+    this.#reserving = new Reserving({ table: this.#table, release, log: options.log });
   }
 
   /** Begins to follow the mesh: lent addresses that come back, claimed ones still to be released. */
@@ -71,16 +65,19 @@ export class AddressBook {
         this.#lending
           .takeBack()
           .catch((error: unknown) => this.#log.error({ err: error }, 'lent addresses not taken back'));
+        this.#reserving.look();
         if (this.#mesh.connected) this.#releaseClaimed();
       }),
     );
     this.#releaseClaimed();
     this.#idle.start();
+    this.#reserving.start();
   }
 
   close(): void {
     this.#closed = true;
     this.#idle.close();
+    this.#reserving.close();
     for (const stop of this.#stop) stop();
     this.#stop = [];
     if (this.#retry !== null) clearTimeout(this.#retry);
@@ -129,16 +126,19 @@ export class AddressBook {
     await this.#table.releasing.get(key)?.catch(() => undefined);
     if (this.#table.claiming.has(key)) throw inUse(ip, network, 'it is being given to another container');
     const row = this.#journal.addresses.get(key);
-    if (row !== undefined && row.state !== 'resting') throw inUse(ip, network, this.#table.userOf(row));
+    const free = row === undefined || row.state === 'resting' || row.state === 'reserved';
+    if (!free) throw inUse(ip, network, this.#table.userOf(row));
     const spoken = this.#table.spokenFor(network.id).get(number);
     if (spoken !== undefined) throw inUse(ip, network, spoken);
     const held = row?.claimed === true && this.#stillHeld.has(key);
-    if (!held && this.#table.ownBlock(network.id, number) === undefined) {
-      const other = this.#table.seenElsewhere(network.id, ip);
+    // Only the mesh knows whether somebody has it now.
+    const reserved = row?.state === 'reserved' || this.#table.reservedBy(network.id).has(number);
+    if (!held && (reserved || this.#table.ownBlock(network.id, number) === undefined)) {
+      const other = reserved ? null : this.#table.seenElsewhere(network.id, ip);
       if (other !== null) throw inUse(ip, network, other);
       return await this.#claim(network, ip, key);
     }
-    await this.#journal.write([this.#table.row(network.id, ip, 'requested', held)]);
+    await this.#journal.write([this.#table.row(network.id, ip, 'requested', held, row?.reserved)]);
     return ip;
   }
 
@@ -151,7 +151,7 @@ export class AddressBook {
     if (row === undefined || (row.state !== 'requested' && row.state !== 'endpoint')) return;
     for (const endpoint of this.#journal.endpoints.values())
       if (endpoint.networkId === networkId && ipsOf(endpoint).includes(ip)) return;
-    const written = this.#journal.write([this.#table.row(networkId, ip, 'resting', row.claimed)]);
+    const written = this.#journal.write([this.#table.row(networkId, ip, 'resting', row.claimed, row.reserved)]);
     if (row.claimed) this.#stillHeld.add(addressKey(networkId, ip));
     await written;
     if (row.claimed) this.#releaseClaimed();
@@ -162,6 +162,11 @@ export class AddressBook {
     return this.#lending.grant(networkId, ip, forHost);
   }
 
+  /** The coordinator's ReserveQuery: see Reserving.reserve. */
+  reserve(networkId: string, ip: string, name: string, forHost: string): Promise<void> {
+    return this.#reserving.reserve(networkId, ip, name, forHost);
+  }
+
   /** The coordinator's GiveBackQuery: the parts of the block that the host keeps. */
   giveBack(networkId: string, cidr: string, last = false): Promise<readonly string[]> {
     return this.#lending.giveBack(networkId, cidr, last);
@@ -170,6 +175,16 @@ export class AddressBook {
   /** Gives back the blocks of networks that have not been used here for long; happens by itself from time to time. */
   releaseUnused(): Promise<void> {
     return this.#idle.look();
+  }
+
+  /** The row of an address that an endpoint has, or had until now. */
+  used(networkId: string, ip: string, state: 'requested' | 'endpoint'): JournalWrite {
+    return this.#table.used(networkId, ip, state);
+  }
+
+  /** The own block whose flows others reach the address by; undefined for one that is held by itself. */
+  coveredBy(networkId: string, ip: string): LocalBlock | undefined {
+    return this.#table.heldByItself(networkId, ip) ? undefined : this.blockOf(networkId, ip);
   }
 
   /** The own block that an address lies in. */
@@ -187,6 +202,7 @@ export class AddressBook {
       for (const block of interest.blocks.values())
         if (block.hostId === hostId) writes.push(holding(block, { epoch: 0n, number: block.revision }));
     if (writes.length > 0) await this.#journal.write(writes);
+    this.#reserving.look();
   }
 
   #pick(network: Network, family: Family, resting: boolean): string | null {
@@ -243,9 +259,11 @@ export class AddressBook {
     this.#table.claiming.add(key);
     try {
       await this.#idle.settled(network.id);
-      const { block, revision } = await this.#mesh.claimAddress(network.id, ip);
+      const { block, revision, reservation } = await this.#mesh.claimAddress(network.id, ip);
       const blocks = block === null ? [] : this.#fresh([block]);
-      const requested = this.#table.row(network.id, ip, 'requested', block === null);
+      const { name, mac } = reservation ?? { name: '', mac: '' };
+      const reserved = reservation === null ? undefined : { name, mac };
+      const requested = this.#table.row(network.id, ip, 'requested', block === null, reserved);
       await this.#journal.write([...blocks.map((b) => holding(b, revision)), requested]);
       return ip;
     } catch (error) {
@@ -313,8 +331,9 @@ export class AddressBook {
     } catch (error) {
       if (WeftError.from(error).code !== 'NOT_FOUND') throw error; // else the network is gone, and they with it
     }
-    const same = keys.filter((key, index) => this.#journal.addresses.get(key) === rows[index]);
-    await this.#journal.write(same.map((key): JournalWrite => ({ table: 'address', key, value: null })));
+    const same = rows.filter((row, index) => this.#journal.addresses.get(keys[index]!) === row);
+    await this.#journal.write(same.map((row) => this.#table.afterClaim(row)));
+    this.#reserving.look();
   }
 }
 
@@ -325,47 +344,3 @@ function holding(block: Block, revision: Revision): JournalWrite {
 }
 
 const askKey = (network: Network, family: Family): string => `${network.id}/${family}`;
-
-const inUse = (ip: string, network: Network, why: string): WeftError =>
-  new WeftError('ALREADY_EXISTS', `address ${ip} of network ${network.name} is in use: ${why}`, {
-    hint: `choose another address, or leave ${flagOf(ip)} out`,
-  });
-
-const flagOf = (ip: string): string => (ip.includes(':') ? '--ip6' : '--ip');
-
-function refuseUnusable(network: Network, ip: bigint): void {
-  const reserved = reservedOf(network);
-  const text = formatIp(ip);
-  const subnet = subnetOf(network, familyOf(ip)) ?? parseCidr(network.subnets[0] ?? '');
-  if (!containsIp(subnet, ip))
-    throw new WeftError(
-      'INVALID_ARGUMENT',
-      `address ${text} is not in subnet ${formatCidr(subnet)} of network ${network.name}`,
-      {
-        hint: `choose one between ${formatIp(subnet.base + 1n)} and ${formatIp(lastOf(subnet) - 1n)}`,
-      },
-    );
-  if (isAssignable(reserved, ip)) return;
-  const gateway = network.gateways.some((g) => tryParseIp(g) === ip);
-  const what =
-    ip === subnet.base
-      ? 'the network address'
-      : ip === lastOf(subnet)
-        ? 'the broadcast address'
-        : gateway
-          ? 'the gateway'
-          : 'an auxiliary address';
-  throw new WeftError('FAILED_PRECONDITION', `address ${text} is ${what} of network ${network.name}`, {
-    hint: 'choose another address',
-  });
-}
-
-function explainNoBlock(network: Network, family: Family, host: string, error: unknown): WeftError {
-  const e = WeftError.from(error);
-  if (e.code !== 'UNAVAILABLE') return e;
-  return new WeftError(
-    'UNAVAILABLE',
-    `host ${host} has no free ${family === 6 ? 'IPv6 ' : ''}address of network ${network.name} in its own blocks, and no coordinator can be asked for a further block`,
-    { hint: 'try again when the coordinator is back', cause: error },
-  );
-}

@@ -3,7 +3,7 @@
  * reconciler fills `Datapath`; main puts them together. What a host holds is in the journal, what it was told is in the view.
  */
 import type { Family } from '../lib/addr.ts';
-import type { Block, Conflict, Endpoint, Network, PublishedPort, Revision, View } from '../lib/model.ts';
+import type { Block, Conflict, Endpoint, Network, PublishedPort, Reservation, Revision, View } from '../lib/model.ts';
 
 /** An endpoint of this host, as journalled. Plain data: JSON on disk. */
 export interface LocalEndpoint {
@@ -76,14 +76,19 @@ export const ipsOf = (e: Pick<LocalEndpoint, 'ip' | 'ip6'>): string[] => [e.ip, 
 export interface LocalAddress {
   readonly networkId: string;
   readonly ip: string;
-  /** "requested": Docker has it, no endpoint yet. "endpoint": in use. "lent": granted to another host. "resting": freed at `since`. */
-  readonly state: 'requested' | 'endpoint' | 'lent' | 'resting';
+  /**
+   * "requested": Docker has it, no endpoint yet. "endpoint": in use. "lent": granted to another host. "resting": freed at `since`.
+   * "reserved": of an own block, and nobody's here: whoever uses it claims it.
+   */
+  readonly state: 'requested' | 'endpoint' | 'lent' | 'resting' | 'reserved';
   /** Epoch milliseconds. */
   readonly since: number;
   /** Host id it is lent to. */
   readonly lentTo: string | null;
-  /** Held outside own blocks, by claim. */
+  /** Held by itself, not as part of an own block. */
   readonly claimed: boolean;
+  /** The reservation that it was claimed by; `mac` may be empty. */
+  readonly reserved?: { readonly name: string; readonly mac: string };
 }
 
 export interface LocalBlock {
@@ -155,7 +160,12 @@ export interface Mesh {
   onView(listener: () => void): () => void;
   requestBlock(networkId: string, family: Family): Promise<{ blocks: readonly Block[]; revision: Revision }>;
   releaseBlocks(networkId: string, cidrs: readonly string[]): Promise<void>;
-  claimAddress(networkId: string, ip: string): Promise<{ block: Block | null; revision: Revision }>;
+  /** @param options.ownRecord of an own block, in use: a record of its own for it */
+  claimAddress(
+    networkId: string,
+    ip: string,
+    options?: { readonly ownRecord: boolean },
+  ): Promise<{ block: Block | null; revision: Revision; reservation: Reservation | null }>;
   releaseAddresses(networkId: string, ips: readonly string[]): Promise<void>;
   reserveNetwork(r: {
     pool: string;

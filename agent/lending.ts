@@ -30,7 +30,9 @@ export class Lending {
     const row = journal.addresses.get(key);
     if (releasing.has(key)) return;
     if (row?.state === 'lent' && row.lentTo === forHost) return;
-    if (claiming.has(key) || (row !== undefined && row.state !== 'resting')) {
+    // Whoever asks for what is only reserved here knows that it is reserved no more.
+    const free = row === undefined || row.state === 'resting' || row.state === 'reserved';
+    if (claiming.has(key) || !free) {
       const who = row === undefined ? `it is being claimed by host ${mesh.hostName}` : this.#table.userOf(row);
       throw new WeftError('ALREADY_EXISTS', `address ${ip} is in use: ${who}`, { hint: 'choose another address' });
     }
@@ -74,9 +76,12 @@ export class Lending {
       for (const part of parts)
         writes.push({ table: 'block', key: blockKey(networkId, part), value: { ...block, cidr: part } });
       // Of what goes, no history stays.
-      for (const [rowKey, row] of this.#table.journal.addresses)
-        if (row.networkId === networkId && !busy.has(parseIp(row.ip)) && containsIp(held, parseIp(row.ip)))
-          writes.push({ table: 'address', key: rowKey, value: null });
+      const kept = (ip: bigint): boolean => parts.some((part) => containsIp(parseCidr(part), ip));
+      for (const [rowKey, row] of this.#table.journal.addresses) {
+        const ip = parseIp(row.ip);
+        if (row.networkId !== networkId || row.claimed || busy.has(ip) || !containsIp(held, ip)) continue;
+        if (row.state !== 'reserved' || !kept(ip)) writes.push({ table: 'address', key: rowKey, value: null });
+      }
     }
     if (writes.length > 0) await this.#table.journal.write(writes, { durable: true });
     return keep;
@@ -111,7 +116,7 @@ export class Lending {
         continue;
       }
       // The view may be older than the grant.
-      const lentAt = this.#table.lentAt(key);
+      const lentAt = this.#table.momentOf(key);
       const young = lentAt !== undefined && clock.monotonic() - lentAt < LENT_UNSEEN_MS;
       if (young && !this.#seen.has(key)) continue;
       this.#seen.delete(key);

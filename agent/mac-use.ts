@@ -10,6 +10,8 @@ export interface MacUse {
   readonly mac: string;
   /** The default MAC of its address; `own`: it does not follow from the address by a rule that others know. */
   readonly usual: { readonly mac: string; readonly own: boolean };
+  /** Addresses of the endpoint. */
+  readonly ips: readonly string[];
   readonly endpointId: string;
   /** By which the user gave it. */
   readonly flag: '--mac' | '--mac-address';
@@ -18,7 +20,7 @@ export interface MacUse {
 /** @throws INVALID_ARGUMENT another address's default MAC; ALREADY_EXISTS in use */
 export function refuseMac(
   { journal, mesh }: { journal: Pick<Journal, 'endpoints'>; mesh: Pick<Mesh, 'hostId' | 'hostName' | 'view'> },
-  { network, mac, usual, endpointId, flag }: MacUse,
+  { network, mac, usual, ips, endpointId, flag }: MacUse,
 ): void {
   if (mac === usual.mac && !usual.own) return;
   if (isDefaultForm(mac) && mac !== usual.mac)
@@ -36,6 +38,11 @@ export function refuseMac(
     if (other.networkId === network.id && other.mac === mac && other.id !== endpointId)
       inUse(who(other.container?.name, nameOf(other), other.id), mesh.hostName);
   const interest = mesh.view().interests.get(network.id);
+  for (const { name, ips: reserved, mac: owned } of interest?.reservations.values() ?? [])
+    if (owned === mac && !reserved.some((ip) => ips.includes(ip)))
+      throw new WeftError('ALREADY_EXISTS', `MAC address ${mac} of network ${network.name} is reserved as "${name}"`, {
+        hint: `give its address, --ip ${reserved[0]}, or another MAC`,
+      });
   for (const other of interest?.endpoints.values() ?? [])
     if (other.mac === mac && other.id !== endpointId && other.hostId !== mesh.hostId)
       inUse(

@@ -216,6 +216,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
     ofport: (endpointId) => reconciler.ofport(endpointId) ?? 0,
     onQuery: answerQueries({
       grant: (networkId, ip, forHost) => addresses.grant(networkId, ip, forHost),
+      reserve: (networkId, ip, name, forHost) => addresses.reserve(networkId, ip, name, forHost),
       giveBack: (networkId, cidr, last) => addresses.giveBack(networkId, cidr, last),
       audit: (heal) => audit(heal && config.heal),
       findContainer: (name) => docker.findContainer(name),

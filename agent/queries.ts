@@ -8,6 +8,8 @@ type Body = NonNullable<Answer['body']>;
 export interface QueryHandlers {
   /** Throws when the address is in use. */
   grant(networkId: string, ip: string, forHostId: string): Promise<void>;
+  /** Throws when the address is in use, but for a container of that name while `forHostId` is empty. */
+  reserve(networkId: string, ip: string, name: string, forHostId: string): Promise<void>;
   giveBack(networkId: string, cidr: string, last: boolean): Promise<readonly string[]>;
   audit(heal: boolean): Promise<Drift[]>;
   findContainer(container: string): Promise<readonly Container[]>;
@@ -43,6 +45,11 @@ async function run(h: QueryHandlers, query: Query): Promise<Body | null> {
     case 'grant':
       await h.grant(body.value.networkId, body.value.address, body.value.forHostId);
       return null;
+    case 'reserve': {
+      const { networkId, address, name, forHostId } = body.value;
+      await h.reserve(networkId, address, name, forHostId);
+      return null;
+    }
     case 'giveBack': {
       const { networkId, cidr, last } = body.value;
       return { $case: 'giveBack', value: { keep: [...(await h.giveBack(networkId, cidr, last))] } };

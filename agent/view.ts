@@ -71,6 +71,7 @@ export function withNetwork(draft: Draft, message: NetworkUpdate): Draft {
     externals: new Map(),
     memberships: new Map(),
     settings: new Map(),
+    reservations: new Map(),
   };
   const c = message.complete;
   const next: NetworkView = {
@@ -82,6 +83,7 @@ export function withNetwork(draft: Draft, message: NetworkUpdate): Draft {
     externals: merge(base.externals, c, message.externals, (x) => x.id, message.removedExternals),
     memberships: merge(base.memberships, c, message.memberships, (m) => m.hostId, message.removedMemberships),
     settings: merge(base.settings, c, message.settings, (s) => s.endpointId, message.removedSettings),
+    reservations: merge(base.reservations, c, message.reservations, (r) => r.name, message.removedReservations),
   };
   const revision = message.revision ?? { epoch: 0n, number: 0n };
   return {

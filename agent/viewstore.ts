@@ -9,6 +9,7 @@ import {
   ExternalPeer,
   Memberships,
   Network,
+  Reservation,
   Revision,
 } from '../gen/weft/v1/types.ts';
 import type { Log } from '../lib/log.ts';
@@ -37,6 +38,7 @@ export function encodeView(view: View): string {
       externals: encode(ExternalPeer, n.externals.values()),
       memberships: encode(Memberships, n.memberships.values()),
       settings: encode(EndpointSettings, n.settings.values()),
+      reservations: encode(Reservation, n.reservations.values()),
     })),
   });
 }
@@ -53,6 +55,7 @@ export function decodeView(text: string): View {
       externals: decode(ExternalPeer, n['externals'], (x) => x.id),
       memberships: decode(Memberships, n['memberships'], (m) => m.hostId),
       settings: decode(EndpointSettings, n['settings'], (s) => s.endpointId),
+      reservations: decode(Reservation, n['reservations'], (r) => r.name),
     }),
   );
   return {

@@ -79,6 +79,10 @@ const READERS: Readonly<Record<string, (mesh: Mesh) => Promise<string[]>>> = {
   network: async (mesh) => (await mesh.call('listNetworks', { project: '' })).networks.map((n) => n.name),
   host: async (mesh) => (await mesh.call('listHosts', { localOnly: false })).hosts.map((h) => h.host?.name ?? ''),
   peer: async (mesh) => (await mesh.call('listPeers', { project: '', network: '' })).peers.map((p) => p.name),
+  reservation: async (mesh) =>
+    (await mesh.call('listReservations', { project: '', network: '' })).reservations.map(
+      (r) => r.reservation?.name ?? '',
+    ),
   container: containers,
   endpoint: containers,
 };

@@ -36,6 +36,10 @@ export const NOUNS: Readonly<Record<string, Noun>> = {
     summary: 'tunnel ends that are not hosts of the mesh',
     load: async () => (await import('./peer.ts')).register,
   },
+  reservation: {
+    summary: 'addresses and MACs that belong to a name, on every host',
+    load: async () => (await import('./reservation.ts')).register,
+  },
   wait: {
     summary: 'wait until every connected host has applied a revision',
     load: async () => (await import('./wait.ts')).register,

@@ -1,6 +1,15 @@
 /** JSON of the objects, as people and scripts see it: keys never left out, absent = null, 64-bit numbers as decimal strings. */
 import type { HostAudit, HostStatus, Laggard, PathMtu } from '../gen/weft/v1/control.ts';
-import type { Conflict, Drift, Endpoint, Event, ExternalPeer, Network, Revision } from '../gen/weft/v1/types.ts';
+import type {
+  Conflict,
+  Drift,
+  Endpoint,
+  Event,
+  ExternalPeer,
+  Network,
+  Reservation,
+  Revision,
+} from '../gen/weft/v1/types.ts';
 import { endpointName } from '../lib/endpoint-name.ts';
 
 const orNull = (text: string): string | null => (text === '' ? null : text);
@@ -87,6 +96,28 @@ export const peerJson = (p: ExternalPeer, networks: Readonly<Record<string, stri
   revision: p.revision.toString(),
 });
 
+/** @param holder the endpoint that has one of its addresses now */
+export const reservationJson = (
+  r: Reservation,
+  holder: Endpoint | undefined,
+  names: { readonly networks: Readonly<Record<string, string>>; readonly hosts: Readonly<Record<string, string>> },
+) => ({
+  name: r.name,
+  network: names.networks[r.networkId] ?? r.networkId,
+  ips: r.ips,
+  mac: orNull(r.mac),
+  labels: r.labels,
+  holder:
+    holder === undefined
+      ? null
+      : {
+          endpoint: holder.id,
+          host: names.hosts[holder.hostId] ?? holder.hostId,
+          container: orNull(endpointName(holder)),
+        },
+  revision: r.revision.toString(),
+});
+
 export const pathJson = (p: PathMtu) => ({
   from: p.from,
   to: p.to,
@@ -134,6 +165,7 @@ export const eventJson = (e: Event) => ({
 
 export type NetworkJson = ReturnType<typeof networkJson>;
 export type PeerJson = ReturnType<typeof peerJson>;
+export type ReservationJson = ReturnType<typeof reservationJson>;
 export type PathJson = ReturnType<typeof pathJson>;
 export type HostJson = ReturnType<typeof hostJson>;
 export type EndpointJson = ReturnType<typeof endpointJson>;

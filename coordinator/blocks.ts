@@ -185,10 +185,12 @@ export class Blocks {
     const network = state.networks.get(networkId);
     const what = network === undefined ? networkId : `${network.name || networkId} (${network.subnets.join(', ')})`;
     const rest = [...silent].map(([name, reason]) => `${name} (${reason})`);
+    const reserved = state.reservations.get(networkId)?.size ?? 0;
+    const kept = reserved === 0 ? '' : ` (${reserved} by reservations)`;
     const unasked = rest.length === 0 ? '' : `; the blocks of ${rest.join(', ')} could not be asked`;
     const head =
       'family' in wanted
-        ? `Every usable ${wanted.family === 6 ? 'IPv6 ' : ''}address of network ${what} is taken`
+        ? `Every usable ${wanted.family === 6 ? 'IPv6 ' : ''}address of network ${what} is taken${kept}`
         : `The block of network ${what} with the address ${wanted.containing} is not free`;
     return new WeftError('RESOURCE_EXHAUSTED', `${head}${unasked}.`, {
       hint:

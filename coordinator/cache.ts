@@ -13,6 +13,7 @@ import type {
   Host,
   Memberships,
   Network,
+  Reservation,
 } from '../lib/model.ts';
 import type { Change, ChangeSet, CoordinatorRecord, Presence, State } from './contract.ts';
 import { type Decoded, decode, type RawKey } from './store/codec.ts';
@@ -59,6 +60,7 @@ export class Cache implements State {
   readonly externals: Nested<ExternalPeer> = new Map();
   readonly settings: Nested<EndpointSettings> = new Map();
   readonly memberships: Nested<Memberships> = new Map();
+  readonly reservations: Nested<Reservation> = new Map();
   readonly presences = new Map<string, Presence>();
   readonly coordinators = new Map<string, CoordinatorRecord>();
   readonly #names = new Map<string, string>();
@@ -273,6 +275,12 @@ export class Cache implements State {
         const { networkId, hostId } = key;
         const before = replaceIn(this.memberships, networkId, hostId, after);
         return differs(before, after) ? { kind: 'memberships', networkId, hostId, before, after } : null;
+      }
+      case 'reservation': {
+        const after = decoded?.kind === 'reservation' ? decoded.value : null;
+        const { networkId, name } = key;
+        const before = replaceIn(this.reservations, networkId, name, after);
+        return differs(before, after) ? { kind: 'reservation', networkId, name, before, after } : null;
       }
       case 'presence': {
         const after = decoded?.kind === 'presence' ? decoded.value : null;

@@ -8,8 +8,10 @@ import type { Log } from '../lib/log.ts';
 import type { Address, Block } from '../lib/model.ts';
 import { spokenFor } from './alloc/externals.ts';
 import { checkAssignable } from './alloc/families.ts';
+import { reservationAt } from './alloc/reserved.ts';
 import type { Blocks } from './blocks.ts';
 import type { State, Store } from './contract.ts';
+import type { Reservations } from './reservations.ts';
 import type { Sessions, Slot } from './sessions.ts';
 
 const CLAIM_MS = 3000;
@@ -20,6 +22,7 @@ export interface ClaimDeps {
   readonly store: Store;
   readonly sessions: Sessions;
   readonly blocks: Blocks;
+  readonly reservations: Reservations;
   readonly log: Log;
 }
 
@@ -38,12 +41,13 @@ export class Claims {
   }
 
   /**
-   * Gets the address for the host: with the block around it when that is free, else out of another host's block.
+   * Gets the address for the host: by itself when it is reserved, with the block around it when that is free, else out of another
+   * host's block.
    * @throws ALREADY_EXISTS taken; INVALID_ARGUMENT no address for endpoints; FAILED_PRECONDITION the grantor is not connected
    */
   async claim(slot: Slot, networkId: string, given: string): Promise<{ block?: Block; address?: Address }> {
     const address = canonicalIp(given);
-    const { state, blocks } = this.#deps;
+    const { state } = this.#deps;
     const network = state.networks.get(networkId);
     if (network === undefined) throw new WeftError('NOT_FOUND', `There is no network ${networkId}.`);
     checkAssignable(network, address);
@@ -55,6 +59,22 @@ export class Claims {
       );
     const own = state.addresses.get(networkId)?.get(address);
     if (own?.hostId === slot.hostId && own.state === 'held') return { address: own };
+    try {
+      const reserved = await this.#deps.reservations.claim(slot, networkId, address);
+      return reserved === null ? await this.#unreserved(slot, networkId, address) : { address: reserved };
+    } catch (error) {
+      // Reserved while it was being claimed.
+      if (WeftError.from(error).code !== 'ABORTED' || reservationAt(state, networkId, address) === undefined)
+        throw error;
+      const reserved = await this.#deps.reservations.claim(slot, networkId, address);
+      if (reserved === null) throw error;
+      return { address: reserved };
+    }
+  }
+
+  async #unreserved(slot: Slot, networkId: string, address: string): Promise<{ block?: Block; address?: Address }> {
+    const { state, blocks } = this.#deps;
+    const own = state.addresses.get(networkId)?.get(address);
     const ip = parseIp(address);
     const around = (): Block | undefined =>
       [...(state.blocks.get(networkId)?.values() ?? [])].find((block) => containsIp(parseCidr(block.cidr), ip));

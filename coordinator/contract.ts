@@ -12,6 +12,7 @@ import type {
   Host,
   Memberships,
   Network,
+  Reservation,
   Revision,
 } from '../lib/model.ts';
 
@@ -78,6 +79,13 @@ export type Change =
       readonly after: Memberships | null;
     }
   | {
+      readonly kind: 'reservation';
+      readonly networkId: string;
+      readonly name: string;
+      readonly before: Reservation | null;
+      readonly after: Reservation | null;
+    }
+  | {
       readonly kind: 'presence';
       readonly hostId: string;
       readonly before: Presence | null;
@@ -117,6 +125,8 @@ export interface State {
   readonly settings: ReadonlyMap<string, ReadonlyMap<string, EndpointSettings>>;
   /** network id → host id → multicast groups */
   readonly memberships: ReadonlyMap<string, ReadonlyMap<string, Memberships>>;
+  /** network id → name → reservation */
+  readonly reservations: ReadonlyMap<string, ReadonlyMap<string, Reservation>>;
   readonly presences: ReadonlyMap<string, Presence>;
   readonly coordinators: ReadonlyMap<string, CoordinatorRecord>;
   networkByName(project: string, name: string): Network | undefined;
@@ -179,6 +189,20 @@ export interface Store {
   claimAddress(claim: Omit<Address, 'revision' | 'state' | 'reason'>): Promise<Address>;
   /** The grantor's answer: "held" or "refused" with its reason; only while the claim is as given. */
   answerClaim(claim: Address, granted: boolean, reason: string): Promise<void>;
+  /**
+   * A reserved address becomes the host's, at once: nobody has it.
+   * @throws ABORTED there is no reservation of it; ALREADY_EXISTS another host holds it
+   */
+  holdReserved(networkId: string, address: string, hostId: string): Promise<Address>;
+  /** A record of its own for an address of a block that the host has. @throws FAILED_PRECONDITION it is not the host's */
+  holdOwn(networkId: string, address: string, hostId: string): Promise<Address>;
+  /**
+   * @param agreed address → host that has agreed to it: whose block it is in, or that holds it
+   * @throws ALREADY_EXISTS name, address or MAC taken; ABORTED somebody else would have to agree
+   */
+  createReservation(reservation: NewReservation, agreed: ReadonlyMap<string, string>): Promise<Reservation>;
+  /** @throws NOT_FOUND the network */
+  removeReservation(networkId: string, name: string): Promise<Revision>;
   /** Deletes claims or held addresses of that host. */
   releaseAddresses(networkId: string, hostId: string, addresses: readonly string[]): Promise<void>;
   /**
@@ -219,6 +243,9 @@ export interface Store {
     holdings: { endpoints: readonly Endpoint[]; blocks: readonly Block[]; addresses: readonly Address[] },
   ): Promise<{ revision: Revision; refused: readonly string[] }>;
 }
+
+/** Judged and canonical; an empty MAC may be made the holder's by what is stored. */
+export type NewReservation = Omit<Reservation, 'id' | 'createdAt' | 'revision'>;
 
 /** An address that must be in it, or the family of a block that may be any. */
 export type WantedBlock = { readonly containing: string } | { readonly family: 4 | 6 };

@@ -3,8 +3,9 @@
  * change sets, so every replica has all of those; drift and conflicts are known only where the host's session is ("local").
  */
 import { endpointName } from '../lib/endpoint-name.ts';
-import type { Event } from '../lib/model.ts';
+import type { Endpoint, Event } from '../lib/model.ts';
 import type { Change, ChangeSet, State } from './contract.ts';
+import { nameConflict } from './reservation-conflicts.ts';
 
 export const EVENT_LIMIT = 1000;
 
@@ -36,8 +37,10 @@ export class Events {
   apply(set: ChangeSet): void {
     if (set.reset) return;
     for (const change of set.changes) {
+      const revision = { epoch: this.#state.epoch, number: set.revision };
       const event = this.#describe(change, set);
-      if (event !== null) this.#push({ ...event, revision: { epoch: this.#state.epoch, number: set.revision } }, false);
+      if (event !== null) this.#push({ ...event, revision }, false);
+      for (const conflict of this.#conflicts(change)) this.#push({ ...conflict, revision }, false);
     }
   }
 
@@ -83,8 +86,33 @@ export class Events {
     for (const wake of this.#waiters) wake();
   }
 
+  /** Names that have come to be a reservation's, without its address. */
+  #conflicts(change: Change): (Partial<Event> & { readonly type: string })[] {
+    const found = (endpoint: Endpoint) => {
+      const message = nameConflict(this.#state, endpoint);
+      const object = this.#state.networks.get(endpoint.networkId)?.name ?? endpoint.networkId;
+      return message === null ? [] : [{ type: 'conflict', host: this.#hostName(endpoint.hostId), object, message }];
+    };
+    if (change.kind === 'endpoint' && change.after !== null) {
+      const { before, after } = change;
+      return before !== null && endpointName(before) === endpointName(after) ? [] : found(after);
+    }
+    if (change.kind === 'reservation' && change.before === null)
+      return [...(this.#state.endpoints.get(change.networkId)?.values() ?? [])]
+        .filter((endpoint) => endpointName(endpoint) === change.name)
+        .flatMap(found);
+    return [];
+  }
+
   #hostName(id: string): string {
     return this.#state.hosts.get(id)?.name ?? id;
+  }
+
+  /** Also of a network that went with the same change. */
+  #networkName(id: string, set: ChangeSet): string {
+    const gone = set.changes.find((c) => c.kind === 'network' && c.id === id);
+    const network = this.#state.networks.get(id) ?? (gone?.kind === 'network' ? gone.before : null);
+    return network?.name ?? id;
   }
 
   #describe(change: Change, set: ChangeSet): (Partial<Event> & { readonly type: string }) | null {
@@ -115,14 +143,12 @@ export class Events {
         if (action === 'update' && change.before?.state === change.after?.state) return null;
         const endpoint = change.after ?? change.before;
         if (endpoint === null) return null;
-        const gone = set.changes.find((c) => c.kind === 'network' && c.id === change.networkId);
-        const network = this.#state.networks.get(change.networkId) ?? (gone?.kind === 'network' ? gone.before : null);
         return {
           type: 'endpoint',
           action,
           host: this.#hostName(endpoint.hostId),
           object: endpointName(endpoint) || endpoint.id.slice(0, 12),
-          message: `${endpoint.ips.join(', ')} on ${network?.name ?? change.networkId}`,
+          message: `${endpoint.ips.join(', ')} on ${this.#networkName(change.networkId, set)}`,
         };
       }
       case 'presence': {
@@ -134,6 +160,12 @@ export class Events {
         const peer = change.after ?? change.before;
         const network = this.#state.networks.get(change.networkId)?.name ?? change.networkId;
         return { type: 'peer', action, object: peer?.name ?? change.id, message: `${peer?.vtep ?? ''} on ${network}` };
+      }
+      case 'reservation': {
+        const reservation = change.after ?? change.before;
+        const network = this.#networkName(change.networkId, set);
+        const message = `${(reservation?.ips ?? []).join(', ')} on ${network}`;
+        return { type: 'reservation', action, object: change.name, message };
       }
       case 'settings':
       case 'memberships':

@@ -6,6 +6,7 @@ import type { State, Store } from './contract.ts';
 import type { Events } from './events.ts';
 import type { Fanout } from './fanout.ts';
 import type { Metrics } from './metrics.ts';
+import type { Reservations } from './reservations.ts';
 import type { Sessions } from './sessions.ts';
 import type { Wire } from './wire.ts';
 
@@ -26,5 +27,6 @@ export interface Parts {
   readonly fanout: Fanout;
   readonly blocks: Blocks;
   readonly claims: Claims;
+  readonly reservations: Reservations;
   readonly log: Log;
 }

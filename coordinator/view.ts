@@ -9,7 +9,15 @@ import type { Change, State } from './contract.ts';
 /** The part of State that views are made of. */
 export type ViewSource = Pick<
   State,
-  'networks' | 'hosts' | 'blocks' | 'addresses' | 'endpoints' | 'externals' | 'settings' | 'memberships'
+  | 'networks'
+  | 'hosts'
+  | 'blocks'
+  | 'addresses'
+  | 'endpoints'
+  | 'externals'
+  | 'settings'
+  | 'memberships'
+  | 'reservations'
 >;
 
 /** Claims that nobody has granted yet stay between the coordinators: only a held address may be sent to. */
@@ -58,6 +66,7 @@ export function completeNetwork(source: ViewSource, networkId: string, revision:
     externals: [...(source.externals.get(networkId)?.values() ?? [])],
     memberships: [...(source.memberships.get(networkId)?.values() ?? [])],
     settings: [...(source.settings.get(networkId)?.values() ?? [])],
+    reservations: [...(source.reservations.get(networkId)?.values() ?? [])],
   };
 }
 
@@ -155,6 +164,9 @@ function addRecord(update: NetworkUpdate, change: Change): void {
   } else if (change.kind === 'settings') {
     if (change.after === null) update.removedSettings.push(change.endpointId);
     else update.settings.push(change.after);
+  } else if (change.kind === 'reservation') {
+    if (change.after === null) update.removedReservations.push(change.name);
+    else update.reservations.push(change.after);
   }
 }
 
@@ -173,6 +185,13 @@ export function mergeNetwork(a: NetworkUpdate, b: NetworkUpdate): NetworkUpdate 
     (x) => x.hostId,
   );
   const settings = mergeRecords(a.settings, a.removedSettings, b.settings, b.removedSettings, (x) => x.endpointId);
+  const reservations = mergeRecords(
+    a.reservations,
+    a.removedReservations,
+    b.reservations,
+    b.removedReservations,
+    (x) => x.name,
+  );
   return {
     networkId: a.networkId,
     complete: a.complete,
@@ -192,6 +211,8 @@ export function mergeNetwork(a: NetworkUpdate, b: NetworkUpdate): NetworkUpdate 
     removedMemberships: a.complete ? [] : memberships.removed,
     settings: settings.present,
     removedSettings: a.complete ? [] : settings.removed,
+    reservations: reservations.present,
+    removedReservations: a.complete ? [] : reservations.removed,
   };
 }
 
@@ -242,7 +263,9 @@ export const weightOf = (u: NetworkUpdate): number =>
   u.memberships.length +
   u.removedMemberships.length +
   u.settings.length +
-  u.removedSettings.length;
+  u.removedSettings.length +
+  u.reservations.length +
+  u.removedReservations.length;
 
 const isEmpty = (u: NetworkUpdate): boolean => weightOf(u) === 0;
 
@@ -278,4 +301,6 @@ const emptyUpdate = (networkId: string, revision: Revision): NetworkUpdate => ({
   removedMemberships: [],
   settings: [],
   removedSettings: [],
+  reservations: [],
+  removedReservations: [],
 });

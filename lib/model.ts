@@ -15,6 +15,7 @@ export type {
   Network,
   Probe,
   PublishedPort,
+  Reservation,
   Revision,
   Vtep,
 } from '../gen/weft/v1/types.ts';
@@ -32,6 +33,8 @@ export interface NetworkView {
   readonly memberships: ReadonlyMap<string, import('../gen/weft/v1/types.ts').Memberships>;
   /** By endpoint id. */
   readonly settings: ReadonlyMap<string, import('../gen/weft/v1/types.ts').EndpointSettings>;
+  /** By name. */
+  readonly reservations: ReadonlyMap<string, import('../gen/weft/v1/types.ts').Reservation>;
 }
 
 /** All that a host has been told, merged: the desired state that everything on the host is rendered from. */

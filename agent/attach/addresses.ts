@@ -1,9 +1,8 @@
 /** Addresses of what is attached: from the host's blocks, or as given, of each family that the network has. */
 import { canonicalIp, type Family, lengthOf, subnetOf } from '../../lib/addr.ts';
 import type { Network } from '../../lib/model.ts';
-import { type AddressBook, addressKey } from '../addresses.ts';
-import type { Clock } from '../clock.ts';
-import type { Journal, JournalWrite, LocalEndpoint } from '../contract.ts';
+import type { AddressBook } from '../addresses.ts';
+import type { LocalEndpoint } from '../contract.ts';
 
 /** All of them or none. @param given empty = given by the mesh. @throws as AddressBook does */
 export async function takeAddresses(
@@ -29,17 +28,4 @@ export async function takeAddresses(
     for (const ip of taken) await addresses.release(network.id, ip);
     throw error;
   }
-}
-
-/** The write that says what an address is used for. */
-export function addressRow(
-  parts: { readonly journal: Journal; readonly addresses: AddressBook; readonly clock: Clock },
-  networkId: string,
-  ip: string,
-  state: 'requested' | 'endpoint',
-): JournalWrite {
-  const key = addressKey(networkId, ip);
-  const row = parts.journal.addresses.get(key);
-  const claimed = row?.claimed ?? parts.addresses.blockOf(networkId, ip) === undefined;
-  return { table: 'address', key, value: { networkId, ip, state, since: parts.clock.now(), lentTo: null, claimed } };
 }

@@ -12,8 +12,9 @@ import type { AddressBook } from '../addresses.ts';
 import type { Clock } from '../clock.ts';
 import { type Attached, type Datapath, ipsOf, type Journal, type LocalEndpoint, type Mesh } from '../contract.ts';
 import { transitOf } from '../gateway/assign.ts';
+import { impliedMac } from '../implied-mac.ts';
 import { refuseMac } from '../mac-use.ts';
-import { addressRow, takeAddresses } from './addresses.ts';
+import { takeAddresses } from './addresses.ts';
 import { findAttached, networkOf, validName } from './find.ts';
 import type { Places } from './places.ts';
 
@@ -89,7 +90,7 @@ export class Attachments {
     if (journal.endpoints.get(endpoint.id) !== endpoint) return;
     await journal.write([
       { table: 'endpoint', key: endpoint.id, value: null },
-      ...ipsOf(endpoint).map((ip) => addressRow(this.#o, endpoint.networkId, ip, 'requested')),
+      ...ipsOf(endpoint).map((ip) => addresses.used(endpoint.networkId, ip, 'requested')),
     ]);
     for (const ip of ipsOf(endpoint)) await addresses.release(endpoint.networkId, ip);
     await datapath.detach(endpoint.id);
@@ -137,8 +138,11 @@ export class Attachments {
     const addresses = await takeAddresses(this.#o.addresses, network, request);
     try {
       const usual = defaultMac(addresses.ip, addresses.ip6, addresses.prefix6);
-      const mac = request.mac === '' ? usual.mac : normalMac(request.mac);
-      refuseMac(this.#o, { network, mac, usual, endpointId: id, flag: '--mac' });
+      const given = request.mac === '' ? null : normalMac(request.mac);
+      const ips = ipsOf(addresses);
+      const implied = impliedMac(this.#o, { network, ips, given, flag: '--mac' });
+      const mac = given ?? implied ?? usual.mac;
+      refuseMac(this.#o, { network, mac, usual, ips, endpointId: id, flag: '--mac' });
       const { attached, sandbox, interfaceName } = place;
       const endpoint: LocalEndpoint = {
         id,
@@ -159,7 +163,7 @@ export class Attachments {
       };
       await journal.write([
         { table: 'endpoint', key: id, value: endpoint },
-        ...ipsOf(endpoint).map((ip) => addressRow(this.#o, network.id, ip, 'endpoint')),
+        ...ipsOf(endpoint).map((ip) => this.#o.addresses.used(network.id, ip, 'endpoint')),
       ]);
       await this.#reachable(endpoint);
       return endpoint;

@@ -4,7 +4,7 @@ import { canonicalIp } from '../../lib/addr.ts';
 import type { Log } from '../../lib/log.ts';
 import { defaultMac } from '../../lib/mac.ts';
 import type { Drift } from '../../lib/model.ts';
-import { type AddressBook, addressKey } from '../addresses.ts';
+import type { AddressBook } from '../addresses.ts';
 import type { Clock } from '../clock.ts';
 import {
   type Datapath,
@@ -191,15 +191,9 @@ export class EndpointAudit {
       ...transitOf(journal, { id: seen.id }),
     };
     const { networkId } = row;
-    const since = clock.now();
-    const addressOf = (of: string): JournalWrite => {
-      const claimed = addresses.blockOf(networkId, of) === undefined;
-      const value: LocalAddress = { networkId, ip: of, state: 'endpoint', since, lentTo: null, claimed };
-      return { table: 'address', key: addressKey(networkId, of), value };
-    };
     const writes: JournalWrite[] = [
       { table: 'endpoint', key: seen.id, value: endpoint },
-      ...ipsOf(endpoint).map(addressOf),
+      ...ipsOf(endpoint).map((of) => addresses.used(networkId, of, 'endpoint')),
     ];
     log.warn(
       { endpoint: seen.id, ips: ipsOf(seen), container: seen.containerName },

@@ -21,6 +21,7 @@ import { type JoinGateway, joinGateway } from '../gateway/egress.ts';
 import { parsePortMap } from '../gateway/ports.ts';
 import type { Publisher } from '../gateway/publish.ts';
 import { resolverRoute } from '../gateway/route.ts';
+import { impliedMac } from '../implied-mac.ts';
 import { refuseMac } from '../mac-use.ts';
 import type { Copies } from './copies.ts';
 import type { JoinWaiter } from './join-wait.ts';
@@ -68,12 +69,15 @@ export class EndpointDriver {
     this.#refuse(request, network);
     const addresses = addressesOf(request, network);
     const usual = defaultMac(addresses.ip, addresses.ip6, addresses.prefix6);
-    const mac = macOf(request) ?? usual.mac;
+    const given = macOf(request);
+    const ips = ipsOf(addresses);
+    const implied = impliedMac(this.#o, { network, ips, given, flag: '--mac-address' });
+    const mac = given ?? implied ?? usual.mac;
     // Docker takes no answer for what it has given itself.
     const answer = { Interface: (request.Interface?.MacAddress ?? '') === '' ? { MacAddress: mac } : {} };
     const known = this.#o.journal.endpoints.get(request.EndpointID);
-    if (known !== undefined && ipsOf(known).join() === ipsOf(addresses).join() && known.mac === mac) return answer;
-    refuseMac(this.#o, { network, mac, usual, endpointId: request.EndpointID, flag: '--mac-address' });
+    if (known !== undefined && ipsOf(known).join() === ips.join() && known.mac === mac) return answer;
+    refuseMac(this.#o, { network, mac, usual, ips, endpointId: request.EndpointID, flag: '--mac-address' });
     await this.#o.datapath.carries(network.id);
     const endpoint: LocalEndpoint = {
       id: request.EndpointID,
@@ -203,11 +207,7 @@ export class EndpointDriver {
   }
 
   #address({ networkId }: LocalEndpoint, ip: string, state: 'requested' | 'endpoint'): JournalWrite {
-    const key = addressKey(networkId, ip);
-    const row = this.#o.journal.addresses.get(key);
-    const claimed = row?.claimed ?? this.#o.addresses.blockOf(networkId, ip) === undefined;
-    const since = this.#o.clock.now();
-    return { table: 'address', key, value: { networkId, ip, state, since, lentTo: null, claimed } };
+    return this.#o.addresses.used(networkId, ip, state);
   }
 
   /** The row as it is now: identity may have come meanwhile. */

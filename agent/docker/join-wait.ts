@@ -82,7 +82,7 @@ export class JoinWaiter {
   #blocks(endpoint: LocalEndpoint): LocalBlock[] | null {
     const { networkId, ip6, prefix6 } = endpoint;
     if (endpoint.givenMac || (ip6 !== '' && !isNear(parseIp(ip6), prefix6))) return null;
-    const blocks = ipsOf(endpoint).map((ip) => this.#addresses.blockOf(networkId, ip));
+    const blocks = ipsOf(endpoint).map((ip) => this.#addresses.coveredBy(networkId, ip));
     return blocks.some((block) => block === undefined) ? null : blocks.filter((block) => block !== undefined);
   }
 

@@ -131,9 +131,9 @@ export class SessionMesh implements Mesh {
   async releaseBlocks(networkId: string, cidrs: readonly string[]) {
     await this.#call(SessionService.releaseBlocks, { networkId, cidrs: [...cidrs] });
   }
-  async claimAddress(networkId: string, ip: string) {
-    const r = await this.#given(() => this.#call(SessionService.claimAddress, { networkId, address: ip }));
-    return { block: r.block ?? null, revision: r.revision ?? NOTHING };
+  async claimAddress(networkId: string, ip: string, { ownRecord } = { ownRecord: false }) {
+    const r = await this.#given(() => this.#call(SessionService.claimAddress, { networkId, address: ip, ownRecord }));
+    return { block: r.block ?? null, revision: r.revision ?? NOTHING, reservation: r.reservation ?? null };
   }
   async releaseAddresses(networkId: string, ips: readonly string[]) {
     await this.#call(SessionService.releaseAddresses, { networkId, addresses: [...ips] });

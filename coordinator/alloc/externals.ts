@@ -6,8 +6,9 @@ import { WeftError } from '../../lib/errors.ts';
 import { isDefaultForm } from '../../lib/mac.ts';
 import type { AllowedAddress, Block, Endpoint, ExternalPeer, Network } from '../../lib/model.ts';
 import type { State } from '../contract.ts';
+import { reservationAt, reservationOfMac } from './reserved.ts';
 
-type Source = Pick<State, 'networks' | 'hosts' | 'blocks' | 'addresses' | 'endpoints' | 'externals'>;
+type Source = Pick<State, 'networks' | 'hosts' | 'blocks' | 'addresses' | 'endpoints' | 'externals' | 'reservations'>;
 
 const refused = (message: string, hint: string): WeftError => new WeftError('FAILED_PRECONDITION', message, { hint });
 const exists = (message: string, hint: string): WeftError => new WeftError('ALREADY_EXISTS', message, { hint });
@@ -63,6 +64,8 @@ function macClash(source: Source, network: Network, mac: string, others: readonl
   if (owner !== null) return exists(`the MAC ${mac} of network ${network.name} is ${owner}'s`, hint);
   const peer = others.find((other) => other.macs.some((known) => known.mac === mac));
   if (peer !== undefined) return exists(`the MAC ${mac} is behind peer ${peer.name}`, hint);
+  const reserved = reservationOfMac(source, network.id, mac);
+  if (reserved !== undefined) return exists(`the MAC ${mac} is reserved as "${reserved.name}"`, hint);
   if (isDefaultForm(mac)) return refused(`the MAC ${mac} is of the form that the mesh gives`, 'choose another MAC');
   return null;
 }
@@ -75,6 +78,9 @@ function ipClash(source: Source, network: Network, ip: string, others: readonly 
   if (network.gateways.includes(ip)) return refused(`${ip} is the gateway of the network`, 'choose another address');
   const owner = endpointWith(source, network, (endpoint) => endpoint.ips.includes(ip));
   if (owner !== null) return exists(`the address ${ip} is ${owner}'s`, 'choose another address');
+  const reserved = reservationAt(source, network.id, ip);
+  if (reserved !== undefined)
+    return exists(`the address ${ip} is reserved as "${reserved.name}"`, 'choose another address');
   const claim = source.addresses.get(network.id)?.get(ip);
   if (claim !== undefined && claim.state !== 'refused')
     return exists(
@@ -101,11 +107,15 @@ export function allowedClash(
     if (owner !== null) return refused(`the address ${ip} is ${owner}'s own`, OWN);
     const peer = peers.find((p) => p.macs.some((known) => known.ip === ip));
     if (peer !== undefined) return refused(`the address ${ip} is behind peer ${peer.name}`, OWN);
+    const reserved = reservationAt(source, network.id, ip);
+    if (reserved !== undefined) return refused(`the address ${ip} is reserved as "${reserved.name}"`, OWN);
   }
   if (mac === '' || mac === endpoint.mac) return null;
   if (isDefaultForm(mac)) return refused(`the MAC ${mac} is of the form that the mesh gives`, OWN);
   const owner = other((e) => e.mac === mac);
   if (owner !== null) return refused(`the MAC ${mac} is ${owner}'s own`, OWN);
+  const reserved = reservationOfMac(source, network.id, mac);
+  if (reserved !== undefined) return refused(`the MAC ${mac} is reserved as "${reserved.name}"`, OWN);
   const peer = peers.find((p) => p.macs.some((known) => known.mac === mac));
   return peer === undefined ? null : refused(`the MAC ${mac} is behind peer ${peer.name}`, OWN);
 }

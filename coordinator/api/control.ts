@@ -10,6 +10,7 @@ import { lookingTwice, makeMethod } from './method.ts';
 import { mtuMethods } from './mtu.ts';
 import { networkMethods } from './networks.ts';
 import { peerMethods } from './peers.ts';
+import { reservationMethods } from './reservations.ts';
 import { statusMethods } from './status.ts';
 import { waitMethods } from './wait.ts';
 
@@ -25,6 +26,7 @@ export function controlService(parts: Parts): ControlServer {
     ...waitMethods(parts, method),
     ...auditMethods(parts, method),
     ...peerMethods(parts, method),
+    ...reservationMethods(parts, method),
     ...mtuMethods(parts, method),
     ...eventMethods(parts),
   };

@@ -1,8 +1,10 @@
 /** The Session service: the stream, and the calls that an agent makes beside it. */
 import type { Refusal, SessionServer } from '../../gen/weft/v1/session.ts';
+import { canonicalIp } from '../../lib/addr.ts';
 import { CODES, WeftError } from '../../lib/errors.ts';
 import type { Endpoint } from '../../lib/model.ts';
 import { duplex, requireIdentity } from '../../lib/rpc.ts';
+import { reservationAt } from '../alloc/reserved.ts';
 import { serve } from '../handshake.ts';
 import { notIts } from '../owners.ts';
 import type { Parts } from '../parts.ts';
@@ -16,7 +18,7 @@ import { DEFAULT_PROJECT, revisionOf } from './resolve.ts';
 const WAIT_PEERS_MS = 2000;
 
 export function sessionService(parts: Parts): SessionServer {
-  const { state, store, sessions, blocks, claims, fanout, self, log } = parts;
+  const { state, store, sessions, blocks, claims, reservations, fanout, self, log } = parts;
   const plain = makeMethod(log, parts.metrics, 'host');
 
   /** The host is the certificate's; its session must be alive here. */
@@ -48,9 +50,15 @@ export function sessionService(parts: Parts): SessionServer {
     }),
 
     claimAddress: method(async (slot, request) => {
-      const { block, address } = await claims.claim(slot, request.networkId, request.address);
+      const { networkId, ownRecord } = request;
+      const ip = canonicalIp(request.address);
+      const given = ownRecord
+        ? { address: await reservations.own(slot, networkId, ip) }
+        : await claims.claim(slot, networkId, ip);
+      const { block, address } = { block: undefined, ...given };
       const number = address?.revision || block?.revision || state.revision;
-      return { block, address, revision: revisionOf(state, number) };
+      const reservation = reservationAt(state, networkId, ip);
+      return { block, address, reservation, revision: revisionOf(state, number) };
     }),
 
     releaseAddresses: method(async (slot, request) => {

@@ -5,6 +5,7 @@ import { WeftError } from '../../lib/errors.ts';
 import type { CoordinatorRecord } from '../contract.ts';
 import { mtuConflicts } from '../mtu-conflicts.ts';
 import type { Parts } from '../parts.ts';
+import { nameConflicts } from '../reservation-conflicts.ts';
 import { allHosts } from './hosts.ts';
 import type { Method } from './method.ts';
 import { revisionOf } from './resolve.ts';
@@ -32,7 +33,7 @@ export function statusMethods(parts: Parts, method: Method): Pick<ControlServer,
         Promise.all(records.map((record) => statusOf(record, signal))),
         allHosts(parts, signal),
       ]);
-      const conflicts = [...hosts.flatMap((host) => host.conflicts), ...mtuConflicts(state)];
+      const conflicts = [...hosts.flatMap((host) => host.conflicts), ...mtuConflicts(state), ...nameConflicts(state)];
       return { revision: revisionOf(state), coordinators, hosts, conflicts };
     }),
   };

@@ -4,6 +4,7 @@ import { WeftError } from '../../lib/errors.ts';
 import type { Address, Block, Network } from '../../lib/model.ts';
 import { addressPlan, isPartition, pickBlock, pickBlockContaining } from '../alloc/blocks.ts';
 import { checkAssignable } from '../alloc/families.ts';
+import { reservationAt } from '../alloc/reserved.ts';
 import type { WantedBlock } from '../contract.ts';
 import { encode } from './codec.ts';
 import { type Deps, fresh, modOf } from './deps.ts';
@@ -164,6 +165,8 @@ export async function claimAddress(
   return deps.committer.run<Address>(guard, () => {
     const network = needNetwork(deps, claim.networkId);
     checkAssignable(network, claim.address);
+    if (reservationAt(deps.cache, network.id, claim.address) !== undefined)
+      throw new WeftError('ABORTED', `${claim.address} of ${ownerName(network)} has just been reserved`);
     const present = deps.cache.addresses.get(network.id)?.get(claim.address);
     if (present !== undefined && present.state !== 'refused') {
       if (present.hostId !== claim.hostId) throw takenBy(deps, network, present);
@@ -232,7 +235,7 @@ export async function restoreBlock(deps: Deps, block: Block): Promise<string | n
       overlaps(parseCidr(b.cidr), cidr),
     );
     if (other !== undefined) return { done: conflict(deps, network, `block ${block.cidr}`, other.cidr, other.hostId) };
-    if (takenBlocks(deps.cache, network.id, block.hostId).some((taken) => overlaps(taken, cidr)))
+    if (takenBlocks(deps.cache, network.id, block.hostId, false).some((taken) => overlaps(taken, cidr)))
       return { done: `block ${block.cidr} of ${ownerName(network)} has addresses that another host holds` };
     return { txn: putBlock(deps, network, block), result: () => null };
   });

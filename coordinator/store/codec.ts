@@ -8,6 +8,7 @@ import {
   Host,
   Memberships,
   Network,
+  Reservation,
 } from '../../gen/weft/v1/types.ts';
 import { parseCidr, tryParseIp } from '../../lib/addr.ts';
 import { isUplink, isVlanTag } from '../alloc/encap.ts';
@@ -43,6 +44,7 @@ export type Decoded =
   | { readonly kind: 'external'; readonly value: ExternalPeer }
   | { readonly kind: 'settings'; readonly value: EndpointSettings }
   | { readonly kind: 'memberships'; readonly value: Memberships }
+  | { readonly kind: 'reservation'; readonly value: Reservation }
   | { readonly kind: 'presence'; readonly value: Presence }
   | { readonly kind: 'coordinator'; readonly value: CoordinatorRecord }
   | { readonly kind: 'cluster'; readonly value: Cluster }
@@ -64,6 +66,8 @@ export const encode = {
     stored(EndpointSettings.toJSON({ ...settings, revision: 0n }) as object),
   memberships: (memberships: Memberships): string =>
     stored(Memberships.toJSON({ ...memberships, revision: 0n }) as object),
+  reservation: (reservation: Reservation): string =>
+    stored(Reservation.toJSON({ ...reservation, revision: 0n }) as object),
   presence: (presence: Presence): string => stored(presence),
   coordinator: (record: CoordinatorRecord): string => stored(record),
   cluster: (cluster: Cluster): string => stored({ id: cluster.id, epoch: String(cluster.epoch) }),
@@ -136,6 +140,11 @@ function decodeObject(key: Key, json: Record<string, unknown>, revision: bigint)
       const value: Memberships = { ...Memberships.fromJSON(json), revision };
       const ok = value.networkId === key.networkId && value.hostId === key.hostId;
       return ok ? { kind: 'memberships', value } : null;
+    }
+    case 'reservation': {
+      const value: Reservation = { ...Reservation.fromJSON(json), revision };
+      const ok = value.networkId === key.networkId && value.name === key.name && value.ips.length > 0;
+      return ok && value.ips.every((ip) => tryParseIp(ip) !== null) ? { kind: 'reservation', value } : null;
     }
     case 'presence': {
       const { hostId, coordinatorId, sessionId } = json;

@@ -2,6 +2,7 @@
 import { endpointName } from '../../lib/endpoint-name.ts';
 import { WeftError } from '../../lib/errors.ts';
 import type { Address, Block, Endpoint, Network, Revision } from '../../lib/model.ts';
+import { reservationOfMac } from '../alloc/reserved.ts';
 import { notTrusted } from '../owners.ts';
 import { releaseAddresses, restoreAddress, restoreBlock } from './blocks.ts';
 import { encode } from './codec.ts';
@@ -124,6 +125,13 @@ function settingsOf(endpointKey: string): string | null {
 
 /** @throws ALREADY_EXISTS: a MAC is held once in a network (default MACs are unique as their addresses are). */
 function refuseTakenMac(deps: Deps, network: Network, endpoint: Endpoint): void {
+  const reserved = reservationOfMac(deps.cache, network.id, endpoint.mac);
+  if (reserved !== undefined && !reserved.ips.some((ip) => endpoint.ips.includes(ip)))
+    throw new WeftError(
+      'ALREADY_EXISTS',
+      `MAC address ${endpoint.mac} of network ${network.name} is reserved as "${reserved.name}"`,
+      { hint: `start the container with --ip ${reserved.ips[0]}, or choose another MAC` },
+    );
   for (const other of deps.cache.endpoints.get(network.id)?.values() ?? []) {
     if (other.id === endpoint.id || other.mac !== endpoint.mac) continue;
     const host = deps.cache.hosts.get(other.hostId)?.name ?? other.hostId;

@@ -18,6 +18,7 @@ import { CoordinatorLease } from './lease.ts';
 import { putMemberships } from './memberships.ts';
 import * as networks from './networks.ts';
 import { addPeer, removePeer } from './peers.ts';
+import * as reservations from './reservations.ts';
 import { updateAllowed } from './settings.ts';
 import { Committer } from './txn.ts';
 import { PrefixWatch } from './watch.ts';
@@ -147,6 +148,10 @@ function makeStore(deps: Deps): Store {
     claimAddress: (claim) => blocks.claimAddress(deps, claim),
     answerClaim: (claim, granted, reason) => blocks.answerClaim(deps, claim, granted, reason),
     releaseAddresses: (networkId, hostId, addresses) => blocks.releaseAddresses(deps, networkId, hostId, addresses),
+    holdReserved: (networkId, address, hostId) => reservations.holdReserved(deps, networkId, address, hostId),
+    holdOwn: (networkId, address, hostId) => reservations.holdOwn(deps, networkId, address, hostId),
+    createReservation: (reservation, agreed) => reservations.createReservation(deps, reservation, agreed),
+    removeReservation: (networkId, name) => reservations.removeReservation(deps, networkId, name),
     caughtUp: async () => deps.cache.reached(await deps.committer.barrier()),
     registerEndpoints: (hostId, upserts, removed) => endpoints.registerEndpoints(deps, hostId, upserts, removed),
     addPeer: (peer) => addPeer(deps, peer),

@@ -40,6 +40,7 @@ export type Key =
   | { readonly kind: 'endpoint'; readonly project: string; readonly networkId: string; readonly id: string }
   | { readonly kind: 'external'; readonly project: string; readonly networkId: string; readonly id: string }
   | { readonly kind: 'settings'; readonly project: string; readonly networkId: string; readonly endpointId: string }
+  | { readonly kind: 'reservation'; readonly project: string; readonly networkId: string; readonly name: string }
   | { readonly kind: 'memberships'; readonly project: string; readonly networkId: string; readonly hostId: string }
   | { readonly kind: 'host'; readonly id: string }
   | { readonly kind: 'hostname'; readonly name: string }
@@ -68,7 +69,7 @@ export const keys = {
   blocks: (project: string, networkId: string): string => `${ROOT}${project}/blocks/${networkId}/`,
   block: (project: string, networkId: string, cidr: string): string =>
     `${ROOT}${project}/blocks/${networkId}/${cidrSegment(cidr)}`,
-  /** Compared and rewritten by whatever adds a block or an address to the network. */
+  /** Compared and rewritten by whatever adds a block, an address or a reservation to the network. */
   blockguard: (project: string, networkId: string): string => `${ROOT}${project}/blockguard/${networkId}`,
   addresses: (project: string, networkId: string): string => `${ROOT}${project}/addresses/${networkId}/`,
   address: (project: string, networkId: string, address: string): string =>
@@ -83,6 +84,9 @@ export const keys = {
   allSettings: (project: string, networkId: string): string => `${ROOT}${project}/settings/${networkId}/`,
   settings: (project: string, networkId: string, endpointId: string): string =>
     `${ROOT}${project}/settings/${networkId}/${endpointId}`,
+  reservations: (project: string, networkId: string): string => `${ROOT}${project}/reservations/${networkId}/`,
+  reservation: (project: string, networkId: string, name: string): string =>
+    `${ROOT}${project}/reservations/${networkId}/${name}`,
   /** Under the lease of the coordinator that has the host's session: they go with its presence. */
   allMemberships: (project: string, networkId: string): string => `${ROOT}${project}/memberships/${networkId}/`,
   memberships: (project: string, networkId: string, hostId: string): string =>
@@ -114,6 +118,7 @@ export function parseKey(text: string): Key | null {
   if (second === 'endpoints') return { kind: 'endpoint', project, networkId: third, id: fourth };
   if (second === 'externals') return { kind: 'external', project, networkId: third, id: fourth };
   if (second === 'settings') return { kind: 'settings', project, networkId: third, endpointId: fourth };
+  if (second === 'reservations') return { kind: 'reservation', project, networkId: third, name: fourth };
   if (second === 'memberships') return { kind: 'memberships', project, networkId: third, hostId: fourth };
   const cidr = cidrOfSegment(fourth);
   if (cidr === null) return null;

@@ -322,6 +322,7 @@ function planDelete(deps: Deps, present: Network, lease: string): Planned<Revisi
     { delPrefix: keys.externals(project, id) },
     { delPrefix: keys.allSettings(project, id) },
     { delPrefix: keys.allMemberships(project, id) },
+    { delPrefix: keys.reservations(project, id) },
     ...rest.map((key): Op => ({ put: key, value, lease })),
   ];
   return { txn: { compares, ops }, result: (revision) => revisionOf(deps, revision) };

@@ -4,6 +4,7 @@ import { type Cidr, overlaps, parseCidr, parseIp, tryParseIp } from '../../lib/a
 import { WeftError } from '../../lib/errors.ts';
 import type { Host, Network } from '../../lib/model.ts';
 import { spokenFor } from '../alloc/externals.ts';
+import { reservedAddresses } from '../alloc/reserved.ts';
 import type { RestingSubnet } from '../alloc/subnets.ts';
 import type { Cache } from '../cache.ts';
 import { decode, type RawKey } from './codec.ts';
@@ -60,8 +61,9 @@ export const ownerName = (network: Network): string =>
 /**
  * Parts of a network that a new block for the host must not touch: every block, and addresses that another host claims, holds or
  * has an endpoint on.
+ * @param reserved also reserved addresses: a new block has none of them. A block that is put back had them before.
  */
-export function takenBlocks(cache: Cache, networkId: string, hostId: string): Cidr[] {
+export function takenBlocks(cache: Cache, networkId: string, hostId: string, reserved = true): Cidr[] {
   const taken = [...(cache.blocks.get(networkId)?.keys() ?? [])].map((cidr) => parseCidr(cidr));
   const single = (text: string): void => {
     const ip = tryParseIp(text);
@@ -70,6 +72,7 @@ export function takenBlocks(cache: Cache, networkId: string, hostId: string): Ci
   for (const claim of cache.addresses.get(networkId)?.values() ?? [])
     if (claim.hostId !== hostId && claim.state !== 'refused') single(claim.address);
   for (const address of spokenFor(cache, networkId)) single(address);
+  if (reserved) for (const address of reservedAddresses(cache, networkId)) single(address);
   for (const endpoint of cache.endpoints.get(networkId)?.values() ?? [])
     if (endpoint.hostId !== hostId) for (const ip of endpoint.ips) single(ip);
   return taken;

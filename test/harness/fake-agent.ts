@@ -22,6 +22,7 @@ import type {
   Host,
   Memberships,
   Network,
+  Reservation,
   Revision,
 } from '../../lib/model.ts';
 import { callUnary, channelCredentials, channelOptions, type Method } from '../../lib/rpc.ts';
@@ -36,6 +37,7 @@ export interface FakeNetwork {
   externals: Map<string, ExternalPeer>;
   memberships: Map<string, Memberships>;
   settings: Map<string, EndpointSettings>;
+  reservations: Map<string, Reservation>;
 }
 
 const emptyNetwork = (): FakeNetwork => ({
@@ -47,6 +49,7 @@ const emptyNetwork = (): FakeNetwork => ({
   externals: new Map(),
   memberships: new Map(),
   settings: new Map(),
+  reservations: new Map(),
 });
 
 /** What an agent answers to a query: a body, or an error. Undefined = nothing at all. */
@@ -263,6 +266,8 @@ export class FakeAgent {
     for (const one of update.memberships) view.memberships.set(one.hostId, one);
     for (const id of update.removedSettings) view.settings.delete(id);
     for (const one of update.settings) view.settings.set(one.endpointId, one);
+    for (const name of update.removedReservations) view.reservations.delete(name);
+    for (const one of update.reservations) view.reservations.set(one.name, one);
     view.at = update.revision?.number ?? 0n;
     this.views.set(update.networkId, view);
     this.#reached(update.revision);

@@ -2,26 +2,21 @@
 import type { AddressBook } from '../../agent/addresses.ts';
 import type { ConflictSource, Mesh } from '../../agent/contract.ts';
 import { Turns } from '../../coordinator/turns.ts';
-import {
-  blockPrefix,
-  blockSpace,
-  type Cidr,
-  containsIp,
-  type Family,
-  familyOfText,
-  formatCidr,
-  formatIp,
-  isUsable,
-  lastOf,
-  overlaps,
-  parseCidr,
-  parseIp,
-  sizeOf,
-  subnetOf,
-} from '../../lib/addr.ts';
+import { type Cidr, containsIp, type Family, formatCidr, overlaps, parseCidr, parseIp } from '../../lib/addr.ts';
 import { type Code, WeftError } from '../../lib/errors.ts';
-import type { Address, Block, Conflict, Endpoint, Network, NetworkView, Revision, View } from '../../lib/model.ts';
-import { networkOf } from './fake-network.ts';
+import type {
+  Address,
+  Block,
+  Conflict,
+  Endpoint,
+  Network,
+  NetworkView,
+  Reservation,
+  Revision,
+  View,
+} from '../../lib/model.ts';
+import { freeBlock, networkOf } from './fake-network.ts';
+import { claimByItself, reservationAt } from './fake-reservations.ts';
 
 export { networkOf };
 
@@ -32,6 +27,8 @@ export class FakeWorld {
   /** Key: network id/address. */
   readonly addresses = new Map<string, Address>();
   readonly endpoints = new Map<string, Endpoint>();
+  /** Key: network id/name. */
+  readonly reservations = new Map<string, Reservation>();
   readonly hosts = new Map<string, FakeMesh>();
   /** Awaited inside every call: a test lets others run here. */
   pause: () => Promise<void> = () => Promise.resolve();
@@ -101,7 +98,7 @@ export class FakeWorld {
     const network = this.networks.get(networkId);
     if (network === undefined) throw new WeftError('NOT_FOUND', `no network ${networkId}`);
     for (let round = 0; round < 2; round++) {
-      const free = this.#freeBlock(network, wanted);
+      const free = freeBlock(network, wanted, this.#taken(network.id));
       if (free !== null) {
         const block: Block = { networkId, cidr: formatCidr(free), hostId, revision: this.bump() };
         this.blocks.set(`${networkId}/${block.cidr}`, block);
@@ -114,29 +111,11 @@ export class FakeWorld {
     throw new WeftError('RESOURCE_EXHAUSTED', `every usable address of network ${network.name} is taken`);
   }
 
-  /** @param wanted an address that must be in it, or a family */
-  #freeBlock(network: Network, wanted: string | Family): Cidr | null {
-    const containing = typeof wanted === 'string' ? wanted : null;
-    const subnet = subnetOf(network, typeof wanted === 'string' ? familyOfText(wanted) : wanted)!;
-    const range = network.ipRange === '' ? blockSpace(subnet) : parseCidr(network.ipRange);
-    const held = this.blocksOf(network.id).map((block) => parseCidr(block.cidr));
-    for (let prefix = blockPrefix(range); prefix <= 128; prefix++) {
-      const size = sizeOf(prefix);
-      for (let base = range.base; base < range.base + sizeOf(range.prefix); base += size) {
-        const cidr = { base, prefix };
-        if (containing !== null && !containsIp(cidr, parseIp(containing))) continue;
-        if (!held.some((other) => overlaps(other, cidr)) && this.#useful(network, cidr)) return cidr;
-      }
-    }
-    return null;
-  }
-
-  /** Not only the network, broadcast and gateway address. */
-  #useful(network: Network, cidr: Cidr): boolean {
-    const subnets = network.subnets.map(parseCidr);
-    for (let ip = cidr.base; ip <= lastOf(cidr); ip++)
-      if (subnets.some((subnet) => isUsable(subnet, ip)) && !network.gateways.includes(formatIp(ip))) return true;
-    return false;
+  /** What no new block may have any of. */
+  #taken(networkId: string): Cidr[] {
+    const reserved = [...this.reservations.values()].filter((r) => r.networkId === networkId).flatMap((r) => r.ips);
+    const blocks = this.blocksOf(networkId).map((block) => parseCidr(block.cidr));
+    return [...blocks, ...reserved.map((ip) => ({ base: parseIp(ip), prefix: 128 }))];
   }
 
   async #takeBack(block: Block): Promise<void> {
@@ -222,6 +201,9 @@ export class FakeMesh implements Mesh {
         externals: new Map(),
         memberships: new Map(),
         settings: new Map(),
+        reservations: new Map(
+          [...of(world.reservations).values()].map((reservation) => [reservation.name, reservation]),
+        ),
       });
     }
     return { revision: world.revision, networks: new Map(world.networks), interests };
@@ -251,17 +233,27 @@ export class FakeMesh implements Mesh {
     this.world.publish();
   }
 
-  async claimAddress(networkId: string, ip: string): Promise<{ block: Block | null; revision: Revision }> {
+  async claimAddress(
+    networkId: string,
+    ip: string,
+    { ownRecord } = { ownRecord: false },
+  ): ReturnType<Mesh['claimAddress']> {
     await this.#call('claimAddress');
-    const { world } = this;
+    const { world, hostId } = this;
+    const itself = await claimByItself(world, { hostId, networkId, ip, ownRecord });
+    if (itself !== null)
+      return { block: null, revision: world.revision, reservation: itself === 'own' ? null : itself };
+    const reservation = null;
     const around = async () =>
       world.blocksOf(networkId).find((block) => containsIp(parseCidr(block.cidr), parseIp(ip)));
     const holding = await world.inTurn(this.hostId, networkId, around);
+    if (reservationAt(world, networkId, ip) !== undefined) return await this.claimAddress(networkId, ip);
     if (holding === undefined)
-      return { block: await world.allocate(networkId, this.hostId, ip), revision: world.revision };
+      return { block: await world.allocate(networkId, hostId, ip), revision: world.revision, reservation };
     const key = `${networkId}/${ip}`;
     const present = world.addresses.get(key);
-    if (present === undefined && holding.hostId === this.hostId) return { block: holding, revision: world.revision };
+    if (present === undefined && holding.hostId === hostId)
+      return { block: holding, revision: world.revision, reservation };
     if (present !== undefined && present.hostId !== this.hostId)
       throw new WeftError('ALREADY_EXISTS', `address ${ip} is held by host ${present.hostId}`);
     const grantor = world.hosts.get(holding.hostId)!;
@@ -287,7 +279,7 @@ export class FakeMesh implements Mesh {
     world.addresses.set(key, { ...claim, state: 'held', revision: world.bump() });
     world.publish();
     await world.pause();
-    return { block: null, revision: world.revision };
+    return { block: null, revision: world.revision, reservation };
   }
 
   async releaseAddresses(networkId: string, ips: readonly string[]): Promise<void> {

@@ -1,5 +1,20 @@
-/** A network's record with what a test leaves out. */
-import { formatIp, parseCidr } from '../../lib/addr.ts';
+/** A network's record with what a test leaves out, and the blocks that it has room for. */
+import {
+  blockPrefix,
+  blockSpace,
+  type Cidr,
+  containsIp,
+  type Family,
+  familyOfText,
+  formatIp,
+  isUsable,
+  lastOf,
+  overlaps,
+  parseCidr,
+  parseIp,
+  sizeOf,
+  subnetOf,
+} from '../../lib/addr.ts';
 import type { Network } from '../../lib/model.ts';
 
 export const networkOf = (fields: Partial<Network> & { id: string; subnets: string[] }): Network => ({
@@ -28,3 +43,27 @@ export const networkOf = (fields: Partial<Network> & { id: string; subnets: stri
   publishBy: '',
   ...fields,
 });
+
+/** @param wanted an address that must be in it, or a family */
+export function freeBlock(network: Network, wanted: string | Family, held: readonly Cidr[]): Cidr | null {
+  const containing = typeof wanted === 'string' ? wanted : null;
+  const subnet = subnetOf(network, typeof wanted === 'string' ? familyOfText(wanted) : wanted)!;
+  const range = network.ipRange === '' ? blockSpace(subnet) : parseCidr(network.ipRange);
+  for (let prefix = blockPrefix(range); prefix <= 128; prefix++) {
+    const size = sizeOf(prefix);
+    for (let base = range.base; base < range.base + sizeOf(range.prefix); base += size) {
+      const cidr = { base, prefix };
+      if (containing !== null && !containsIp(cidr, parseIp(containing))) continue;
+      if (!held.some((other) => overlaps(other, cidr)) && useful(network, cidr)) return cidr;
+    }
+  }
+  return null;
+}
+
+/** Not only the network, broadcast and gateway address. */
+function useful(network: Network, cidr: Cidr): boolean {
+  const subnets = network.subnets.map(parseCidr);
+  for (let ip = cidr.base; ip <= lastOf(cidr); ip++)
+    if (subnets.some((subnet) => isUsable(subnet, ip)) && !network.gateways.includes(formatIp(ip))) return true;
+  return false;
+}

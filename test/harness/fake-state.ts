@@ -9,6 +9,7 @@ import type {
   Host,
   Memberships,
   Network,
+  Reservation,
 } from '../../lib/model.ts';
 
 type Nested<T> = Map<string, Map<string, T>>;
@@ -23,6 +24,7 @@ export type Write =
   | { readonly external: string; readonly of: string; readonly after: ExternalPeer | null }
   | { readonly settings: string; readonly of: string; readonly after: EndpointSettings | null }
   | { readonly memberships: string; readonly of: string; readonly after: Memberships | null }
+  | { readonly reservation: string; readonly of: string; readonly after: Reservation | null }
   | { readonly presence: string; readonly after: Presence | null };
 
 export class FakeState implements State {
@@ -37,6 +39,7 @@ export class FakeState implements State {
   readonly externals: Nested<ExternalPeer> = new Map();
   readonly settings: Nested<EndpointSettings> = new Map();
   readonly memberships: Nested<Memberships> = new Map();
+  readonly reservations: Nested<Reservation> = new Map();
   readonly presences = new Map<string, Presence>();
   readonly coordinators = new Map<string, CoordinatorRecord>();
   readonly #listeners = new Set<(set: ChangeSet) => void>();
@@ -113,6 +116,10 @@ export class FakeState implements State {
     if ('memberships' in write) {
       const change = put(inner(this.memberships, write.of), write.memberships, write.after);
       return { kind: 'memberships', networkId: write.of, hostId: write.memberships, ...change };
+    }
+    if ('reservation' in write) {
+      const change = put(inner(this.reservations, write.of), write.reservation, write.after);
+      return { kind: 'reservation', networkId: write.of, name: write.reservation, ...change };
     }
     const change = put(inner(this.endpoints, write.of), write.endpoint, write.after);
     return { kind: 'endpoint', networkId: write.of, id: write.endpoint, ...change };

@@ -4,17 +4,21 @@ import { AddressBook } from '../../agent/addresses.ts';
 import { containsCidr, type Family, parseCidr } from '../../lib/addr.ts';
 import { silentLog } from '../../lib/log.ts';
 import { FakeWorld } from '../harness/fake-mesh.ts';
+import { reservationAt, reserve, unreserve } from '../harness/fake-reservations.ts';
 import { FakeClock, MemoryJournal } from '../harness/memory-journal.ts';
 
 /** One thing that a host does, or that happens to it. */
 type Step =
   | { readonly do: 'request' | 'release' | 'cut' | 'join'; readonly host: number; readonly n: number }
-  | { readonly do: 'given'; readonly host: number; readonly n: number }
+  | { readonly do: 'given' | 'reserve' | 'unreserve'; readonly host: number; readonly n: number }
   | { readonly do: 'time' | 'idle'; readonly host: number; readonly n: number };
 
 const HOSTS = 3;
 const step: fc.Arbitrary<Step> = fc.record({
-  do: fc.constantFrom('request', 'request', 'request', 'release', 'release', 'given', 'cut', 'join', 'time', 'idle'),
+  do: fc.constantFrom(
+    ...(['request', 'request', 'request', 'release', 'release', 'given', 'cut', 'join', 'time', 'idle'] as const),
+    ...(['given', 'reserve', 'unreserve'] as const),
+  ),
   host: fc.nat(HOSTS - 1),
   n: fc.nat(31),
 }) as fc.Arbitrary<Step>;
@@ -41,6 +45,7 @@ async function walk(steps: readonly Step[], family: Family, order: () => number)
   });
   /** Oracle: address to host, while Docker has it. */
   const held = new Map<string, number>();
+  const reserved = new Set<string>();
   const running = new Set<Promise<void>>();
   const take = (ip: string, host: number): void => {
     expect(held.has(ip), `${ip} is given to h${host + 1}, and h${(held.get(ip) ?? 0) + 1} has it`).toBe(false);
@@ -48,8 +53,18 @@ async function walk(steps: readonly Step[], family: Family, order: () => number)
   };
   const one = async (s: Step): Promise<void> => {
     const { mesh, book } = hosts[s.host]!;
-    if (s.do === 'request') take(await book.request(network, family), s.host);
-    else if (s.do === 'given') take(await book.requestGiven(network, given(s.n)), s.host);
+    if (s.do === 'request') {
+      const ip = await book.request(network, family);
+      expect(reserved.has(ip), `${ip} is reserved, and picked by h${s.host + 1}`).toBe(false);
+      take(ip, s.host);
+    } else if (s.do === 'reserve') {
+      // From the answer on, until its end, nobody picks it.
+      await reserve(world, network.id, `r${s.n}`, given(s.n));
+      if (reservationAt(world, network.id, given(s.n)) !== undefined) reserved.add(given(s.n));
+    } else if (s.do === 'unreserve') {
+      reserved.delete(given(s.n));
+      unreserve(world, network.id, `r${s.n}`);
+    } else if (s.do === 'given') take(await book.requestGiven(network, given(s.n)), s.host);
     else if (s.do === 'cut') mesh.setConnected(false);
     else if (s.do === 'join') mesh.setConnected(true);
     else if (s.do === 'time') clock.advance(s.n * 2_000);
@@ -95,7 +110,7 @@ function blocksAreDisjoint(world: FakeWorld): void {
   expect(new Set(cidrs).size).toBe(cidrs.length);
 }
 
-test('no address is ever held twice: requests, claims, lending, giving back, cuts (I1)', async () => {
+test('no address is ever held twice: requests, claims, reservations, lending, giving back, cuts (I1)', async () => {
   await fc.assert(
     fc.asyncProperty(
       fc.array(step, { minLength: 10, maxLength: 120 }),

@@ -74,7 +74,8 @@ describe('blocks and addresses over two coordinators', () => {
       },
     });
     const h5 = await mesh.agent(two, aHost(5), { hello: { interest: [network.id] } });
-    const claim = (address: string) => h5.call(SessionService.claimAddress, { networkId: network.id, address });
+    const claim = (address: string) =>
+      h5.call(SessionService.claimAddress, { networkId: network.id, address, ownRecord: false });
     await h4.block(network.id);
     const granted = await claim('10.21.0.7');
     expect(granted.address).toMatchObject({ state: 'held', hostId: h5.host.id, grantorHostId: h4.host.id });
@@ -100,7 +101,7 @@ describe('blocks and addresses over two coordinators', () => {
     expect(free).toMatchObject({ block: { cidr: '10.21.0.96/28', hostId: h5.host.id }, address: undefined });
     // Held by another.
     await expect(
-      h4.call(SessionService.claimAddress, { networkId: network.id, address: '10.21.0.7' }),
+      h4.call(SessionService.claimAddress, { networkId: network.id, address: '10.21.0.7', ownRecord: false }),
     ).rejects.toMatchObject({
       code: 'ALREADY_EXISTS',
       message: expect.stringContaining('h5'),
@@ -180,7 +181,8 @@ describe('blocks and addresses over two coordinators', () => {
     expect((await h10.block(network.id)).cidr).toBe('10.25.0.0/29');
     const wanted = h10.block(network.id);
     await asked.promise;
-    const claim = (address: string) => h9.call(SessionService.claimAddress, { networkId: network.id, address });
+    const claim = (address: string) =>
+      h9.call(SessionService.claimAddress, { networkId: network.id, address, ownRecord: false });
     const given = claim('10.25.0.13');
     const kept = claim('10.25.0.9');
     answer.resolve();

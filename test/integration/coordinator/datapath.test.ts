@@ -74,7 +74,7 @@ describe('records of a network', () => {
     // Its address is nobody else's, and no block has it.
     const block = await agent.block(network.id);
     expect(block.cidr).toBe('10.30.0.0/28');
-    const claim = { networkId: network.id, address: '10.30.0.200' };
+    const claim = { networkId: network.id, address: '10.30.0.200', ownRecord: false };
     await expect(agent.call(SessionService.claimAddress, claim)).rejects.toMatchObject({ code: 'ALREADY_EXISTS' });
     const inBlock = { name: 'b', vtep: '198.51.100.8', macs: [{ mac: '02:00:00:00:00:08', ip: '10.30.0.9' }] };
     await expect(addPeer(mesh, node, 'ext', inBlock)).rejects.toMatchObject({
@@ -130,7 +130,7 @@ describe('records of a network', () => {
     await expect(set('h3/c31', [{ ip: '', mac: two.mac }])).rejects.toMatchObject({ code: 'FAILED_PRECONDITION' });
     await expect(set('c99', [vip])).rejects.toMatchObject({ code: 'NOT_FOUND' });
     await expect(set('h3/c31', [])).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
-    const claim = { networkId: network.id, address: vip.ip };
+    const claim = { networkId: network.id, address: vip.ip, ownRecord: false };
     await expect(a.call(SessionService.claimAddress, claim)).rejects.toMatchObject({ code: 'ALREADY_EXISTS' });
 
     // What the host says of the endpoint later leaves them alone.

@@ -110,6 +110,7 @@ it('names peers that cannot be reached', () => {
           externals: new Map(),
           memberships: new Map(),
           settings: new Map(),
+          reservations: new Map(),
         },
       ],
     ]),

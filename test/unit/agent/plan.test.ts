@@ -200,6 +200,7 @@ describe('what the bridge must know', () => {
           externals: new Map(),
           memberships: new Map(),
           settings: new Map(),
+          reservations: new Map(),
         },
       ],
     ]),

@@ -46,6 +46,8 @@ class Reader {
     for (const one of update.memberships) this.view.memberships.set(one.hostId, one);
     for (const id of update.removedSettings) this.view.settings.delete(id);
     for (const one of update.settings) this.view.settings.set(one.endpointId, one);
+    for (const name of update.removedReservations) this.view.reservations.delete(name);
+    for (const one of update.reservations) this.view.reservations.set(one.name, one);
     this.at = update.revision?.number ?? null;
   }
 }
@@ -58,6 +60,7 @@ const blank = () => ({
   externals: new Map<string, unknown>(),
   memberships: new Map<string, unknown>(),
   settings: new Map<string, unknown>(),
+  reservations: new Map<string, unknown>(),
 });
 
 function expected(state: FakeState) {
@@ -70,12 +73,13 @@ function expected(state: FakeState) {
     externals: new Map(update.externals.map((x) => [x.id, x])),
     memberships: new Map(update.memberships.map((m) => [m.hostId, m])),
     settings: new Map(update.settings.map((s) => [s.endpointId, s])),
+    reservations: new Map(update.reservations.map((r) => [r.name, r])),
   };
 }
 
 const arbitraryWrite: fc.Arbitrary<Write> = fc
   .record({
-    what: fc.integer({ min: 0, max: 6 }),
+    what: fc.integer({ min: 0, max: 7 }),
     n: fc.integer({ min: 0, max: 4 }),
     host: fc.integer({ min: 1, max: 3 }),
     gone: fc.boolean(),
@@ -109,6 +113,10 @@ const arbitraryWrite: fc.Arbitrary<Write> = fc
         const allowed = [{ ip: address, mac: hostId }];
         const after = { networkId: of, endpointId: `e${n}`, allowed, updatedAt: '', revision: 0n };
         return { settings: `e${n}`, of, after: gone ? null : after };
+      }
+      case 6: {
+        const after = { id: hostId, networkId: of, name: `r${n}`, ips: [address], mac: '', labels: {}, createdAt: '' };
+        return { reservation: after.name, of, after: gone ? null : { ...after, revision: 0n } };
       }
       default:
         return { host: hostId, after: gone ? null : aHost(hostId, { name: `${hostId}-${n % 2}` }) };

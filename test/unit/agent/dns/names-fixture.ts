@@ -68,6 +68,7 @@ export const interest = (networkId: string, endpoints: readonly Endpoint[]): Net
   externals: new Map(),
   memberships: new Map(),
   settings: new Map(),
+  reservations: new Map(),
 });
 
 export const view = (networks: readonly Network[], endpoints: readonly Endpoint[]): View => ({

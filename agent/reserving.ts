@@ -1,0 +1,127 @@
+/**
+ * Reserved addresses among this host's: kept from every pick, and used by themselves, like claimed ones, wherever they lie. So that
+ * they are kept also without a coordinator, those of own blocks are journalled.
+ */
+import { parseIp } from '../lib/addr.ts';
+import { WeftError } from '../lib/errors.ts';
+import type { Log } from '../lib/log.ts';
+import { type AddressTable, addressKey } from './address-table.ts';
+import { ipsOf, type JournalWrite, type LocalAddress, nameOf } from './contract.ts';
+
+/** An address that was agreed to and that the mesh does not show as reserved this long after was never made so, ms. */
+const UNSEEN_MS = 60_000;
+const LOOK_MS = 20_000;
+
+export interface ReservingOptions {
+  readonly table: AddressTable;
+  /** Gives claimed addresses back to the mesh, and resolves when it has them. */
+  readonly release: (rows: readonly LocalAddress[]) => Promise<void>;
+  readonly log: Log;
+}
+
+export class Reserving {
+  readonly #o: ReservingOptions;
+  /** Keys of reserved addresses that the view has shown as reserved, or as somebody's. */
+  readonly #seen = new Set<string>();
+  #timer: NodeJS.Timeout | null = null;
+
+  constructor(options: ReservingOptions) {
+    this.#o = options;
+  }
+
+  start(): void {
+    this.#timer = setInterval(() => this.look(), LOOK_MS);
+  }
+
+  close(): void {
+    if (this.#timer !== null) clearInterval(this.#timer);
+  }
+
+  /**
+   * The coordinator's ReserveQuery.
+   * @param forHost empty: the reservation is being made; a container named like it keeps the address
+   * @throws ALREADY_EXISTS naming the container that has it
+   */
+  async reserve(networkId: string, ip: string, name: string, forHost: string): Promise<void> {
+    const { table, release } = this.#o;
+    const { journal, mesh } = table;
+    const key = addressKey(networkId, ip);
+    await table.releasing.get(key)?.catch(() => undefined);
+    const row = journal.addresses.get(key);
+    if (table.claiming.has(key)) throw inUse(ip, `it is being claimed by host ${mesh.hostName}`);
+    if (row?.state === 'lent') throw inUse(ip, table.userOf(row));
+    if (row?.state === 'requested' || row?.state === 'endpoint') {
+      if (forHost !== '' || !this.#isNamed(row, name)) throw inUse(ip, table.userOf(row));
+      return await this.#keep(key, row);
+    }
+    if (row?.claimed === true) {
+      await release([row]);
+      return await this.reserve(networkId, ip, name, forHost);
+    }
+    if (row?.state === 'reserved' || table.ownBlock(networkId, parseIp(ip)) === undefined) return;
+    this.#seen.delete(key);
+    await journal.write([table.row(networkId, ip, 'reserved', false)], { durable: true });
+  }
+
+  #isNamed(row: LocalAddress, name: string): boolean {
+    const { endpoints } = this.#o.table.journal;
+    return endpoints
+      .values()
+      .some((e) => e.networkId === row.networkId && ipsOf(e).includes(row.ip) && nameOf(e) === name);
+  }
+
+  /** The container goes on with its address, which is from now on held by itself and no longer part of the block. */
+  async #keep(key: string, row: LocalAddress): Promise<void> {
+    if (row.claimed) return;
+    const { journal, mesh } = this.#o.table;
+    await journal.write([{ table: 'address', key, value: { ...row, claimed: true } }], { durable: true });
+    await mesh.claimAddress(row.networkId, row.ip, { ownRecord: true });
+  }
+
+  /** Follows the view: what is reserved, and what is so no longer. */
+  look(): void {
+    const writes = [...this.#kept(), ...this.#back()];
+    if (writes.length === 0) return;
+    this.#o.log.debug({ addresses: writes.map((write) => write.key) }, 'reserved addresses have changed');
+    this.#o.table.journal
+      .write(writes)
+      .catch((error: unknown) => this.#o.log.error({ err: error }, 'reserved addresses not journalled'));
+  }
+
+  /** A block may have come with them, or the journal without them. */
+  *#kept(): Generator<JournalWrite> {
+    const { table } = this.#o;
+    for (const { networkId, reservations } of table.mesh.view().interests.values())
+      for (const ip of [...reservations.values()].flatMap((reservation) => reservation.ips)) {
+        const key = addressKey(networkId, ip);
+        const row = table.journal.addresses.get(key);
+        const free = row === undefined || (row.state === 'resting' && !row.claimed);
+        if (!free || table.claiming.has(key) || table.ownBlock(networkId, parseIp(ip)) === undefined) continue;
+        yield table.row(networkId, ip, 'reserved', false);
+      }
+  }
+
+  *#back(): Generator<JournalWrite> {
+    const { table } = this.#o;
+    const { journal, mesh, clock } = table;
+    if (!mesh.complete) return;
+    for (const [key, row] of journal.addresses) {
+      if (row.state !== 'reserved') continue;
+      const interest = mesh.view().interests.get(row.networkId);
+      if (interest === undefined) continue;
+      const shown = table.reservedBy(row.networkId).has(parseIp(row.ip)) || interest.addresses.has(row.ip);
+      if (shown) {
+        this.#seen.add(key);
+        continue;
+      }
+      // The view may be older than this host's word.
+      const since = table.momentOf(key);
+      if (since !== undefined && clock.monotonic() - since < UNSEEN_MS && !this.#seen.has(key)) continue;
+      this.#seen.delete(key);
+      yield table.row(row.networkId, row.ip, 'resting', false);
+    }
+  }
+}
+
+const inUse = (ip: string, why: string): WeftError =>
+  new WeftError('ALREADY_EXISTS', `address ${ip} is in use: ${why}`, { hint: 'choose another address' });
