@@ -58,7 +58,8 @@ async function writeEndpoints(
   const kept = new Set(upserts.map((e) => keyOf(deps, e)));
   const deletions = [...new Set(stale)].filter((key) => !kept.has(key)).map((del) => ({ del }));
   let revision = revisionOf(deps, deps.cache.revision);
-  for (const part of chunks<Work>([...upserts.map((put) => ({ put })), ...deletions], BATCH))
+  // What goes first may leave its MAC to what comes.
+  for (const part of chunks<Work>([...deletions, ...upserts.map((put) => ({ put }))], BATCH))
     revision = await deps.committer.run(`endpoints ${hostId}`, () => planRegister(deps, hostId, part, gone));
   if (gone.size === 0) return revision;
   const ids = [...gone].join(', ');
@@ -79,6 +80,7 @@ function planRegister(deps: Deps, hostId: string, part: readonly Work[], gone: S
   const compares: Compare[] = [];
   const ops = new Map<string, Op>();
   const networks = new Set<string>();
+  const goes = new Set(part.flatMap((work) => ('del' in work ? [work.del] : [])));
   for (const work of part) {
     if ('del' in work) {
       if (cache.raw.has(work.del)) ops.set(work.del, { del: work.del });
@@ -103,7 +105,7 @@ function planRegister(deps: Deps, hostId: string, part: readonly Work[], gone: S
     else {
       ops.set(key, { put: key, value });
       if (work.put.givenMac) {
-        refuseTakenMac(deps, network, work.put);
+        refuseTakenMac(deps, network, work.put, goes);
         // Two hosts that take one MAC at the same moment meet at the guard.
         const guard = keys.blockguard(network.project, network.id);
         ops.set(guard, { put: guard, value: work.put.id });
@@ -123,8 +125,11 @@ function settingsOf(endpointKey: string): string | null {
   return key?.kind === 'endpoint' ? keys.settings(key.project, key.networkId, key.id) : null;
 }
 
-/** @throws ALREADY_EXISTS: a MAC is held once in a network (default MACs are unique as their addresses are). */
-function refuseTakenMac(deps: Deps, network: Network, endpoint: Endpoint): void {
+/**
+ * @param goes keys of endpoints that end in the same moment
+ * @throws ALREADY_EXISTS: a MAC is held once in a network (default MACs are unique as their addresses are).
+ */
+function refuseTakenMac(deps: Deps, network: Network, endpoint: Endpoint, goes: ReadonlySet<string>): void {
   const reserved = reservationOfMac(deps.cache, network.id, endpoint.mac);
   if (reserved !== undefined && !reserved.ips.some((ip) => endpoint.ips.includes(ip)))
     throw new WeftError(
@@ -133,7 +138,7 @@ function refuseTakenMac(deps: Deps, network: Network, endpoint: Endpoint): void 
       { hint: `start the container with --ip ${reserved.ips[0]}, or choose another MAC` },
     );
   for (const other of deps.cache.endpoints.get(network.id)?.values() ?? []) {
-    if (other.id === endpoint.id || other.mac !== endpoint.mac) continue;
+    if (other.id === endpoint.id || other.mac !== endpoint.mac || goes.has(keyOf(deps, other))) continue;
     const host = deps.cache.hosts.get(other.hostId)?.name ?? other.hostId;
     const what =
       other.container === undefined
@@ -186,11 +191,14 @@ export async function replaceHoldings(
 /** @returns why some of them are not taken: the others are, so that one conflict does not keep a host away from the mesh */
 async function replaceEndpoints(deps: Deps, hostId: string, endpoints: readonly Endpoint[]): Promise<string[]> {
   for (let attempt = 1; ; attempt++) {
-    const refusals = endpoints.map((endpoint) => refusal(deps, hostId, endpoint));
+    const said = new Set(endpoints.map((endpoint) => keyOf(deps, endpoint)));
+    const held = heldKeys(deps, hostId).filter((key) => parseKey(key)?.kind === 'endpoint');
+    const goes = new Set(held.filter((key) => !said.has(key)));
+    const refusals = endpoints.map((endpoint) => refusal(deps, hostId, endpoint, goes));
     const refused = refusals.filter((sentence) => sentence !== null);
     const mine = endpoints.filter((_, i) => refusals[i] === null).map((endpoint) => ({ ...endpoint, hostId }));
     const listed = new Set(mine.map((endpoint) => keyOf(deps, endpoint)));
-    const stale = heldKeys(deps, hostId).filter((key) => parseKey(key)?.kind === 'endpoint' && !listed.has(key));
+    const stale = held.filter((key) => !listed.has(key));
     try {
       await writeEndpoints(deps, hostId, mine, stale);
       return refused;
@@ -204,23 +212,23 @@ async function replaceEndpoints(deps: Deps, hostId: string, endpoints: readonly 
   }
 }
 
-function refusal(deps: Deps, hostId: string, endpoint: Endpoint): string | null {
+function refusal(deps: Deps, hostId: string, endpoint: Endpoint, goes: ReadonlySet<string>): string | null {
   if (!deps.cache.networks.has(endpoint.networkId))
     return `endpoint ${endpoint.id.slice(0, 12)}: there is no network ${endpoint.networkId}`;
   const owner = ownerOf(deps, endpoint);
   if (owner === undefined || owner === hostId)
-    return notTrusted(deps.cache, endpoint) ?? macRefusal(deps, { ...endpoint, hostId });
+    return notTrusted(deps.cache, endpoint) ?? macRefusal(deps, { ...endpoint, hostId }, goes);
   const name = deps.cache.hosts.get(owner)?.name ?? owner;
   return `endpoint ${endpoint.id.slice(0, 12)} belongs to host ${name}`;
 }
 
 /** Two hosts may have started containers with one given MAC while they were apart. */
-function macRefusal(deps: Deps, endpoint: Endpoint): string | null {
+function macRefusal(deps: Deps, endpoint: Endpoint, goes: ReadonlySet<string>): string | null {
   const network = deps.cache.networks.get(endpoint.networkId);
   const written = deps.cache.raw.get(keyOf(deps, endpoint))?.value === encode.endpoint(endpoint);
   if (network === undefined || written || !endpoint.givenMac) return null;
   try {
-    refuseTakenMac(deps, network, endpoint);
+    refuseTakenMac(deps, network, endpoint, goes);
     return null;
   } catch (error) {
     return `endpoint ${endpoint.id.slice(0, 12)}: ${WeftError.from(error).message}`;
