@@ -14,7 +14,7 @@ export function nameConflict(source: Pick<State, 'reservations'>, endpoint: Endp
   if (missing.length === 0) return null;
   const flags = missing.map((ip) => `${ip.includes(':') ? '--ip6' : '--ip'} ${ip}`).join(' ');
   const what = endpoint.container === undefined ? 'endpoint' : 'container';
-  return `${what} ${name} has ${endpoint.ips.join(' and ')}, and ${missing.join(' and ')} is reserved for that name: start it with ${flags}`;
+  return `${what} ${name} has ${endpoint.ips.join(' and ')}, and ${missing.join(' and ')} ${missing.length > 1 ? 'are' : 'is'} reserved for that name: start it with ${flags}`;
 }
 
 /** Of all hosts, by host name. */

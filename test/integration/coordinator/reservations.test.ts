@@ -69,7 +69,7 @@ describe('reservations over two coordinators', () => {
       message: expect.stringContaining('in a block of host h1, which is not connected'),
     });
     const { reservations } = await mesh.call(one, ControlService.listReservations, { project: '', network: 'agree' });
-    expect(reservations.map((r) => r.reservation?.name).toSorted()).toEqual(['db', 'far']);
+    expect(reservations.map((r) => r.reservation?.name ?? '').toSorted()).toEqual(['db', 'far']);
   });
 
   test('goes from host to host: who has it lets go first, and the block’s host is not needed', async () => {

@@ -29,6 +29,7 @@ describe('keys', () => {
       [keys.external('p', 'n', 'x'), { kind: 'external', project: 'p', networkId: 'n', id: 'x' }],
       [keys.settings('p', 'n', 'e'), { kind: 'settings', project: 'p', networkId: 'n', endpointId: 'e' }],
       [keys.memberships('p', 'n', 'h'), { kind: 'memberships', project: 'p', networkId: 'n', hostId: 'h' }],
+      [keys.reservation('p', 'n', 'db'), { kind: 'reservation', project: 'p', networkId: 'n', name: 'db' }],
       [keys.host('h'), { kind: 'host', id: 'h' }],
       [keys.hostname('h1'), { kind: 'hostname', name: 'h1' }],
       [keys.presence('h'), { kind: 'presence', hostId: 'h' }],
