@@ -58,7 +58,9 @@ export class Reserving {
       await release([row]);
       return await this.reserve(networkId, ip, name, forHost);
     }
-    if (row?.state === 'reserved' || table.ownBlock(networkId, parseIp(ip)) === undefined) return;
+    // The block may be on its way here, and be heard of before the view that has the reservation.
+    const own = table.ownBlock(networkId, parseIp(ip)) !== undefined || table.blockMayCome(networkId);
+    if (row?.state === 'reserved' || !own) return;
     this.#seen.delete(key);
     await journal.write([table.row(networkId, ip, 'reserved', false)], { durable: true });
   }
@@ -118,7 +120,8 @@ export class Reserving {
       const since = table.momentOf(key);
       if (since !== undefined && clock.monotonic() - since < UNSEEN_MS && !this.#seen.has(key)) continue;
       this.#seen.delete(key);
-      yield table.row(row.networkId, row.ip, 'resting', false);
+      if (table.ownBlock(row.networkId, parseIp(row.ip)) === undefined) yield { table: 'address', key, value: null };
+      else yield table.row(row.networkId, row.ip, 'resting', false);
     }
   }
 }

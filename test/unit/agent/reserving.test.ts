@@ -66,6 +66,20 @@ describe('reserved addresses of own blocks', () => {
     expect(await h1.book.request(network, 4)).toBe('10.0.0.4');
   });
 
+  test('are kept out of a block that is still on its way here', async () => {
+    const world = new FakeWorld();
+    const network = world.createNetwork('net', '10.0.0.0/27');
+    const h1 = hostOn(world, 'h1');
+    const gate = Promise.withResolvers<void>();
+    world.pause = () => (world.blocks.size === 0 ? Promise.resolve() : gate.promise);
+    const first = h1.book.request(network, 4);
+    await until('the mesh has given it', () => world.blocks.size === 1);
+    h1.mesh.deaf = true;
+    await reserve(world, network.id, 'db', '10.0.0.2');
+    gate.resolve();
+    expect(await first).toBe('10.0.0.3');
+  });
+
   test('are refused while somebody has them', async () => {
     const { world, network, own } = await two();
     await expect(reserve(world, network.id, 'db', own)).rejects.toMatchObject({
