@@ -49,7 +49,6 @@ export class Reserving {
     await table.releasing.get(key)?.catch(() => undefined);
     const row = journal.addresses.get(key);
     if (table.claiming.has(key)) throw inUse(ip, `it is being claimed by host ${mesh.hostName}`);
-    if (row?.state === 'lent') throw inUse(ip, table.userOf(row));
     if (row?.state === 'requested' || row?.state === 'endpoint') {
       if (forHost !== '' || !this.#isNamed(row, name)) throw inUse(ip, table.userOf(row));
       return await this.#keep(key, row);
@@ -61,6 +60,7 @@ export class Reserving {
     // The block may be on its way here, and be heard of before the view that has the reservation.
     const own = table.ownBlock(networkId, parseIp(ip)) !== undefined || table.blockMayCome(networkId);
     if (row?.state === 'reserved' || !own) return;
+    // Also one that is lent: had somebody taken it, the mesh would not ask. Lent or reserved, it is withheld.
     this.#seen.delete(key);
     await journal.write([table.row(networkId, ip, 'reserved', false)], { durable: true });
   }

@@ -284,15 +284,18 @@ describe('a reservation', () => {
   });
 });
 
-it('has an address of each family, and goes with its network', async () => {
+it('has an address of each family, also in a network that nobody is in yet, and goes with its network', async () => {
   await weftOk('network', 'create', 'resv6', '--subnet', '10.65.0.0/24', '--subnet', 'fd00:65::/64');
-  await weftOk('wait');
-  await Promise.all(HOSTS.map((host) => sleeper(host, `six-${host}`, 'resv6')));
   const [v4, v6] = ['10.65.0.9', 'fd00:65::9'];
   const flags = ['--network', 'resv6', '--ip', v6, '--ip', v4, '--mac', MAC];
   expect(await weftJson('reservation', 'create', 'both', ...flags)).toMatchObject({ ips: [v4, v6], mac: MAC });
-  for (const host of ['h2', 'h1'] as const) {
-    await sleeper(host, 'both', 'resv6', '--ip', v4, '--ip6', v6);
+  await weftOk('wait');
+  // The host hears of the MAC with the address.
+  await sleeper('h3', 'both', 'resv6', '--ip', v4, '--ip6', v6);
+  expect(await macOf('h3', 'both')).toBe(MAC);
+  await Promise.all(HOSTS.map((host) => sleeper(host, `six-${host}`, 'resv6')));
+  for (const host of ['h3', 'h2', 'h1'] as const) {
+    if (host !== 'h3') await sleeper(host, 'both', 'resv6', '--ip', v4, '--ip6', v6);
     expect(await macOf(host, 'both')).toBe(MAC);
     for (const other of HOSTS)
       for (const address of [v4, v6])

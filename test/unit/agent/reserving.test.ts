@@ -89,6 +89,21 @@ describe('reserved addresses of own blocks', () => {
     expect(world.reservations.size).toBe(0);
   });
 
+  test('may have been lent a moment ago', async () => {
+    const { world, network, h1, h2 } = await two();
+    await h2.book.requestGiven(network, '10.0.0.5');
+    await expect(reserve(world, network.id, 'db', '10.0.0.5')).rejects.toMatchObject({
+      code: 'ALREADY_EXISTS',
+      message: expect.stringContaining('on host h2'),
+    });
+    h1.mesh.deaf = true;
+    await h2.book.release(network.id, '10.0.0.5');
+    await until('nobody holds it', () => world.addresses.size === 0);
+    expect(stateOf(h1, network, '10.0.0.5')?.state).toBe('lent');
+    await reserve(world, network.id, 'db', '10.0.0.5');
+    expect(stateOf(h1, network, '10.0.0.5')?.state).toBe('reserved');
+  });
+
   test('go to whichever host asks, one at a time, and rest for nobody', async () => {
     const { world, network, h1, h2 } = await two();
     await reserve(world, network.id, 'db', '10.0.0.5', '02:aa:00:00:00:05');
