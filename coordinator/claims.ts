@@ -59,25 +59,32 @@ export class Claims {
       );
     const own = state.addresses.get(networkId)?.get(address);
     if (own?.hostId === slot.hostId && own.state === 'held') return { address: own };
+    // A host asks for what is in its own block when it takes it for reserved: another coordinator may have made it so just now.
+    if (this.#around(networkId, address)?.hostId === slot.hostId) await this.#deps.store.caughtUp();
     try {
       const reserved = await this.#deps.reservations.claim(slot, networkId, address);
       return reserved === null ? await this.#unreserved(slot, networkId, address) : { address: reserved };
     } catch (error) {
       // Reserved while it was being claimed.
-      if (WeftError.from(error).code !== 'ABORTED' || reservationAt(state, networkId, address) === undefined)
-        throw error;
+      const { code } = WeftError.from(error);
+      const beaten = code === 'ABORTED' || code === 'RESOURCE_EXHAUSTED';
+      if (!beaten || reservationAt(state, networkId, address) === undefined) throw error;
       const reserved = await this.#deps.reservations.claim(slot, networkId, address);
       if (reserved === null) throw error;
       return { address: reserved };
     }
   }
 
+  #around(networkId: string, address: string): Block | undefined {
+    const ip = parseIp(address);
+    const blocks = this.#deps.state.blocks.get(networkId)?.values();
+    return blocks?.find((block) => containsIp(parseCidr(block.cidr), ip));
+  }
+
   async #unreserved(slot: Slot, networkId: string, address: string): Promise<{ block?: Block; address?: Address }> {
     const { state, blocks } = this.#deps;
     const own = state.addresses.get(networkId)?.get(address);
-    const ip = parseIp(address);
-    const around = (): Block | undefined =>
-      [...(state.blocks.get(networkId)?.values() ?? [])].find((block) => containsIp(parseCidr(block.cidr), ip));
+    const around = (): Block | undefined => this.#around(networkId, address);
     const mine = own?.hostId === slot.hostId;
     // In an own block there is nobody to ask.
     const holder = around()?.hostId === slot.hostId ? undefined : around()?.hostId;
