@@ -136,6 +136,14 @@ describe('a reservation', () => {
     });
     expect(second.code).not.toBe(0);
     await remove('h1', 'db-1');
+    // Asked for on every host in the same moment, one has it.
+    const race = await Promise.all(
+      HOSTS.map((host) =>
+        on(host, 'docker', 'run', '-d', '--name', 'race', '--network', NET, '--ip', free[0]!, IMAGE, 'sleep', '100000'),
+      ),
+    );
+    expect(race.filter((r) => r.code === 0)).toHaveLength(1);
+    for (const host of HOSTS) await remove(host, 'race');
     const other = await refusedRun('h3', '--ip', free[0]!, '--mac-address', '02:aa:00:00:00:99');
     expect(other.code).not.toBe(0);
     expect(other.stderr).toContain(`is reserved as "db-1" with the MAC ${MAC}, not 02:aa:00:00:00:99`);

@@ -22,6 +22,7 @@ import { AttachRequest } from '../../../gen/weft/v1/agent.ts';
 import { WeftError } from '../../../lib/errors.ts';
 import { silentLog } from '../../../lib/log.ts';
 import { FakeWorld } from '../../harness/fake-mesh.ts';
+import { reserve } from '../../harness/fake-reservations.ts';
 import { FakeClock, MemoryJournal } from '../../harness/memory-journal.ts';
 
 const INODE = namespaceInode('/proc/self/ns/net') ?? '';
@@ -102,6 +103,21 @@ describe('attach', () => {
     });
     await h.attachments.detach('tap0');
     expect([h.journal.endpoints.size, h.used(), h.given]).toEqual([0, [], ['tap0 1500 false']]);
+  });
+
+  it('a reserved address, with its MAC', async () => {
+    const h = hostWith();
+    const mac = '02:aa:00:00:00:09';
+    await reserve(h.mesh.world, h.network.id, 'vm', '10.0.0.9', mac);
+    expect(await codeOf(h.attach({ interface: 'tap0', ip: '10.0.0.9', mac: '02:aa:00:00:00:08' }))).toBe(
+      'FAILED_PRECONDITION',
+    );
+    expect(await codeOf(h.attach({ interface: 'tap0', mac }))).toBe('ALREADY_EXISTS');
+    expect(h.used()).toEqual([]);
+    const { endpoint } = await h.attach({ interface: 'tap0', ip: '10.0.0.9' });
+    expect(endpoint).toMatchObject({ ip: '10.0.0.9', mac, givenMac: true });
+    await h.attachments.detach('tap0');
+    expect(h.journal.endpoints.size).toBe(0);
   });
 
   it('a namespace: a link of ours in it, addresses of both families', async () => {
