@@ -128,10 +128,10 @@ export class AddressBook {
     // Otherwise the release could overtake the claim.
     await this.#table.releasing.get(key)?.catch(() => undefined);
     if (this.#table.claiming.has(key)) throw inUse(ip, network, 'it is being given to another container');
-    const row = this.#journal.addresses.get(key);
-    if (row !== undefined && row.state !== 'resting') throw inUse(ip, network, this.#table.userOf(row));
     const spoken = this.#table.spokenFor(network.id).get(number);
     if (spoken !== undefined) throw inUse(ip, network, spoken);
+    const row = this.#journal.addresses.get(key);
+    if (row !== undefined && row.state !== 'resting') throw inUse(ip, network, this.#table.userOf(row));
     const held = row?.claimed === true && this.#stillHeld.has(key);
     if (!held && this.#table.ownBlock(network.id, number) === undefined) {
       const other = this.#table.seenElsewhere(network.id, ip);

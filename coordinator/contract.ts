@@ -195,14 +195,16 @@ export interface Store {
   removePeer(networkId: string, id: string): Promise<Revision>;
   /**
    * Adds and removes allowed addresses of an endpoint.
-   * @throws NOT_FOUND; FAILED_PRECONDITION an address or MAC that is another's own
+   * @param granted what hosts have said yes to; where another's leave is needed, nothing is written, and it is named
+   * @throws NOT_FOUND; INVALID_ARGUMENT no address for endpoints; FAILED_PRECONDITION an address or MAC that is another's own
    */
   updateAllowed(
     networkId: string,
     endpointId: string,
     allow: readonly AllowedAddress[],
     disallow: readonly AllowedAddress[],
-  ): Promise<Revision>;
+    granted: readonly Grantor[],
+  ): Promise<Allowing>;
   /**
    * Multicast groups on the host, under its presence's lease; null = not known.
    * @throws ABORTED unless that session has the host's presence; NOT_FOUND the network
@@ -219,6 +221,15 @@ export interface Store {
     holdings: { endpoints: readonly Endpoint[]; blocks: readonly Block[]; addresses: readonly Address[] },
   ): Promise<{ revision: Revision; refused: readonly string[] }>;
 }
+
+/** A host whose leave an allowed address needs: it gives addresses of its blocks to containers without asking anybody. */
+export interface Grantor {
+  readonly ip: string;
+  readonly hostId: string;
+}
+
+/** Done, or addresses that lie in blocks of hosts which have to be asked first. */
+export type Allowing = { readonly revision: Revision } | { readonly ask: readonly Grantor[] };
 
 /** An address that must be in it, or the family of a block that may be any. */
 export type WantedBlock = { readonly containing: string } | { readonly family: 4 | 6 };

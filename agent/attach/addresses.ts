@@ -1,5 +1,6 @@
 /** Addresses of what is attached: from the host's blocks, or as given, of each family that the network has. */
-import { canonicalIp, type Family, lengthOf, subnetOf } from '../../lib/addr.ts';
+import { type Family, familyOf, formatIp, lengthOf, parseIp, subnetOf } from '../../lib/addr.ts';
+import { WeftError } from '../../lib/errors.ts';
 import type { Network } from '../../lib/model.ts';
 import { type AddressBook, addressKey } from '../addresses.ts';
 import type { Clock } from '../clock.ts';
@@ -18,7 +19,7 @@ export async function takeAddresses(
     const ip =
       wanted === ''
         ? await addresses.request(network, family)
-        : await addresses.requestGiven(network, canonicalIp(wanted));
+        : await addresses.requestGiven(network, givenIp(family, wanted));
     taken.push(ip);
     return { ip, prefix: subnet === null ? 0 : lengthOf(subnet) };
   };
@@ -29,6 +30,22 @@ export async function takeAddresses(
     for (const ip of taken) await addresses.release(network.id, ip);
     throw error;
   }
+}
+
+const FLAG: Readonly<Record<Family, string>> = { 4: '--ip', 6: '--ip6' };
+
+/** Canonical. @throws INVALID_ARGUMENT unless an address of that family */
+function givenIp(family: Family, text: string): string {
+  const ip = parseIp(text);
+  const is = familyOf(ip);
+  if (is === family) return formatIp(ip);
+  throw new WeftError(
+    'INVALID_ARGUMENT',
+    `${FLAG[family]} takes an IPv${family} address, and ${formatIp(ip)} is IPv${is}`,
+    {
+      hint: `give it with ${FLAG[is]}`,
+    },
+  );
 }
 
 /** The write that says what an address is used for. */

@@ -21,7 +21,7 @@ import {
 } from '../../lib/addr.ts';
 import { type Code, WeftError } from '../../lib/errors.ts';
 import type { Address, Block, Conflict, Endpoint, Network, NetworkView, Revision, View } from '../../lib/model.ts';
-import { networkOf } from './fake-network.ts';
+import { FakeSettings, networkOf } from './fake-network.ts';
 
 export { networkOf };
 
@@ -32,6 +32,7 @@ export class FakeWorld {
   /** Key: network id/address. */
   readonly addresses = new Map<string, Address>();
   readonly endpoints = new Map<string, Endpoint>();
+  readonly settings = new FakeSettings();
   readonly hosts = new Map<string, FakeMesh>();
   /** Awaited inside every call: a test lets others run here. */
   pause: () => Promise<void> = () => Promise.resolve();
@@ -84,6 +85,12 @@ export class FakeWorld {
     this.networks.set(network.id, stored);
     this.publish();
     return stored;
+  }
+
+  allow(...of: Parameters<FakeSettings['allow']>): void {
+    this.settings.allow(...of);
+    this.bump();
+    this.publish();
   }
 
   blocksOf(networkId: string): Block[] {
@@ -221,7 +228,7 @@ export class FakeMesh implements Mesh {
         addresses: of(world.addresses),
         externals: new Map(),
         memberships: new Map(),
-        settings: new Map(),
+        settings: world.settings.of(networkId),
       });
     }
     return { revision: world.revision, networks: new Map(world.networks), interests };

@@ -130,7 +130,8 @@ test('endpoint set', async () => {
     disallow: [{ ip: '', mac: '02:00:00:00:00:09' }],
   });
   expect(await fake.run('endpoint', 'set', 'web')).toMatchObject({ code: 2 });
-  expect(await fake.run('endpoint', 'set', 'web', '--allow-address', 'a,b,c')).toMatchObject({ code: 2 });
+  for (const bad of ['a,b,c', '10.128.0.99,', ','])
+    expect(await fake.run('endpoint', 'set', 'web', '--allow-address', bad)).toMatchObject({ code: 2 });
 });
 
 const path = (from: string, to: string, largest: number, underlayMtu: number, problem = '') => ({
