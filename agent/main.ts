@@ -44,7 +44,7 @@ import { externalsOf, unreachable, vtepsOf } from './peers.ts';
 import { probeChecksums, sweepProbe } from './probe/checksum.ts';
 import { probeHost, problemOf, userspaceTso } from './probe/index.ts';
 import { vtepProblem } from './probe/own.ts';
-import { probeUnderlay } from './probe-mtu.ts';
+import { sizeProbes } from './probe-mtu.ts';
 import { answerQueries } from './queries.ts';
 import { Reconciler } from './reconcile.ts';
 import { startResolver } from './resolver.ts';
@@ -222,7 +222,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
       connect: (networkId, container, address) => docker.connect(networkId, container, address),
       disconnect: (networkId, container, force) => docker.disconnect(networkId, container, force),
       flush: () => mesh.flushed(),
-      probeMtu: (vteps, largest) => probeUnderlay(wiring, vteps, largest),
+      ...sizeProbes(wiring, scope),
     }),
     onSaved: (view) => views.save(view),
     random: Math.random,

@@ -4,7 +4,7 @@ import { WeftError } from '../../lib/errors.ts';
 import { exec } from '../../lib/exec.ts';
 import type { Log } from '../../lib/log.ts';
 import { IpBatch } from './ipbatch.ts';
-import { isOurLink } from './names.ts';
+import { GATEWAY, isOurLink, TUNNEL_KERNEL } from './names.ts';
 import {
   hostBatch,
   type Link,
@@ -16,12 +16,25 @@ import {
 } from './steps.ts';
 
 const MONITOR_RESTART_MS = 500;
+/** Of some thousand links, 2 ms each. */
+const ADOPT_MS = 60_000;
+
+/** What frames need before Open vSwitch reads them from a packet socket. */
+export interface Completion {
+  /** In the container, on the kernel's side of the pair, or nowhere: the kernel's datapath takes frames as they are. */
+  readonly at: 'container' | 'kernel' | 'both' | 'none';
+  /** TCP segments stay whole, and checksums open (userspace-tso-enable); else frames get their checksums and their final size. */
+  readonly tcp: boolean;
+}
 
 /**
- * Where frames get their checksums and their final size before Open vSwitch reads them from a packet socket: in the container, on the
- * kernel's side of the pair, or not at all (the kernel's datapath, or the userspace one with TSO, takes them as they are).
+ * What the kernel must cut even where Open vSwitch takes TCP whole: it knows no other segments, UDP's and those inside tunnels
+ * included, and loses them (ethtool(8); names in net/ethtool/common.c).
  */
-export type Completion = 'container' | 'kernel' | 'both' | 'none';
+const NOT_TCP = ['udp', 'sctp', 'udp_tnl', 'udp_tnl-csum', 'gre', 'gre-csum', 'ipxip4', 'ipxip6'].map(
+  (what) => `tx-${what}-segmentation`,
+);
+const offloadsOff = (tcp: boolean): string[] => (tcp ? [...NOT_TCP, 'tx-gso-list'] : ['tx']).flatMap((f) => [f, 'off']);
 
 export class LinkDriver {
   readonly #log: Log;
@@ -33,6 +46,7 @@ export class LinkDriver {
   #monitor: ChildProcess | null = null;
   #timer: NodeJS.Timeout | null = null;
   #closed = false;
+  #adopted = false;
 
   /** @param options.devices devices of the user's that are to be watched too */
   constructor(options: { complete: Completion; devices?: () => ReadonlySet<string>; log: Log }) {
@@ -45,7 +59,29 @@ export class LinkDriver {
   async observe(): Promise<Map<string, Link>> {
     const r = await exec('ip', ['-j', 'addr', 'show']);
     if (r.code !== 0) throw new WeftError('UNAVAILABLE', `ip addr show failed: ${r.stderr.trim()}`);
-    return parseLinks(r.stdout, this.#concerns());
+    const links = parseLinks(r.stdout, this.#concerns());
+    if (!this.#adopted) void this.#adopt([...links.keys()]);
+    this.#adopted = true;
+    return links;
+  }
+
+  /** Pairs that an earlier agent has made, perhaps one that knew less of segments, get what new ones get. Never rejects. */
+  async #adopt(names: readonly string[]): Promise<void> {
+    const { at, tcp } = this.#complete;
+    const pairs = names.filter((name) =>
+      at === 'kernel' || at === 'both'
+        ? name === GATEWAY || name === TUNNEL_KERNEL || name.startsWith('wfk')
+        : name === GATEWAY && at !== 'none',
+    );
+    if (pairs.length === 0) return;
+    const each = ['-I', '{}', 'ethtool', '-K', '{}', ...offloadsOff(tcp)];
+    const options = { input: pairs.map((name) => `${name}\n`).join(''), timeoutMs: ADOPT_MS };
+    const failed = await exec('xargs', each, options).then(
+      (r) => (r.code === 0 ? null : r.stderr.trim()),
+      (error: unknown) => WeftError.from(error).message,
+    );
+    // One that is gone by now is no failure, and cannot be told from others here.
+    if (failed !== null) this.#log.info({ failed }, 'not every link that was there could be set');
   }
 
   #concerns(): (name: string) => boolean {
@@ -67,20 +103,19 @@ export class LinkDriver {
 
   /** What new links still need after `apply`: their place in the sandbox, complete checksums. @throws the first failure. */
   async finish(steps: readonly LinkStep[]): Promise<void> {
+    const { at } = this.#complete;
+    const inContainer = at === 'container' || at === 'both';
     const errors = await Promise.all(
       steps.map(async (step) => {
-        const inContainer = this.#complete === 'container' || this.#complete === 'both';
         if (step.kind === 'restoreVeth') {
           const { sandbox, interfaceName } = step.joined;
           if (step.joined.addresses.some((a) => a.includes(':'))) await enableIpv6(step.container, sandbox);
           const errors = await this.#inSandbox(sandboxBatch(step), sandbox);
-          return inContainer ? [...errors, ...(await this.#txOff(interfaceName, sandbox))] : errors;
+          return inContainer ? [...errors, ...(await this.#offloadsOff(interfaceName, sandbox))] : errors;
         }
-        if (step.kind === 'addVeth' && inContainer) return this.#txOff(step.container, null);
-        const own = step.kind === 'addPair' && step.host !== undefined && this.#complete !== 'none';
-        return own || (step.kind === 'addPair' && (this.#complete === 'kernel' || this.#complete === 'both'))
-          ? this.#txOff(step.name, null)
-          : [];
+        if (step.kind === 'addVeth' && inContainer) return this.#offloadsOff(step.container, null);
+        if (step.kind !== 'addPair' || at === 'none') return [];
+        return step.host === undefined && at === 'container' ? [] : this.#offloadsOff(step.name, null);
       }),
     );
     throwFirst(errors.flat());
@@ -140,11 +175,11 @@ export class LinkDriver {
     return real.map((l) => `ip: ${l.trim()}`);
   }
 
-  async #txOff(link: string, sandbox: string | null): Promise<string[]> {
-    const command = ['ethtool', '-K', link, 'tx', 'off'];
+  async #offloadsOff(link: string, sandbox: string | null): Promise<string[]> {
+    const command = ['ethtool', '-K', link, ...offloadsOff(this.#complete.tcp)];
     const [file, ...args] = sandbox === null ? command : ['nsenter', `--net=${sandbox}`, ...command];
     const r = await exec(file ?? 'ethtool', args);
-    return r.code === 0 ? [] : [`ethtool -K ${link} tx off: ${r.stderr.trim()}`];
+    return r.code === 0 ? [] : [`${command.join(' ')}: ${r.stderr.trim()}`];
   }
 }
 

@@ -55,7 +55,7 @@ const WIRING: Wiring = {
   encaps: ['vxlan'],
   udpPorts: { vxlan: 4789, geneve: 6081 },
   underlayMtu: 1500,
-  complete: 'container',
+  complete: { at: 'container', tcp: false },
   outer: { ttl: 64, dscp: 'inherit', checksum: false },
 };
 const OPTIONS = { bridge: 'br-weft', hostId: 'h1', wiring: WIRING };
