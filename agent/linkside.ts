@@ -7,6 +7,7 @@ import type { Log } from '../lib/log.ts';
 import type { Clock } from './clock.ts';
 import type { Failed, LinkDriver } from './link/driver.ts';
 import { LinkFailures } from './link/failures.ts';
+import { isSingle } from './link/names.ts';
 import { LinkPicture } from './link/picture.ts';
 import type { Link, LinkChange, LinkStep } from './link/steps.ts';
 import { type DesiredLink, planLinks } from './plan/links.ts';
@@ -98,11 +99,16 @@ export class LinkSide {
     for (const p of done) this.#picture.note(p.step);
     // Goes on beside Open vSwitch: neither needs the other.
     this.#finishing = this.#finishNew(done);
-    return done;
+    // That may take several tries, and nothing is to be put on a link that goes again.
+    if (done.some((p) => p.step.kind === 'restoreVeth')) await this.#finishing;
+    return done.filter((p) => !this.#wrong.has(p.id));
   }
 
   async #finishNew(made: readonly PlannedLink[]): Promise<void> {
-    this.#blame(made, await this.#driver.finish(made.map((p) => p.step)));
+    const failed = await this.#driver.finish(made.map((p) => p.step));
+    this.#blame(made, failed);
+    for (const p of made)
+      if (failed.has(p.step) && !isSingle(p.id)) this.#picture.note({ kind: 'delLink', name: p.id });
   }
 
   /**

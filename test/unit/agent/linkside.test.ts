@@ -12,14 +12,14 @@ const ID = 'abcdef0123456789'.repeat(4);
 const NAME = `wft${ID.slice(0, 12)}`;
 const TAPS = ['good', 'bad'] as const;
 const device = (name: string): DesiredLink => ({ kind: 'device', name, mtu: 1450 });
-const VETH: DesiredLink = {
+const VETH = {
   kind: 'endpoint',
   name: NAME,
   container: `wfc${ID.slice(0, 12)}`,
   mtu: 1450,
   mac: '02:58:0a:00:00:01',
   joined: null,
-};
+} as const;
 
 /** A host that has links, and refuses what the test says. */
 function host(...names: readonly string[]) {
@@ -115,13 +115,21 @@ describe('a link that cannot be set', () => {
   it('that cannot be finished is made anew', async () => {
     const { unfinished, links, side, pass, later } = host();
     unfinished.add(NAME);
-    await pass([VETH]);
+    expect(await pass([VETH])).toEqual([NAME]);
     expect([...side.failures.keys()]).toEqual([NAME]);
     expect(side.links?.has(NAME)).toBe(false);
     unfinished.clear();
     later(500);
     expect(await pass([VETH])).toEqual([NAME]);
     expect([side.failures.size, links.has(NAME)]).toEqual([0, true]);
+  });
+
+  it('that cannot be put back into its sandbox is no link to go on with', async () => {
+    const { unfinished, side, pass } = host();
+    unfinished.add(NAME);
+    const joined = { sandbox: '/run/netns/x', interfaceName: 'weft0', addresses: [] };
+    expect(await pass([{ ...VETH, joined }], true)).toEqual([]);
+    expect([...side.failures.values()]).toEqual([`${NAME}: File exists`]);
   });
 });
 
