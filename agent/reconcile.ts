@@ -161,7 +161,10 @@ export class Reconciler implements Datapath {
       const { planned } = await this.#observeAndPlan(true);
       const { links, ports, flows, meters, kernel } = planned;
       const drift = [...links, ...ports, ...flows, ...meters, ...kernel].map(driftOf);
-      if (heal && drift.length > 0) await this.#apply(planned, true);
+      if (heal && drift.length > 0) {
+        await this.#apply(planned, true);
+        this.#again(this.#links.retryInMs);
+      }
       return drift;
     });
   }
@@ -230,7 +233,9 @@ export class Reconciler implements Datapath {
   }
 
   #again(ms: number | null): void {
-    if (ms !== null && !this.#closed) this.#timer = setTimeout(() => this.kick(), ms);
+    if (ms === null || this.#closed) return;
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.kick(), ms);
   }
 
   #blame() {
