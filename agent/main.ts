@@ -21,7 +21,7 @@ import { AbsenceWatch } from './attach/watch.ts';
 import { describeMaps } from './bpf/describe.ts';
 import { kernelDriver } from './bpf/start.ts';
 import { systemClock } from './clock.ts';
-import { deviceOf } from './contract.ts';
+import { devicesOf } from './contract.ts';
 import { BRIDGE } from './desired.ts';
 import { DockerSide } from './docker/index.ts';
 import { JoinWaiter } from './docker/join-wait.ts';
@@ -102,14 +102,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
       }),
     log,
   });
-  const devices = (): ReadonlySet<string> =>
-    new Set(
-      journal.endpoints
-        .values()
-        .map(deviceOf)
-        .filter((name) => name !== null),
-    );
-  const links = new LinkDriver({ complete: wiring.complete, devices, log });
+  const links = new LinkDriver({ complete: wiring.complete, devices: () => devicesOf(journal), log });
   const neighbours = new Neighbours({
     own: wiring.vtep,
     teach:
@@ -140,8 +133,8 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
     mesh.hostChanged();
   };
 
-  const drifted = (drift: Drift, detectedAt: number, healedAt: number | null): void => {
-    metrics.drift(drift.kind);
+  const drifted = (drift: Drift, detectedAt: number, healedAt: number | null, again = false): void => {
+    if (!again) metrics.drift(drift.kind);
     log.warn({ ...drift, healed: healedAt !== null }, 'drift');
     mesh.event({
       type: 'drift',
@@ -180,7 +173,8 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
     heal: config.heal,
     onDrift: drifted,
     onPorts: () => mesh.portsChanged(),
-    now: () => systemClock.now(),
+    onCutOff: (messages) => mesh.reportConflicts('links', messages.flatMap(ownProblem)),
+    clock: systemClock,
     log,
   });
   const apply = async (view: View): Promise<string> => {

@@ -58,13 +58,13 @@ export interface Namespace {
  * @throws NOT_FOUND, INVALID_ARGUMENT, FAILED_PRECONDITION, ALREADY_EXISTS
  */
 async function findNamespace(path: string, interfaceName: string): Promise<Namespace> {
-  if (!/^\/[^\s"'\\]*$/.test(path))
+  if (!path.startsWith('/') || path.includes('\0'))
     throw new WeftError('INVALID_ARGUMENT', `"${middleCut(path)}" is not an absolute path`, {
       hint: 'write /run/netns/NAME or /proc/PID/ns/net',
     });
   if (!isLinkName(interfaceName))
     throw new WeftError('INVALID_ARGUMENT', `"${middleCut(interfaceName)}" cannot be the name of an interface`, {
-      hint: 'up to 15 characters, without blanks and slashes',
+      hint: 'up to 15 bytes, without blanks, "/", ":" and "%"',
     });
   const inode = namespaceInode(path);
   if (inode === null)
