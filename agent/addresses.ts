@@ -125,11 +125,11 @@ export class AddressBook {
     // Otherwise the release could overtake the claim.
     await this.#table.releasing.get(key)?.catch(() => undefined);
     if (this.#table.claiming.has(key)) throw inUse(ip, network, 'it is being given to another container');
+    const spoken = this.#table.spokenFor(network.id).get(number);
+    if (spoken !== undefined) throw inUse(ip, network, spoken);
     const row = this.#journal.addresses.get(key);
     const free = row === undefined || row.state === 'resting' || row.state === 'reserved';
     if (!free) throw inUse(ip, network, this.#table.userOf(row));
-    const spoken = this.#table.spokenFor(network.id).get(number);
-    if (spoken !== undefined) throw inUse(ip, network, spoken);
     const held = row?.claimed === true && this.#stillHeld.has(key);
     // Only the mesh knows whether somebody has it now.
     const reserved = row?.state === 'reserved' || this.#table.reservedBy(network.id).has(number);

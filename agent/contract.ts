@@ -65,6 +65,15 @@ export type Attached =
 export const deviceOf = (e: Pick<LocalEndpoint, 'attached'>): string | null =>
   e.attached?.kind === 'tap' ? e.attached.link : null;
 
+/** Devices of the user's that are ports. */
+export const devicesOf = (journal: Pick<Journal, 'endpoints'>): ReadonlySet<string> =>
+  new Set(
+    journal.endpoints
+      .values()
+      .map(deviceOf)
+      .filter((name) => name !== null),
+  );
+
 /** By which people know it; empty until a container's name is known. */
 export const nameOf = (e: Pick<LocalEndpoint, 'container' | 'attached'>): string =>
   e.attached?.name ?? e.container?.name ?? '';
@@ -202,8 +211,8 @@ export interface Mesh {
   reportConflicts(source: ConflictSource, conflicts: readonly Conflict[]): void;
 }
 
-/** Names that mean something else in Docker; peers that cannot be reached; this host's own VTEP; its way out. */
-export type ConflictSource = 'docker' | 'peers' | 'underlay' | 'gateway';
+/** Names that mean something else in Docker; peers that cannot be reached; this host's own VTEP; its way out; endpoints' links. */
+export type ConflictSource = 'docker' | 'peers' | 'underlay' | 'gateway' | 'links';
 
 /** The datapath as Docker's handlers see it. */
 export interface Datapath {

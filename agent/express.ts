@@ -20,5 +20,7 @@ export const isTrusted = (e: LocalEndpoint, network: Network | undefined): boole
 export function standingOf(e: LocalEndpoint, network: Network | undefined, view: View): Standing {
   const trusted = isTrusted(e, network);
   const shares = (view.interests.get(e.networkId)?.settings.get(e.id)?.allowed.length ?? 0) > 0;
-  return { trusted, express: deviceOf(e) === null && !trusted && !shares };
+  // A vlan's frames go by its uplink, through Open vSwitch.
+  const carried = network?.encap !== 'vlan' && deviceOf(e) === null;
+  return { trusted, express: carried && !trusted && !shares };
 }

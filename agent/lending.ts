@@ -21,14 +21,16 @@ export class Lending {
   }
 
   /**
-   * A coordinator asks: may another host have this address of ours?
+   * A coordinator asks: may another host have this address of ours, or may an endpoint of any host be allowed it?
    * @throws ALREADY_EXISTS naming the container that has it; FAILED_PRECONDITION when it is not this host's to give
    */
   async grant(networkId: string, ip: string, forHost: string): Promise<void> {
     const { journal, mesh, claiming, releasing } = this.#table;
     const key = addressKey(networkId, ip);
     const row = journal.addresses.get(key);
-    if (releasing.has(key)) return;
+    const own = this.#table.ownBlock(networkId, parseIp(ip));
+    // Of an own block it would be given out again.
+    if (releasing.has(key) && own === undefined) return;
     if (row?.state === 'lent' && row.lentTo === forHost) return;
     // Whoever asks for what is only reserved here knows that it is reserved no more.
     const free = row === undefined || row.state === 'resting' || row.state === 'reserved';
@@ -36,12 +38,11 @@ export class Lending {
       const who = row === undefined ? `it is being claimed by host ${mesh.hostName}` : this.#table.userOf(row);
       throw new WeftError('ALREADY_EXISTS', `address ${ip} is in use: ${who}`, { hint: 'choose another address' });
     }
-    if (row?.claimed === true) {
+    if (row?.claimed === true && own === undefined) {
       await journal.write([{ table: 'address', key, value: null }], { durable: true });
       return;
     }
     const network = this.#table.network(networkId);
-    const own = this.#table.ownBlock(networkId, parseIp(ip));
     if (own === undefined || network === null || !isAssignable(reservedOf(network), parseIp(ip)))
       throw new WeftError('FAILED_PRECONDITION', `host ${mesh.hostName} does not hold address ${ip}`);
     this.#seen.delete(key);
@@ -111,7 +112,8 @@ export class Lending {
       if (row.state !== 'lent') continue;
       const interest = view.interests.get(row.networkId);
       if (interest === undefined) continue;
-      if (interest.addresses.values().some((a) => a.address === row.ip && a.state !== 'refused')) {
+      const isClaimed = interest.addresses.values().some((a) => a.address === row.ip && a.state !== 'refused');
+      if (isClaimed || this.#table.spokenFor(row.networkId).has(parseIp(row.ip))) {
         this.#seen.add(key);
         continue;
       }

@@ -1,4 +1,5 @@
 /** One MAC, one endpoint of a network, as far as this host knows; default MACs are unique as their addresses are. Pure. */
+import { allowedMac } from '../lib/allowed.ts';
 import { endpointName } from '../lib/endpoint-name.ts';
 import { WeftError } from '../lib/errors.ts';
 import { isDefaultForm } from '../lib/mac.ts';
@@ -43,6 +44,17 @@ export function refuseMac(
       throw new WeftError('ALREADY_EXISTS', `MAC address ${mac} of network ${network.name} is reserved as "${name}"`, {
         hint: `give its address, --ip ${reserved[0]}, or another MAC`,
       });
+  const sharer = allowedMac(interest?.settings.values() ?? [], mac, endpointId);
+  if (sharer !== null) {
+    const other = interest?.endpoints.get(sharer);
+    const user = who(other?.container?.name, other === undefined ? '' : endpointName(other), sharer);
+    const host = other === undefined ? '' : ` on ${interest?.peers.get(other.hostId)?.name ?? other.hostId}`;
+    throw new WeftError(
+      'ALREADY_EXISTS',
+      `MAC address ${mac} of network ${network.name}, or its link-local address, is one that ${user}${host} may send from`,
+      { hint: `choose another one, or leave ${flag} out` },
+    );
+  }
   for (const other of interest?.endpoints.values() ?? [])
     if (other.mac === mac && other.id !== endpointId && other.hostId !== mesh.hostId)
       inUse(

@@ -21,7 +21,7 @@ import { AbsenceWatch } from './attach/watch.ts';
 import { describeMaps } from './bpf/describe.ts';
 import { kernelDriver } from './bpf/start.ts';
 import { systemClock } from './clock.ts';
-import { deviceOf } from './contract.ts';
+import { devicesOf } from './contract.ts';
 import { BRIDGE } from './desired.ts';
 import { DockerSide } from './docker/index.ts';
 import { JoinWaiter } from './docker/join-wait.ts';
@@ -44,7 +44,7 @@ import { externalsOf, unreachable, vtepsOf } from './peers.ts';
 import { probeChecksums, sweepProbe } from './probe/checksum.ts';
 import { probeHost, problemOf, userspaceTso } from './probe/index.ts';
 import { vtepProblem } from './probe/own.ts';
-import { probeUnderlay } from './probe-mtu.ts';
+import { sizeProbes } from './probe-mtu.ts';
 import { answerQueries } from './queries.ts';
 import { Reconciler } from './reconcile.ts';
 import { startResolver } from './resolver.ts';
@@ -102,14 +102,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
       }),
     log,
   });
-  const devices = (): ReadonlySet<string> =>
-    new Set(
-      journal.endpoints
-        .values()
-        .map(deviceOf)
-        .filter((name) => name !== null),
-    );
-  const links = new LinkDriver({ complete: wiring.complete, devices, log });
+  const links = new LinkDriver({ complete: wiring.complete, devices: () => devicesOf(journal), log });
   const neighbours = new Neighbours({
     own: wiring.vtep,
     teach:
@@ -140,8 +133,8 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
     mesh.hostChanged();
   };
 
-  const drifted = (drift: Drift, detectedAt: number, healedAt: number | null): void => {
-    metrics.drift(drift.kind);
+  const drifted = (drift: Drift, detectedAt: number, healedAt: number | null, again = false): void => {
+    if (!again) metrics.drift(drift.kind);
     log.warn({ ...drift, healed: healedAt !== null }, 'drift');
     mesh.event({
       type: 'drift',
@@ -180,7 +173,8 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
     heal: config.heal,
     onDrift: drifted,
     onPorts: () => mesh.portsChanged(),
-    now: () => systemClock.now(),
+    onCutOff: (messages) => mesh.reportConflicts('links', messages.flatMap(ownProblem)),
+    clock: systemClock,
     log,
   });
   const apply = async (view: View): Promise<string> => {
@@ -223,7 +217,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
       connect: (networkId, container, address) => docker.connect(networkId, container, address),
       disconnect: (networkId, container, force) => docker.disconnect(networkId, container, force),
       flush: () => mesh.flushed(),
-      probeMtu: (vteps, largest) => probeUnderlay(wiring, vteps, largest),
+      ...sizeProbes(wiring, scope),
     }),
     onSaved: (view) => views.save(view),
     random: Math.random,

@@ -1,9 +1,13 @@
 /**
- * What sizes get through to other VTEPs, by real packets that may not be fragmented (ping(8), iputils: -M do). A path that carries
- * less than it should and says nothing is a black hole: TCP hangs there, small packets pass.
+ * What sizes get through to other VTEPs, by real packets that may not be fragmented: frames of the tunnel (probe/tunnel.ts), or where
+ * that cannot be, echoes (ping(8), iputils: -M do). A path that carries less than it should and says nothing is a black hole: TCP
+ * hangs there, small packets pass.
  */
 import type { MtuProbe } from '../gen/weft/v1/session.ts';
 import { exec } from '../lib/exec.ts';
+import { TunnelProber } from './probe/tunnel.ts';
+import type { QueryHandlers } from './queries.ts';
+import type { Wiring } from './wiring.ts';
 
 /** One echo of `size` bytes (outer IP header included). `limit`: this host or a router said what the most is. */
 export type Echo = { readonly kind: 'reply' } | { readonly kind: 'silence' } | { readonly kind: 'limit'; mtu: number };
@@ -81,8 +85,28 @@ function nextSize(low: number, high: number, usual: ReadonlySet<number>, told: n
   return likely.find((size) => size > low && size < high) ?? Math.floor((low + high) / 2);
 }
 
+/** Both ways of asking; `scope` ends what is still at work. */
+export function sizeProbes(
+  wiring: Wiring,
+  scope: { defer(what: string, end: () => void): void },
+): Pick<QueryHandlers, 'probeMtu' | 'probeTunnel'> {
+  const tunnel = new TunnelProber({ wiring, ifindex });
+  scope.defer('tunnel probe', () => tunnel.close());
+  return {
+    probeMtu: (vteps, largest) => probeUnderlay(wiring, vteps, largest),
+    probeTunnel: (query) => tunnel.answer(query),
+  };
+}
+
+async function ifindex(link: string): Promise<number | null> {
+  const shown = await exec('ip', ['-j', 'link', 'show', 'dev', link]);
+  if (shown.code !== 0) return null;
+  const [found] = JSON.parse(shown.stdout) as { ifindex?: number }[];
+  return found?.ifindex ?? null;
+}
+
 /** With this host's VTEP. @param largest 0 = what the underlay interface carries */
-export const probeUnderlay = (
+const probeUnderlay = (
   own: { readonly vtep: string; readonly underlayMtu: number },
   vteps: readonly string[],
   largest: number,

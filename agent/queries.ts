@@ -1,5 +1,12 @@
 /** Answers what the coordinator asks this host. */
-import type { AgentMessage, Answer, MtuProbe, Query } from '../gen/weft/v1/session.ts';
+import type {
+  AgentMessage,
+  Answer,
+  MtuProbe,
+  ProbeTunnelAnswer,
+  ProbeTunnelQuery,
+  Query,
+} from '../gen/weft/v1/session.ts';
 import { CODES, WeftError } from '../lib/errors.ts';
 import type { Container, Drift } from '../lib/model.ts';
 
@@ -24,6 +31,8 @@ export interface QueryHandlers {
   flush(): Promise<void>;
   /** @param largest bytes; 0 = the underlay interface's MTU */
   probeMtu(vteps: readonly string[], largest: number): Promise<readonly MtuProbe[]>;
+  /** Throws FAILED_PRECONDITION where frames cannot be sent and heard that way. */
+  probeTunnel(query: ProbeTunnelQuery): Promise<ProbeTunnelAnswer>;
 }
 
 export const answerQueries =
@@ -70,6 +79,8 @@ async function run(h: QueryHandlers, query: Query): Promise<Body | null> {
       return null;
     case 'probeMtu':
       return { $case: 'probeMtu', value: { probes: [...(await h.probeMtu(body.value.vteps, body.value.largest))] } };
+    case 'probeTunnel':
+      return { $case: 'probeTunnel', value: await h.probeTunnel(body.value) };
     case undefined:
       throw new WeftError('UNIMPLEMENTED', 'this agent does not know the question', { hint: 'upgrade the agent' });
   }

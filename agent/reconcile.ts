@@ -5,6 +5,7 @@
 import { WeftError } from '../lib/errors.ts';
 import type { Log } from '../lib/log.ts';
 import type { Drift, View } from '../lib/model.ts';
+import type { Clock } from './clock.ts';
 import { type Datapath, deviceOf, type Journal } from './contract.ts';
 import { type Desired, type DesireOptions, desire } from './desired.ts';
 import { DriftLog, type DriftLogOptions } from './drift-log.ts';
@@ -13,20 +14,20 @@ import { FlowSide } from './flowside.ts';
 import type { Kernel } from './kernel.ts';
 import type { LinkDriver } from './link/driver.ts';
 import { containerLink, endsOf, GATEWAY_SWITCH, TUNNEL_DEVICE, TUNNEL_SWITCH } from './link/names.ts';
-import { LinkPicture } from './link/picture.ts';
-import type { LinkChange, LinkStep } from './link/steps.ts';
+import type { LinkStep } from './link/steps.ts';
+import { LinkSide } from './linkside.ts';
 import type { OpenFlowClient } from './openflow/client.ts';
 import type { FlowDriver, MeterStep } from './openflow/driver.ts';
 import type { OvsDriver, OvsStep } from './ovs/driver.ts';
+import { blameOf } from './plan/blame.ts';
 import type { FlowStep, FlowTable } from './plan/flows.ts';
-import { planLinks } from './plan/links.ts';
 import type { BpfStep } from './plan/maps.ts';
 import type { Snooped } from './plan/multicast.ts';
 import { driftOf, type Planned } from './plan/planned.ts';
 import { planPorts, portNameOf, stalePorts } from './plan/ports.ts';
+import { Settled } from './plan/settled.ts';
 
 const RETRY_MS = 500;
-const LINK_SETTLE_MS = 100;
 export interface ReconcilerOptions extends DriftLogOptions {
   readonly journal: Journal;
   readonly view: () => View;
@@ -44,6 +45,9 @@ export interface ReconcilerOptions extends DriftLogOptions {
   /** Mend what somebody else changed. */
   readonly heal: boolean;
   readonly onPorts: () => void;
+  /** Endpoints that have no working link, each in a sentence; replaces what was said before. */
+  readonly onCutOff: (messages: readonly string[]) => void;
+  readonly clock: Clock;
   readonly log: Log;
 }
 
@@ -69,15 +73,12 @@ interface Waiter {
 export class Reconciler implements Datapath {
   readonly #o: ReconcilerOptions;
   readonly #drift: DriftLog;
-  readonly #links = new LinkPicture();
-  /** Told of links since the last look at them, the last of each. */
-  readonly #told = new Map<string, LinkChange>();
+  readonly #links: LinkSide;
   readonly #flows: FlowSide;
   #waiting: Waiter[] = [];
   #wanted = false;
   #running: Promise<void> | null = null;
   #timer: NodeJS.Timeout | null = null;
-  #linkTimer: NodeJS.Timeout | null = null;
   #closed = false;
   #failure = '';
   #steps = 0;
@@ -86,7 +87,8 @@ export class Reconciler implements Datapath {
   constructor(options: ReconcilerOptions) {
     this.#o = options;
     this.#flows = new FlowSide(options.flows);
-    this.#drift = new DriftLog(options);
+    this.#links = new LinkSide({ driver: options.links, clock: options.clock, log: options.log });
+    this.#drift = new DriftLog({ ...options, now: () => options.clock.now() });
   }
 
   /** Steps applied since the start: zero after a restart that had nothing to do. */
@@ -101,7 +103,7 @@ export class Reconciler implements Datapath {
   }
 
   start(): void {
-    this.#o.links.watch((change) => this.#linkChanged(change));
+    this.#links.watch(() => this.kick());
     this.#o.ovs.onChange(() => this.kick());
     this.#o.switch.onUp(() => this.#flowsUnknown());
     this.#o.flows.watchFlows(() => this.#flowsUnknown());
@@ -111,8 +113,8 @@ export class Reconciler implements Datapath {
   async close(): Promise<void> {
     this.#closed = true;
     if (this.#timer !== null) clearTimeout(this.#timer);
-    if (this.#linkTimer !== null) clearTimeout(this.#linkTimer);
-    this.#o.links.close();
+    this.#links.close();
+    this.#drift.close();
     await this.#running;
   }
 
@@ -159,7 +161,10 @@ export class Reconciler implements Datapath {
       const { planned } = await this.#observeAndPlan(true);
       const { links, ports, flows, meters, kernel } = planned;
       const drift = [...links, ...ports, ...flows, ...meters, ...kernel].map(driftOf);
-      if (heal && drift.length > 0) await this.#apply(planned, true);
+      if (heal && drift.length > 0) {
+        await this.#apply(planned, true);
+        this.#again(this.#links.retryInMs);
+      }
       return drift;
     });
   }
@@ -213,22 +218,37 @@ export class Reconciler implements Datapath {
         const { planned } = await this.#observeAndPlan(false);
         await this.#apply(planned, this.#o.heal);
       });
-      this.#failure = '';
+      this.#failure = this.#blame().host;
+      this.#again(this.#links.retryInMs);
     } catch (error) {
       const failure = WeftError.from(error);
       if (failure.message !== this.#failure) this.#o.log.warn({ err: failure }, 'pass failed');
       this.#failure = failure.message;
       this.#links.forget();
       this.#o.kernel?.forget();
-      if (!this.#closed) this.#timer = setTimeout(() => this.kick(), RETRY_MS);
+      this.#again(RETRY_MS);
     }
-    for (const w of waiting) this.#answer(w);
+    const blame = this.#blame();
+    for (const w of waiting) this.#answer(w, blame.endpoints);
   }
 
-  #answer(w: Waiter): void {
+  #again(ms: number | null): void {
+    if (ms === null || this.#closed) return;
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.kick(), ms);
+  }
+
+  #blame() {
+    return blameOf(this.#links.failures, this.#o.journal.endpoints.values());
+  }
+
+  /** @param cutOff endpoint's id to why it has no working link: nobody else has to do with it */
+  #answer(w: Waiter, cutOff: ReadonlyMap<string, string>): void {
+    const own = w.endpointId === null ? undefined : cutOff.get(w.endpointId);
     const lost =
       w.endpointId !== null && this.#o.journal.endpoints.has(w.endpointId) && this.ofport(w.endpointId) === null;
-    if (this.#failure !== '') w.reject(new WeftError('UNAVAILABLE', this.#failure));
+    if (own !== undefined) w.reject(new WeftError('UNAVAILABLE', own));
+    else if (this.#failure !== '') w.reject(new WeftError('UNAVAILABLE', this.#failure));
     else if (lost) {
       const name = this.#portName(w.endpointId ?? '');
       w.reject(new WeftError('UNAVAILABLE', `Open vSwitch did not take ${name}`));
@@ -242,8 +262,7 @@ export class Reconciler implements Datapath {
 
   async #observeAndPlan(fresh: boolean): Promise<{ planned: Pass }> {
     const desired = desire(this.#o.view(), this.#o.journal, this.#o.desire);
-    const known = fresh || this.#isNew(desired) ? null : this.#links.links;
-    const links = planLinks(desired.links, known ?? (await this.#links.read(() => this.#o.links.observe())));
+    const links = await this.#links.plan(desired.links, fresh || this.#isNew(desired));
     const ovs = fresh ? await this.#o.ovs.observeFresh() : this.#o.ovs.observe();
     const ports = planPorts(desired.bridge, ovs);
     if (fresh || !this.#flows.known) await this.#flows.observe(this.#reachable());
@@ -274,20 +293,14 @@ export class Reconciler implements Datapath {
   }
 
   async #apply(planned: Pass, heal: boolean): Promise<void> {
+    this.#drift.begin();
     const links = this.#drift.select(planned.links, heal);
     const [linksDown, linksUp] = partition(links, (p) => p.change === 'extra');
-    const made = linksUp.map((p) => p.step);
-    await this.#o.links.apply(made);
-    for (const step of made) this.#links.note(step);
-    // Goes on beside Open vSwitch: neither needs the other.
-    const finished = this.#o.links.finish(made).then(
-      () => null,
-      (error: unknown) => WeftError.from(error),
-    );
+    const made = await this.#links.make(linksUp);
     const remade = await this.#dropDeadPorts(
       planned.desired,
       // Of a pair, the port may be either end.
-      linksUp.filter((p) => p.change === 'missing').flatMap((p) => endsOf(p.object)),
+      made.filter((p) => p.change === 'missing').flatMap((p) => endsOf(p.object)),
     );
     const ports = this.#drift.select(
       remade ? planPorts(planned.desired.bridge, this.#o.ovs.observe()) : planned.ports,
@@ -300,20 +313,29 @@ export class Reconciler implements Datapath {
       await this.#flows.observe(true);
     }
     // Port and link numbers are known only now.
-    const stale = ports.length > 0 || linksUp.length > 0;
+    const stale = ports.length > 0 || made.length > 0;
     const { flows, meters, table, kernel, wanted } = stale ? await this.#forwarding(planned.desired, false) : planned;
     const selected = this.#drift.select(flows, heal);
     const side = this.#drift.select(kernel, heal);
     const selectedMeters = this.#drift.select(meters, heal);
     await this.#flows.apply(selected, selectedMeters);
     if (side.length > 0) await this.#o.kernel?.apply(side);
-    if (linksDown.length > 0) this.#deleteLinks(linksDown.map((p) => p.step));
-    const unfinished = await finished;
-    if (unfinished !== null) throw unfinished;
-    this.#steps += links.length + ports.length + selected.length + selectedMeters.length + side.length;
-    this.#drift.settled.settle(new Map([...planned.desired.wanted(), ...wanted()]), table);
+    if (linksDown.length > 0) this.#links.delete(linksDown.map((p) => p.step));
+    await this.#links.finish(
+      planned.desired.links,
+      linksUp.filter((p) => this.#drift.settled.isDrift(p)),
+    );
+    const done = made.length + linksDown.length;
+    this.#steps += done + ports.length + selected.length + selectedMeters.length + side.length;
+    const { failures } = this.#links;
+    this.#drift.settled.settle(
+      new Map([...planned.desired.wanted(), ...wanted()]),
+      table,
+      [...failures.keys()].map((id) => Settled.key('link', id)),
+    );
     if (ports.length > 0) this.#o.onPorts();
-    this.#drift.tell();
+    this.#drift.tell((p) => p.kind === 'link' && failures.has(p.id));
+    this.#o.onCutOff([...this.#blame().endpoints.values()]);
   }
 
   /** @param made links made in this pass. @returns true when ports were taken out, to be put in again. */
@@ -326,32 +348,6 @@ export class Reconciler implements Datapath {
     if (dead.size === 0) return false;
     await this.#o.ovs.apply([...dead].map((name) => ({ kind: 'delPort', bridge: desired.bridge.name, name })));
     return true;
-  }
-
-  /** The kernel takes 20 ms to delete a veth pair, and nobody needs to wait for it. */
-  #deleteLinks(steps: readonly LinkStep[]): void {
-    this.#links.deleting(steps);
-    void this.#o.links
-      .apply(steps)
-      .catch((error: unknown) => {
-        this.#o.log.warn({ err: error }, 'links not deleted');
-        this.#links.forget();
-      })
-      .finally(() => this.#links.deleted(steps));
-  }
-
-  /** One of our own steps makes several of these: looked at once, a little later. Null: some may have been missed. */
-  #linkChanged(change: LinkChange | null): void {
-    if (change === null) this.#links.forget();
-    else this.#told.set(change.name, change);
-    this.#linkTimer ??= setTimeout(() => {
-      this.#linkTimer = null;
-      const fits = this.#links.fits(this.#told.values());
-      this.#told.clear();
-      if (fits) return;
-      this.#links.forget();
-      this.kick();
-    }, LINK_SETTLE_MS);
   }
 
   #flowsUnknown(): void {

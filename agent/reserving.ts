@@ -111,7 +111,9 @@ export class Reserving {
       if (row.state !== 'reserved') continue;
       const interest = mesh.view().interests.get(row.networkId);
       if (interest === undefined) continue;
-      const shown = table.reservedBy(row.networkId).has(parseIp(row.ip)) || interest.addresses.has(row.ip);
+      const number = parseIp(row.ip);
+      const reserved = table.reservedBy(row.networkId).has(number);
+      const shown = reserved || interest.addresses.has(row.ip) || table.spokenFor(row.networkId).has(number);
       if (shown) {
         this.#seen.add(key);
         continue;
@@ -120,7 +122,7 @@ export class Reserving {
       const since = table.momentOf(key);
       if (since !== undefined && clock.monotonic() - since < UNSEEN_MS && !this.#seen.has(key)) continue;
       this.#seen.delete(key);
-      if (table.ownBlock(row.networkId, parseIp(row.ip)) === undefined) yield { table: 'address', key, value: null };
+      if (table.ownBlock(row.networkId, number) === undefined) yield { table: 'address', key, value: null };
       else yield table.row(row.networkId, row.ip, 'resting', false);
     }
   }

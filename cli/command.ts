@@ -4,6 +4,8 @@ import type { Mesh } from './client.ts';
 import { type ConnectionFlags, resolveTarget } from './context.ts';
 import type { Io } from './io.ts';
 import { toJson } from './output.ts';
+import { UsageError } from './usage.ts';
+import { collect } from './values.ts';
 
 export interface CommonFlags extends ConnectionFlags {
   readonly json?: boolean;
@@ -27,6 +29,29 @@ export function connectionButKey(command: Command): Command {
     .option('--coordinator <addresses>', 'HOST:PORT[,HOST:PORT] (WEFT_COORDINATOR)')
     .option('--ca <file>', 'certificate of the authority (WEFT_CA)')
     .option('--cert <file>', 'client certificate (WEFT_CERT)');
+}
+
+/**
+ * A flag that takes one value takes it once: of two, whichever was taken, the other would be lost without a word. For the program and
+ * all commands below it; a flag that both have (`weft --ca F network ls --ca G`) counts as one.
+ * @throws UsageError, when the command line is parsed
+ */
+export function onceEach(program: Command): void {
+  const given = new Set<string>();
+  const watch = (command: Command): void => {
+    for (const option of command.options) {
+      if (!(option.required || option.optional) || option.variadic || option.parseArg === collect) continue;
+      const parse = option.parseArg;
+      const name = `${option.flags} ${option.description}`;
+      option.argParser((value: string, previous: unknown) => {
+        if (given.has(name)) throw new UsageError(`${option.long ?? option.flags} was given twice.`, 'give it once');
+        given.add(name);
+        return parse === undefined ? value : parse(value, previous);
+      });
+    }
+    for (const below of command.commands) watch(below);
+  };
+  watch(program);
 }
 
 /** Connects, runs, closes. gRPC is loaded here and not before: commands that need no coordinator start without it. */

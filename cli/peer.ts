@@ -84,7 +84,8 @@ function tunnelKey(command: Command): number {
     'key',
     given.find((text) => !numbers.includes(text)),
   );
-  if (numbers.length > 1) throw new UsageError('--key was given twice.');
+  // One of each at most.
+  if (numbers.length > 1 || given.length - numbers.length > 1) throw new UsageError('--key was given twice.');
   const [text] = numbers;
   return text === undefined ? 0 : wholeNumber('--key', text, 1, 2 ** 32 - 1);
 }

@@ -1,6 +1,6 @@
 /** The command line as a whole: only the noun that is asked for is loaded. */
 import { Command, CommanderError } from 'commander';
-import { connectionFlags, jsonFlag } from './command.ts';
+import { connectionFlags, jsonFlag, onceEach } from './command.ts';
 import type { Io } from './io.ts';
 import { showError } from './output.ts';
 import { UsageError } from './usage.ts';
@@ -128,6 +128,7 @@ export async function run(argv: readonly string[], io: Io): Promise<number> {
     const program = await buildProgram(noun, own, (text) => {
       complaint += text;
     });
+    onceEach(program);
     await program.parseAsync([...words], { from: 'user' });
     return exit;
   } catch (error) {

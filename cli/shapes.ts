@@ -126,6 +126,10 @@ export const pathJson = (p: PathMtu) => ({
   largest: p.largest === 0 ? null : p.largest,
   underlayMtu: p.underlayMtu === 0 ? null : p.underlayMtu,
   problem: orNull(p.problem),
+  /** "vxlan": frames through the tunnel, this way only; "icmp": echoes, both ways. */
+  probedBy: p.probedBy || 'icmp',
+  /** Why not by VXLAN. */
+  probedWhy: orNull(p.probedWhy),
 });
 
 export const conflictJson = (c: Conflict) => ({ host: orNull(c.host), network: orNull(c.network), message: c.message });

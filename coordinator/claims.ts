@@ -6,7 +6,7 @@ import { canonicalIp, containsIp, parseCidr, parseIp } from '../lib/addr.ts';
 import { WeftError } from '../lib/errors.ts';
 import type { Log } from '../lib/log.ts';
 import type { Address, Block } from '../lib/model.ts';
-import { spokenFor } from './alloc/externals.ts';
+import { notForEndpoints, spokenFor } from './alloc/externals.ts';
 import { checkAssignable } from './alloc/families.ts';
 import { reservationAt } from './alloc/reserved.ts';
 import type { Blocks } from './blocks.ts';
@@ -25,6 +25,12 @@ export interface ClaimDeps {
   readonly reservations: Reservations;
   readonly log: Log;
 }
+
+/** Only the host itself knows what it has given out meanwhile. */
+export const grantorGone = (address: string, host: string): WeftError =>
+  new WeftError('FAILED_PRECONDITION', `Address ${address} is in a block of host ${host}, which is not connected.`, {
+    hint: `start host ${host}, or choose another address`,
+  });
 
 export class Claims {
   readonly #deps: ClaimDeps;
@@ -51,12 +57,7 @@ export class Claims {
     const network = state.networks.get(networkId);
     if (network === undefined) throw new WeftError('NOT_FOUND', `There is no network ${networkId}.`);
     checkAssignable(network, address);
-    if (spokenFor(state, networkId).has(address))
-      throw new WeftError(
-        'ALREADY_EXISTS',
-        `Address ${address} of network ${network.name} is an allowed address of an endpoint, or behind an external peer.`,
-        { hint: 'choose another address; weft endpoint ls and weft peer ls show whose it is' },
-      );
+    if (spokenFor(state, networkId).has(address)) throw notForEndpoints(network, address);
     const own = state.addresses.get(networkId)?.get(address);
     if (own?.hostId === slot.hostId && own.state === 'held') return { address: own };
     // A host asks for what is in its own block when it takes it for reserved: another coordinator may have made it so just now.
@@ -105,14 +106,7 @@ export class Claims {
   async #claimFrom(slot: Slot, networkId: string, address: string, grantor: string): Promise<Address> {
     const { state, store } = this.#deps;
     const name = state.hosts.get(grantor)?.name ?? grantor;
-    const gone = (): WeftError =>
-      new WeftError(
-        'FAILED_PRECONDITION',
-        `Address ${address} is in a block of host ${name}, which is not connected.`,
-        {
-          hint: `start host ${name}, or choose another address`,
-        },
-      );
+    const gone = (): WeftError => grantorGone(address, name);
     if (grantor !== slot.hostId && !state.presences.has(grantor)) throw gone();
     return slot.holdings.during(async () => {
       const claim = await store.claimAddress({ networkId, address, hostId: slot.hostId, grantorHostId: grantor });

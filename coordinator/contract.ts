@@ -219,14 +219,16 @@ export interface Store {
   removePeer(networkId: string, id: string): Promise<Revision>;
   /**
    * Adds and removes allowed addresses of an endpoint.
-   * @throws NOT_FOUND; FAILED_PRECONDITION an address or MAC that is another's own
+   * @param granted what hosts have said yes to; where another's leave is needed, nothing is written, and it is named
+   * @throws NOT_FOUND; INVALID_ARGUMENT no address for endpoints; FAILED_PRECONDITION an address or MAC that is another's own
    */
   updateAllowed(
     networkId: string,
     endpointId: string,
     allow: readonly AllowedAddress[],
     disallow: readonly AllowedAddress[],
-  ): Promise<Revision>;
+    granted: readonly Grantor[],
+  ): Promise<Allowing>;
   /**
    * Multicast groups on the host, under its presence's lease; null = not known.
    * @throws ABORTED unless that session has the host's presence; NOT_FOUND the network
@@ -243,6 +245,15 @@ export interface Store {
     holdings: { endpoints: readonly Endpoint[]; blocks: readonly Block[]; addresses: readonly Address[] },
   ): Promise<{ revision: Revision; refused: readonly string[] }>;
 }
+
+/** A host whose leave an allowed address needs: it gives addresses of its blocks to containers without asking anybody. */
+export interface Grantor {
+  readonly ip: string;
+  readonly hostId: string;
+}
+
+/** Done, or addresses that lie in blocks of hosts which have to be asked first. */
+export type Allowing = { readonly revision: Revision } | { readonly ask: readonly Grantor[] };
 
 /** Judged and canonical; an empty MAC may be made the holder's by what is stored. */
 export type NewReservation = Omit<Reservation, 'id' | 'createdAt' | 'revision'>;

@@ -79,6 +79,7 @@ static __always_inline enum verdict next_header(struct __sk_buff *skb, __u8 next
   case IPPROTO_HOPOPTS:
   case IPPROTO_ROUTING:
   case IPPROTO_DSTOPTS:
+  case IPPROTO_AH: /* the last that OVS looks behind (parse_ipv6_ext_hdrs() in lib/flow.c) */
     return OTHER;
   default:
     return GOOD;

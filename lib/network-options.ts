@@ -60,7 +60,11 @@ function number(options: Readonly<Record<string, string>>, key: string): number 
 
 function flag(options: Readonly<Record<string, string>>, key: string): boolean | null {
   const text = options[key];
-  if (text === undefined) return null;
+  return text === undefined ? null : truthOf(key, text);
+}
+
+/** Yes or no, as an option of a network or an endpoint says it. @throws INVALID_ARGUMENT */
+export function truthOf(key: string, text: string): boolean {
   if (text === 'true' || text === '1' || text === '') return true;
   if (text === 'false' || text === '0') return false;
   throw new WeftError('INVALID_ARGUMENT', `option ${key} takes true or false, not "${middleCut(text)}"`);

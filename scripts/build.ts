@@ -140,7 +140,8 @@ try {
   for (const script of ['anchor.pl', 'docker-root.pl', 'exec.pl'])
     await copyFile(join(ROOT, 'cli/lab', script), join(out, 'lab', script));
   mkdirSync(join(out, 'probe'));
-  await copyFile(join(ROOT, 'agent/probe/checksum.pl'), join(out, 'probe/checksum.pl'));
+  for (const program of ['checksum.pl', 'tunnel.pl'])
+    await copyFile(join(ROOT, 'agent/probe', program), join(out, 'probe', program));
   publish(out);
 } finally {
   rmSync(out, { recursive: true, force: true });

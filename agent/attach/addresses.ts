@@ -1,5 +1,6 @@
 /** Addresses of what is attached: from the host's blocks, or as given, of each family that the network has. */
-import { canonicalIp, type Family, lengthOf, subnetOf } from '../../lib/addr.ts';
+import { type Family, familyOf, formatIp, lengthOf, parseIp, subnetOf } from '../../lib/addr.ts';
+import { WeftError } from '../../lib/errors.ts';
 import type { Network } from '../../lib/model.ts';
 import type { AddressBook } from '../addresses.ts';
 import type { LocalEndpoint } from '../contract.ts';
@@ -17,7 +18,7 @@ export async function takeAddresses(
     const ip =
       wanted === ''
         ? await addresses.request(network, family)
-        : await addresses.requestGiven(network, canonicalIp(wanted));
+        : await addresses.requestGiven(network, givenIp(family, wanted));
     taken.push(ip);
     return { ip, prefix: subnet === null ? 0 : lengthOf(subnet) };
   };
@@ -28,4 +29,20 @@ export async function takeAddresses(
     for (const ip of taken) await addresses.release(network.id, ip);
     throw error;
   }
+}
+
+const FLAG: Readonly<Record<Family, string>> = { 4: '--ip', 6: '--ip6' };
+
+/** Canonical. @throws INVALID_ARGUMENT unless an address of that family */
+function givenIp(family: Family, text: string): string {
+  const ip = parseIp(text);
+  const is = familyOf(ip);
+  if (is === family) return formatIp(ip);
+  throw new WeftError(
+    'INVALID_ARGUMENT',
+    `${FLAG[family]} takes an IPv${family} address, and ${formatIp(ip)} is IPv${is}`,
+    {
+      hint: `give it with ${FLAG[is]}`,
+    },
+  );
 }

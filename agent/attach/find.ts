@@ -1,5 +1,5 @@
 /** Networks and attached endpoints by what people call them. */
-import { WeftError } from '../../lib/errors.ts';
+import { middleCut, WeftError } from '../../lib/errors.ts';
 import type { Network } from '../../lib/model.ts';
 import { type Journal, type LocalEndpoint, type Mesh, nameOf } from '../contract.ts';
 
@@ -12,7 +12,7 @@ const NAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}$/;
 export function validName(given: string, made: string): string {
   if (given === '') return made.replaceAll(/[^a-zA-Z0-9_.-]/g, '-').replace(/^[^a-zA-Z0-9]+/, '') || 'endpoint';
   if (NAME.test(given)) return given;
-  throw new WeftError('INVALID_ARGUMENT', `"${given}" cannot be the name of an endpoint`, {
+  throw new WeftError('INVALID_ARGUMENT', `"${middleCut(given)}" cannot be the name of an endpoint`, {
     hint: 'letters, digits, "_", "." and "-", the first a letter or a digit, up to 63',
   });
 }
@@ -41,7 +41,7 @@ export async function networkOf(
     throw new WeftError('UNAVAILABLE', `network ${wanted} is not on host ${parts.mesh.hostName} yet`, {
       hint: 'weft status says what is missing there; try again',
     });
-  throw new WeftError('NOT_FOUND', `there is no network ${wanted}`, { hint: 'weft network ls lists them' });
+  throw new WeftError('NOT_FOUND', `there is no network ${middleCut(wanted)}`, { hint: 'weft network ls lists them' });
 }
 
 const isCalled = (n: Network, wanted: string): boolean =>
@@ -75,7 +75,7 @@ export function findAttached(journal: Pick<Journal, 'endpoints'>, wanted: string
       hint: 'docker network disconnect, or weft network disconnect, ends it',
     });
   if (first === undefined)
-    throw new WeftError('NOT_FOUND', `nothing called ${wanted} is attached on this host`, {
+    throw new WeftError('NOT_FOUND', `nothing called ${middleCut(wanted)} is attached on this host`, {
       hint: 'weft endpoint ls lists all endpoints with their hosts',
     });
   if (attached.length === 1) return first;

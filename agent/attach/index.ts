@@ -4,7 +4,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import type { AttachRequest } from '../../gen/weft/v1/agent.ts';
-import { WeftError } from '../../lib/errors.ts';
+import { middleCut, WeftError } from '../../lib/errors.ts';
 import type { Log } from '../../lib/log.ts';
 import { defaultMac, normalMac } from '../../lib/mac.ts';
 import type { Network } from '../../lib/model.ts';
@@ -63,6 +63,7 @@ export class Attachments {
       throw new WeftError('FAILED_PRECONDITION', `host ${mesh.hostName} is being drained: it takes no new endpoints`, {
         hint: `attach on another host, or end it with weft host undrain ${mesh.hostName}`,
       });
+    refuseControl(request.labels);
     const place = await this.#place(request);
     const network = await networkOf(this.#o, request.network, NETWORK_MS);
     const claims = [place.attached.kind === 'tap' ? place.attached.link : `${place.sandbox}/${place.interfaceName}`];
@@ -215,4 +216,17 @@ export class Attachments {
       for (const key of keys) this.#busy.delete(key);
     }
   }
+}
+
+/** Labels are shown on terminals, and written in logs. @throws INVALID_ARGUMENT */
+function refuseControl(labels: Readonly<Record<string, string>>): void {
+  const bad = Object.entries(labels).find((pair) => pair.some((text) => /\p{Cc}/u.test(text)));
+  if (bad !== undefined)
+    throw new WeftError(
+      'INVALID_ARGUMENT',
+      `the label ${middleCut(JSON.stringify(bad.join('=')))} has a control character`,
+      {
+        hint: 'leave it out',
+      },
+    );
 }

@@ -22,9 +22,12 @@ export interface Device {
 /** Their other end is a virtual machine, a namespace or a process: never a wire. */
 const KINDS: ReadonlySet<string> = new Set(['tun', 'veth', 'macvtap']);
 
-/** A name that the kernel takes (dev_valid_name), and that `ip -batch` can be told. */
+/** Bytes: IFNAMSIZ is 16 with the terminating zero. */
+const LONGEST = 15;
+
+/** A name that the kernel gives to a device (dev_valid_name; it takes "%" for a place where a number goes), and that can be read. */
 export const isLinkName = (name: string): boolean =>
-  /^[^\s/:@%"'\\]{1,15}$/.test(name) && name !== '.' && name !== '..';
+  /^[^\s/:%\p{Cc}]+$/u.test(name) && Buffer.byteLength(name) <= LONGEST && name !== '.' && name !== '..';
 
 /** Reads `ip -j -d addr show dev NAME`; null when it is not as expected. */
 export function parseDevice(json: string): Device | null {

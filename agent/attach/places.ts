@@ -1,6 +1,6 @@
 /** Looks at what is to be attached: a device of the host, or a namespace. Changes nothing. */
 import { basename } from 'node:path';
-import { WeftError } from '../../lib/errors.ts';
+import { middleCut, WeftError } from '../../lib/errors.ts';
 import { exec } from '../../lib/exec.ts';
 import type { OvsState } from '../ovs/steps.ts';
 import { type Device, isLinkName, judgeDevice, parseDevice } from './judge.ts';
@@ -22,7 +22,9 @@ export const placesOf = (ovs: () => OvsState): Places => ({
 /** A device that may become a port. @throws NOT_FOUND, INVALID_ARGUMENT, FAILED_PRECONDITION */
 async function findDevice(name: string, ovs: OvsState): Promise<Device> {
   if (!isLinkName(name))
-    throw new WeftError('INVALID_ARGUMENT', `"${name}" is not a name of an interface`, { hint: 'see ip link' });
+    throw new WeftError('INVALID_ARGUMENT', `"${middleCut(name)}" is not a name of an interface`, {
+      hint: 'see ip link',
+    });
   const [shown, four, six] = await Promise.all([
     exec('ip', ['-j', '-d', 'addr', 'show', 'dev', name]),
     exec('ip', ['-j', 'route', 'show', 'table', 'all', 'dev', name]),
@@ -56,17 +58,17 @@ export interface Namespace {
  * @throws NOT_FOUND, INVALID_ARGUMENT, FAILED_PRECONDITION, ALREADY_EXISTS
  */
 async function findNamespace(path: string, interfaceName: string): Promise<Namespace> {
-  if (!/^\/[^\s"'\\]*$/.test(path))
-    throw new WeftError('INVALID_ARGUMENT', `"${path}" is not an absolute path`, {
+  if (!path.startsWith('/') || path.includes('\0'))
+    throw new WeftError('INVALID_ARGUMENT', `"${middleCut(path)}" is not an absolute path`, {
       hint: 'write /run/netns/NAME or /proc/PID/ns/net',
     });
   if (!isLinkName(interfaceName))
-    throw new WeftError('INVALID_ARGUMENT', `"${interfaceName}" cannot be the name of an interface`, {
-      hint: 'up to 15 characters, without blanks and slashes',
+    throw new WeftError('INVALID_ARGUMENT', `"${middleCut(interfaceName)}" cannot be the name of an interface`, {
+      hint: 'up to 15 bytes, without blanks, "/", ":" and "%"',
     });
   const inode = namespaceInode(path);
   if (inode === null)
-    throw new WeftError('NOT_FOUND', `there is no network namespace at ${path}`, {
+    throw new WeftError('NOT_FOUND', `there is no network namespace at ${middleCut(path)}`, {
       hint: 'ip netns shows those with a name; of a process give the PID',
     });
   if (inode === namespaceInode('/proc/self/ns/net'))

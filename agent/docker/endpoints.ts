@@ -4,6 +4,7 @@ import { WeftError } from '../../lib/errors.ts';
 import type { Log } from '../../lib/log.ts';
 import { defaultMac, normalMac } from '../../lib/mac.ts';
 import type { Network } from '../../lib/model.ts';
+import { truthOf } from '../../lib/network-options.ts';
 import { type AddressBook, addressKey } from '../addresses.ts';
 import type { Clock } from '../clock.ts';
 import {
@@ -279,7 +280,8 @@ function macOf(request: CreateEndpointRequest): string | null {
   });
 }
 
+/** @throws INVALID_ARGUMENT */
 const trusted = (request: CreateEndpointRequest): boolean => {
   const asked = request.Options?.[TRUST];
-  return asked === true || asked === 'true';
+  return asked !== undefined && truthOf(TRUST, typeof asked === 'string' ? asked : JSON.stringify(asked));
 };

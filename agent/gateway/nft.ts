@@ -54,6 +54,9 @@ const DOCKERS_BRIDGES = ['"docker0"', '"docker_gwbridge"', '"br-*"'];
 /** A user-space switch reads a link beside the kernel, which would answer there as well, for any address of the host. */
 const OWN_LINKS = ['wft*', 'wfk*', 'wfo*', TUNNEL_SWITCH, GATEWAY_SWITCH];
 
+/** Others cannot be written there: '*' stands for many, quotes end a name. */
+const PLAIN = /^[\w.-]+$/;
+
 export interface NftModel {
   readonly publications: readonly Publication[];
   /** The user's devices that are endpoints' ports. */
@@ -62,7 +65,7 @@ export interface NftModel {
 
 export function nftModel(endpoints: Iterable<LocalEndpoint>): NftModel {
   const all = [...endpoints];
-  const devices = all.map(deviceOf).filter((name) => name !== null);
+  const devices = all.map(deviceOf).filter((name) => name !== null && PLAIN.test(name)) as string[];
   return { publications: publicationsOf(all), devices: devices.sort() };
 }
 

@@ -4,24 +4,45 @@ import { WeftError } from '../../lib/errors.ts';
 import { exec } from '../../lib/exec.ts';
 import type { Log } from '../../lib/log.ts';
 import { IpBatch } from './ipbatch.ts';
-import { isOurLink } from './names.ts';
+import { GATEWAY, isOurLink, isSingle, TUNNEL_KERNEL } from './names.ts';
 import {
-  hostBatch,
+  hostCommands,
   type Link,
   type LinkChange,
   type LinkStep,
+  moveCommand,
   parseLinks,
   parseNotice,
-  sandboxBatch,
+  sandboxCommands,
 } from './steps.ts';
+import { batchLine, type Command } from './words.ts';
 
 const MONITOR_RESTART_MS = 500;
+/** Of some thousand links, 2 ms each. */
+const ADOPT_MS = 60_000;
+
+/** What frames need before Open vSwitch reads them from a packet socket. */
+export interface Completion {
+  /** In the container, on the kernel's side of the pair, or nowhere: the kernel's datapath takes frames as they are. */
+  readonly at: 'container' | 'kernel' | 'both' | 'none';
+  /** TCP segments stay whole, and checksums open (userspace-tso-enable); else frames get their checksums and their final size. */
+  readonly tcp: boolean;
+}
 
 /**
- * Where frames get their checksums and their final size before Open vSwitch reads them from a packet socket: in the container, on the
- * kernel's side of the pair, or not at all (the kernel's datapath, or the userspace one with TSO, takes them as they are).
+ * What the kernel must cut even where Open vSwitch takes TCP whole: it knows no other segments, UDP's and those inside tunnels
+ * included, and loses them (ethtool(8); names in net/ethtool/common.c).
  */
-export type Completion = 'container' | 'kernel' | 'both' | 'none';
+const NOT_TCP = ['udp', 'sctp', 'udp_tnl', 'udp_tnl-csum', 'gre', 'gre-csum', 'ipxip4', 'ipxip6'].map(
+  (what) => `tx-${what}-segmentation`,
+);
+const offloadsOff = (tcp: boolean): string[] => (tcp ? [...NOT_TCP, 'tx-gso-list'] : ['tx']).flatMap((f) => [f, 'off']);
+
+/** Steps that failed, and what with. */
+export type Failed = ReadonlyMap<LinkStep, string>;
+
+/** Places of the commands that failed, and what ip said of each. */
+type Complaints = ReadonlyMap<number, string>;
 
 export class LinkDriver {
   readonly #log: Log;
@@ -33,6 +54,7 @@ export class LinkDriver {
   #monitor: ChildProcess | null = null;
   #timer: NodeJS.Timeout | null = null;
   #closed = false;
+  #adopted = false;
 
   /** @param options.devices devices of the user's that are to be watched too */
   constructor(options: { complete: Completion; devices?: () => ReadonlySet<string>; log: Log }) {
@@ -45,7 +67,29 @@ export class LinkDriver {
   async observe(): Promise<Map<string, Link>> {
     const r = await exec('ip', ['-j', 'addr', 'show']);
     if (r.code !== 0) throw new WeftError('UNAVAILABLE', `ip addr show failed: ${r.stderr.trim()}`);
-    return parseLinks(r.stdout, this.#concerns());
+    const links = parseLinks(r.stdout, this.#concerns());
+    if (!this.#adopted) void this.#adopt([...links.keys()]);
+    this.#adopted = true;
+    return links;
+  }
+
+  /** Pairs that an earlier agent has made, perhaps one that knew less of segments, get what new ones get. Never rejects. */
+  async #adopt(names: readonly string[]): Promise<void> {
+    const { at, tcp } = this.#complete;
+    const pairs = names.filter((name) =>
+      at === 'kernel' || at === 'both'
+        ? name === GATEWAY || name === TUNNEL_KERNEL || name.startsWith('wfk')
+        : name === GATEWAY && at !== 'none',
+    );
+    if (pairs.length === 0) return;
+    const each = ['-I', '{}', 'ethtool', '-K', '{}', ...offloadsOff(tcp)];
+    const options = { input: pairs.map((name) => `${name}\n`).join(''), timeoutMs: ADOPT_MS };
+    const failed = await exec('xargs', each, options).then(
+      (r) => (r.code === 0 ? null : r.stderr.trim()),
+      (error: unknown) => WeftError.from(error).message,
+    );
+    // One that is gone by now is no failure, and cannot be told from others here.
+    if (failed !== null) this.#log.info({ failed }, 'not every link that was there could be set');
   }
 
   #concerns(): (name: string) => boolean {
@@ -53,37 +97,70 @@ export class LinkDriver {
     return (name) => isOurLink(name) || devices.has(name);
   }
 
-  /** @throws the first failure; the other steps have been tried all the same. Deleting what is gone is no failure. */
-  async apply(steps: readonly LinkStep[]): Promise<void> {
-    const of = (deletes: boolean): string[] =>
-      steps.filter((s) => (s.kind === 'delLink') === deletes).flatMap(hostBatch);
-    const [made, deleted] = [of(false), of(true)];
-    const errors = await Promise.all([
-      made.length === 0 ? [] : this.#work.run(made),
-      deleted.length === 0 ? [] : this.#deletions.run(deleted),
+  /**
+   * All steps are tried; what one has made in part is taken away again. Whether a step that failed is needed after all (what was to be
+   * deleted is gone) is not judged here.
+   * @throws UNAVAILABLE when ip cannot be run: what was done is not known
+   */
+  async apply(steps: readonly LinkStep[]): Promise<Failed> {
+    const alone: LinkStep[] = [];
+    const [made, deleted]: [LinkStep[], LinkStep[]] = [[], []];
+    for (const step of steps)
+      if (hostCommands(step).some((c) => batchLine(c) === null)) alone.push(step);
+      else (step.kind === 'delLink' ? deleted : made).push(step);
+    const failed = new Map<LinkStep, string>();
+    const half: LinkStep[] = [];
+    const note = (step: LinkStep, complaints: Complaints): void => {
+      const [first] = complaints;
+      if (first === undefined) return;
+      const [at, said] = first;
+      failed.set(step, `ip ${hostCommands(step)[at]?.join(' ') ?? ''}: ${said}`);
+      if (at > 0 && isUndone(step)) half.push(step);
+    };
+    await Promise.all([
+      batched(this.#work, made, note),
+      batched(this.#deletions, deleted, note),
+      ...alone.map(async (step) => note(step, await separately(hostCommands(step)))),
     ]);
-    throwFirst(this.#real(errors.flat(), [...made, ...deleted]));
+    if (failed.size > 0) this.#log.debug({ failed: [...failed.values()] }, 'ip failed');
+    await this.#undo(half);
+    return failed;
   }
 
-  /** What new links still need after `apply`: their place in the sandbox, complete checksums. @throws the first failure. */
-  async finish(steps: readonly LinkStep[]): Promise<void> {
-    const errors = await Promise.all(
+  /** What new links still need after `apply`: their place in the sandbox, complete checksums. Those that fail are taken away again. */
+  async finish(steps: readonly LinkStep[]): Promise<Failed> {
+    const failed = new Map<LinkStep, string>();
+    await Promise.all(
       steps.map(async (step) => {
-        const inContainer = this.#complete === 'container' || this.#complete === 'both';
-        if (step.kind === 'restoreVeth') {
-          const { sandbox, interfaceName } = step.joined;
-          if (step.joined.addresses.some((a) => a.includes(':'))) await enableIpv6(step.container, sandbox);
-          const errors = await this.#inSandbox(sandboxBatch(step), sandbox);
-          return inContainer ? [...errors, ...(await this.#txOff(interfaceName, sandbox))] : errors;
-        }
-        if (step.kind === 'addVeth' && inContainer) return this.#txOff(step.container, null);
-        const own = step.kind === 'addPair' && step.host !== undefined && this.#complete !== 'none';
-        return own || (step.kind === 'addPair' && (this.#complete === 'kernel' || this.#complete === 'both'))
-          ? this.#txOff(step.name, null)
-          : [];
+        const error = await this.#finishOne(step).catch((e: unknown) => WeftError.from(e).message);
+        if (error !== '') failed.set(step, error);
       }),
     );
-    throwFirst(errors.flat());
+    await this.#undo([...failed.keys()].filter(isUndone));
+    return failed;
+  }
+
+  /** @returns what failed; empty: nothing */
+  async #finishOne(step: LinkStep): Promise<string> {
+    const { at } = this.#complete;
+    const inContainer = at === 'container' || at === 'both';
+    if (step.kind === 'restoreVeth') {
+      const { sandbox, interfaceName } = step.joined;
+      const moved = await separately([moveCommand(step)]);
+      for (const said of moved.values()) return `${step.container} cannot be moved to ${sandbox}: ${said}`;
+      if (step.joined.addresses.some((a) => a.includes(':'))) await enableIpv6(step.container, sandbox);
+      const error = await inSandbox(sandboxCommands(step), sandbox);
+      return error === '' && inContainer ? await this.#offloadsOff(interfaceName, sandbox) : error;
+    }
+    if (step.kind === 'addVeth' && inContainer) return await this.#offloadsOff(step.container, null);
+    if (step.kind !== 'addPair' || at === 'none') return '';
+    return step.host === undefined && at === 'container' ? '' : await this.#offloadsOff(step.name, null);
+  }
+
+  /** A link that is there is taken for whole by the next look at it. */
+  async #undo(steps: readonly LinkStep[]): Promise<void> {
+    const lines = steps.map((step) => `link del dev ${nameOf(step)}`);
+    if (lines.length > 0) await this.#work.run(lines).catch(() => undefined); // gone with another, or the next look finds it
   }
 
   /**
@@ -124,34 +201,66 @@ export class LinkDriver {
     this.#deletions.close();
   }
 
-  async #inSandbox(lines: readonly string[], sandbox: string): Promise<string[]> {
-    const r = await exec('nsenter', [`--net=${sandbox}`, 'ip', '-force', '-batch', '-'], {
-      input: `${lines.join('\n')}\n`,
-    });
-    return r.code === 0 ? [] : this.#real(r.stderr.split('\n'), lines);
-  }
-
-  /** What ip complains of, without what is no failure. */
-  #real(errors: readonly string[], lines: readonly string[]): string[] {
-    const real = errors.filter(
-      (l) => l.trim() !== '' && !l.startsWith('Command failed ') && !/Cannot find device|File exists/.test(l),
-    );
-    if (real.length > 0) this.#log.warn({ errors: real, lines }, 'ip -batch failed');
-    return real.map((l) => `ip: ${l.trim()}`);
-  }
-
-  async #txOff(link: string, sandbox: string | null): Promise<string[]> {
-    const command = ['ethtool', '-K', link, 'tx', 'off'];
+  async #offloadsOff(link: string, sandbox: string | null): Promise<string> {
+    const command = ['ethtool', '-K', link, ...offloadsOff(this.#complete.tcp)];
     const [file, ...args] = sandbox === null ? command : ['nsenter', `--net=${sandbox}`, ...command];
     const r = await exec(file ?? 'ethtool', args);
-    return r.code === 0 ? [] : [`ethtool -K ${link} tx off: ${r.stderr.trim()}`];
+    return r.code === 0 ? '' : `${command.join(' ')}: ${r.stderr.trim()}`;
   }
 }
 
-function throwFirst(errors: readonly string[]): void {
-  const [first] = errors;
-  if (first !== undefined) throw new WeftError('UNAVAILABLE', first);
+const nameOf = (step: LinkStep): string =>
+  step.kind === 'addVeth' || step.kind === 'restoreVeth' ? step.host : step.name;
+/** Makes a link of an endpoint's; what is missing of the host's own is seen, and those are of use even so. */
+const isUndone = (step: LinkStep): boolean =>
+  step.kind !== 'setLink' && step.kind !== 'delLink' && !isSingle(nameOf(step));
+
+/** One batch for all of them. */
+async function batched(
+  ip: IpBatch,
+  steps: readonly LinkStep[],
+  note: (step: LinkStep, complaints: Complaints) => void,
+): Promise<void> {
+  if (steps.length === 0) return;
+  const commands = steps.map(hostCommands);
+  const complaints = await ip.run(commands.flat().map((c) => batchLine(c) ?? ''));
+  let from = 0;
+  for (const [i, step] of steps.entries()) {
+    const to = from + (commands[i]?.length ?? 0);
+    const own = [...complaints].filter(([at]) => at >= from && at < to);
+    note(step, new Map(own.map(([at, said]) => [at - from, said])));
+    from = to;
+  }
 }
+
+/** One process after another, until one fails. */
+async function separately(commands: readonly Command[], before: readonly string[] = []): Promise<Complaints> {
+  for (const [i, words] of commands.entries()) {
+    const [file = 'ip', ...args] = [...before, 'ip', ...words];
+    const r = await exec(file, args);
+    if (r.code !== 0) return new Map([[i, r.stderr.trim()]]);
+  }
+  return new Map();
+}
+
+/** Until one fails: what follows may be meant for the link that is not there. @returns what failed; empty: nothing */
+async function inSandbox(commands: readonly Command[], sandbox: string): Promise<string> {
+  const enter = [`--net=${sandbox}`];
+  const lines = commands.map(batchLine);
+  if (lines.includes(null)) {
+    for (const [i, said] of await separately(commands, ['nsenter', ...enter]))
+      return complaint(commands[i], sandbox, said);
+    return '';
+  }
+  const r = await exec('nsenter', [...enter, 'ip', '-batch', '-'], { input: `${lines.join('\n')}\n` });
+  if (r.code === 0) return '';
+  const at = /^Command failed .*:(\d+)$/m.exec(r.stderr)?.[1];
+  const said = r.stderr.replaceAll(/^Command failed .*$/gm, '').trim();
+  return complaint(at === undefined ? undefined : commands[Number(at) - 1], sandbox, said);
+}
+
+const complaint = (words: Command | undefined, sandbox: string, said: string): string =>
+  `ip ${words?.join(' ') ?? '-batch'} in ${sandbox}: ${said}`;
 
 /**
  * Docker switches IPv6 off for every new interface of a container, and on for those that it gives an IPv6 address. Where it cannot be

@@ -32,8 +32,10 @@ const SINGLE: ReadonlySet<string> = new Set([
   ...Object.values(TUNNEL_DEVICE),
 ]);
 
+/** Of the host itself, not of an endpoint. */
+export const isSingle = (name: string): boolean => SINGLE.has(name);
 export const isContainerLink = (name: string): boolean => ENDPOINT.test(name) && name.startsWith('wfc');
-export const isOurLink = (name: string): boolean => ENDPOINT.test(name) || SINGLE.has(name);
+export const isOurLink = (name: string): boolean => ENDPOINT.test(name) || isSingle(name);
 
 /** Both ends of a pair go together, and are known by one of them: the kernel's side. */
 export function primaryOf(name: string): string {

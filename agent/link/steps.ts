@@ -1,5 +1,6 @@
 /** What can be done to links, and what is there: the vocabulary between the planner and the driver. Pure. */
 import { isOurLink, type TunnelEncap } from './names.ts';
+import { type Command, command } from './words.ts';
 
 export interface Link {
   readonly name: string;
@@ -78,75 +79,94 @@ export type LinkStep =
     }
   | { readonly kind: 'delLink'; readonly name: string };
 
-/** Lines for `ip -batch` in the host's namespace (ip-link(8)). */
-export function hostBatch(step: LinkStep): string[] {
+/**
+ * Commands in the host's namespace (ip-link(8)). A device is never named without "dev" or "name" before it: it may be called like a
+ * word that ip knows.
+ */
+export function hostCommands(step: LinkStep): Command[] {
   switch (step.kind) {
     case 'addVeth':
     case 'restoreVeth': {
-      const lines = [
-        `link add ${step.host} mtu ${step.mtu} type veth peer name ${step.container} mtu ${step.mtu} address ${step.mac}`,
-        // The host has no address of its own there, and says nothing.
-        `link set ${step.host} addrgenmode none up`,
-      ];
-      if (step.kind === 'restoreVeth') lines.push(`link set ${step.container} netns ${step.joined.sandbox}`);
-      return lines;
-    }
-    case 'addPair':
+      const { host, container, mtu, mac } = step;
       return [
-        `link add ${step.name} mtu ${step.mtu} type veth peer name ${step.peer} mtu ${step.mtu}`,
-        `link set ${step.peer} addrgenmode none up`,
-        `link set ${step.name} addrgenmode none up`,
-        ...hostEnd(step.name, step.host),
+        command`link add name ${host} mtu ${mtu} type veth peer name ${container} mtu ${mtu} address ${mac}`,
+        // The host has no address of its own there, and says nothing.
+        command`link set dev ${host} addrgenmode none up`,
       ];
+    }
+    case 'addPair': {
+      const { name, peer, mtu } = step;
+      return [
+        command`link add name ${name} mtu ${mtu} type veth peer name ${peer} mtu ${mtu}`,
+        command`link set dev ${peer} addrgenmode none up`,
+        command`link set dev ${name} addrgenmode none up`,
+        ...hostEnd(name, step.host),
+      ];
+    }
     case 'addTunnel':
       return [
-        `link add ${step.name} mtu ${step.mtu} type ${tunnelType(step)}`,
-        `link set ${step.name} addrgenmode none up`,
+        [...command`link add name ${step.name} mtu ${step.mtu} type`, ...tunnelType(step)],
+        command`link set dev ${step.name} addrgenmode none up`,
       ];
-    case 'setLink':
+    case 'setLink': {
+      const { name, peer, mtu } = step;
       return [
-        ...[step.name, ...(step.peer === null ? [] : [step.peer])].map((name) => `link set ${name} mtu ${step.mtu} up`),
+        ...[name, ...(peer === null ? [] : [peer])].map((end) => command`link set dev ${end} mtu ${mtu} up`),
         // What somebody else has added there goes.
-        ...(step.host === undefined ? [] : [`addr flush dev ${step.name}`]),
-        ...hostEnd(step.name, step.host),
+        ...(step.host === undefined ? [] : [command`addr flush dev ${name}`]),
+        ...hostEnd(name, step.host),
       ];
+    }
     case 'delLink':
-      return [`link del ${step.name}`];
+      return [command`link del dev ${step.name}`];
   }
 }
 
 /** Scope link: never the source of what goes elsewhere (ip-address(8)). */
-const hostEnd = (name: string, host: HostEnd | undefined): string[] =>
+const hostEnd = (name: string, host: HostEnd | undefined): Command[] =>
   host === undefined
     ? []
     : [
-        `link set ${name} address ${host.mac}`,
-        ...host.addresses.map((a) => `addr replace ${a} ${a.includes(':') ? 'nodad' : 'scope link'} dev ${name}`),
+        command`link set dev ${name} address ${host.mac}`,
+        ...host.addresses.map((a) =>
+          a.includes(':')
+            ? command`addr replace ${a} nodad dev ${name}`
+            : command`addr replace ${a} scope link dev ${name}`,
+        ),
         ...(host.behind === undefined
           ? []
           : [
-              `neigh replace ${host.behind.address} lladdr ${host.behind.mac} nud permanent dev ${name}`,
-              `route replace ${host.behind.cidr} via ${host.behind.address} dev ${name}`,
+              command`neigh replace ${host.behind.address} lladdr ${host.behind.mac} nud permanent dev ${name}`,
+              command`route replace ${host.behind.cidr} via ${host.behind.address} dev ${name}`,
             ]),
       ];
 
 /** `external`: key, addresses and options come with each frame. Peers over IPv6 may leave the UDP checksum out (RFC 6935). */
-function tunnelType(step: LinkStep & { kind: 'addTunnel' }): string {
-  if (step.encap === 'gre') return step.ipv6 ? 'ip6gretap external' : 'gretap external';
-  return `${step.encap} external dstport ${step.udpPort} udp6zerocsumrx`;
+function tunnelType(step: LinkStep & { kind: 'addTunnel' }): Command {
+  if (step.encap === 'gre') return [step.ipv6 ? 'ip6gretap' : 'gretap', 'external'];
+  return command`${step.encap} external dstport ${step.udpPort} udp6zerocsumrx`;
 }
 
-/** Lines for `ip -batch` inside the sandbox; none for other steps. */
-export function sandboxBatch(step: LinkStep): string[] {
-  if (step.kind !== 'restoreVeth') return [];
-  const { interfaceName, addresses, routes = [], gateways = [] } = step.joined;
+type Restore = LinkStep & { kind: 'restoreVeth' };
+
+/** Apart from the others: of a path that is no namespace any more ip(8) complains by ending. */
+export const moveCommand = ({ container, joined }: Restore): Command =>
+  command`link set dev ${container} netns ${joined.sandbox}`;
+
+/** Commands inside the sandbox. */
+export function sandboxCommands({ container, joined }: Restore): Command[] {
+  const { interfaceName, addresses, routes = [], gateways = [] } = joined;
   return [
     // Nobody else can have it: no need to ask (RFC 4862 §5.4). Before the name, which somebody else's link may have by now.
-    ...addresses.map((a) => `addr add ${a} ${a.includes(':') ? 'nodad' : 'broadcast +'} dev ${step.container}`),
-    `link set ${step.container} name ${interfaceName}`,
-    `link set ${interfaceName} up`,
-    ...routes.map((cidr) => `route replace ${cidr} dev ${interfaceName}`),
-    ...gateways.map((ip) => `route replace default via ${ip} dev ${interfaceName}`),
+    ...addresses.map((a) =>
+      a.includes(':')
+        ? command`addr add ${a} nodad dev ${container}`
+        : command`addr add ${a} broadcast + dev ${container}`,
+    ),
+    command`link set dev ${container} name ${interfaceName}`,
+    command`link set dev ${interfaceName} up`,
+    ...routes.map((cidr) => command`route replace ${cidr} dev ${interfaceName}`),
+    ...gateways.map((ip) => command`route replace default via ${ip} dev ${interfaceName}`),
   ];
 }
 
@@ -156,11 +176,15 @@ export interface LinkChange {
   readonly link: Link | null;
 }
 
-/** A line of `ip -o monitor link`: "3: wft…@wfc…: <BROADCAST,UP> mtu 1450 …", with "Deleted " before it. Null when of no concern. */
+/**
+ * A line of `ip -o monitor link`: "3: wft…@wfc…: <BROADCAST,UP> mtu 1450 …", with "Deleted " before it. Null when of no concern. A name may
+ * have an "@" of its own.
+ */
 export function parseNotice(line: string, concerns: (name: string) => boolean = isOurLink): LinkChange | null {
-  const m = /^(Deleted )?(\d+): ([^:@\s]+)\S*: <([^>]*)> mtu (\d+) /.exec(line);
-  const name = m?.[3];
-  if (m === null || name === undefined || !concerns(name)) return null;
+  const m = /^(Deleted )?(\d+): ([^:\s]+): <([^>]*)> mtu (\d+) /.exec(line);
+  const shown = m?.[3] ?? '';
+  const name = [shown, shown.replace(/@[^@]*$/, '')].find(concerns);
+  if (m === null || name === undefined) return null;
   if (m[1] !== undefined) return { name, link: null };
   const up = (m[4] ?? '').split(',').includes('UP');
   return { name, link: { name, mtu: Number(m[5]), up, ifindex: Number(m[2]) } };

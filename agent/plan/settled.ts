@@ -15,9 +15,18 @@ export class Settled {
     return `${kind} ${id}`;
   }
 
-  /** A pass ended well: this is what is wanted, and there. */
-  settle(wanted: ReadonlyMap<string, string>, flows: FlowTable): void {
-    this.#last = wanted;
+  /**
+   * A pass ended well: this is what is wanted, and there.
+   * @param refused kind and id of what is wanted and could not be had: of these, what was there before counts
+   */
+  settle(wanted: ReadonlyMap<string, string>, flows: FlowTable, refused: readonly string[] = []): void {
+    const last = new Map(wanted);
+    for (const key of refused) {
+      const before = this.#last?.get(key);
+      if (before === undefined) last.delete(key);
+      else last.set(key, before);
+    }
+    this.#last = last;
     this.#flows = flows;
   }
 

@@ -83,11 +83,7 @@ export function decide(f: Findings, c: Choices): { wiring: Wiring; probes: Probe
     );
   }
   const takesSegments = datapathType === 'system' || (f.tso === true && f.checksums?.plain.length === 0);
-  const complete = takesSegments
-    ? 'none'
-    : express || backend.name === 'kernel-tunnel'
-      ? completeAt(express)
-      : 'container';
+  const complete = { at: completeAt(datapathType, backend.name, express), tcp: takesSegments };
   say('offload', takesSegments ? 'on' : 'off', offloadReason(f, datapathType, takesSegments));
   if (f.underlayProblem !== '') say('underlay', 'no', f.underlayProblem);
   else say('underlay', 'yes', `${f.vtep} on ${f.underlayInterface}, MTU ${f.underlayMtu}.`);
@@ -106,7 +102,15 @@ export function decide(f: Findings, c: Choices): { wiring: Wiring; probes: Probe
 }
 
 /** Behind the kernel's side of a pair frames are completed there; where the container's link is the port, in the container. */
-const completeAt = (express: boolean): Wiring['complete'] => (express ? 'kernel' : 'both');
+function completeAt(
+  datapath: Wiring['datapathType'],
+  backend: Wiring['backend'],
+  express: boolean,
+): Wiring['complete']['at'] {
+  if (datapath === 'system') return 'none';
+  if (backend === 'ovs-tunnel') return 'container';
+  return express ? 'kernel' : 'both';
+}
 
 function backendOf(f: Findings, c: Choices, datapath: string): { name: Wiring['backend']; reason: string } {
   if (c.backend !== 'auto') return { name: c.backend, reason: 'agent.yaml says so.' };

@@ -1,20 +1,21 @@
-/** What external peers and allowed addresses must not take away from others: MACs and addresses of one network. Pure. */
+/** What external peers must not take away from others: MACs and addresses of one network. Pure. */
 import { containsIp, isUsable, parseCidr, tryParseIp } from '../../lib/addr.ts';
+import { allowedIp, allowedMac } from '../../lib/allowed.ts';
 import { endpointName } from '../../lib/endpoint-name.ts';
 import { WeftError } from '../../lib/errors.ts';
-
 import { isDefaultForm } from '../../lib/mac.ts';
-import type { AllowedAddress, Block, Endpoint, ExternalPeer, Network } from '../../lib/model.ts';
+import type { Block, Endpoint, ExternalPeer, Network } from '../../lib/model.ts';
 import type { State } from '../contract.ts';
 import { reservationAt, reservationOfMac } from './reserved.ts';
 
-type Source = Pick<State, 'networks' | 'hosts' | 'blocks' | 'addresses' | 'endpoints' | 'externals' | 'reservations'>;
+type Source = Pick<State, 'hosts' | 'blocks' | 'addresses' | 'endpoints' | 'externals' | 'settings' | 'reservations'>;
+type AllNetworks = Source & Pick<State, 'networks'>;
 
 const refused = (message: string, hint: string): WeftError => new WeftError('FAILED_PRECONDITION', message, { hint });
 const exists = (message: string, hint: string): WeftError => new WeftError('ALREADY_EXISTS', message, { hint });
 
 /** The block that would give the address to an endpoint some day; undefined for auxiliary addresses, which no host gives out. */
-export function blockAround(source: Source, network: Network, address: string): Block | undefined {
+export function blockAround(source: Pick<State, 'blocks'>, network: Network, address: string): Block | undefined {
   const ip = tryParseIp(address);
   if (ip === null || Object.values(network.auxAddresses).includes(address)) return undefined;
   for (const block of source.blocks.get(network.id)?.values() ?? [])
@@ -23,7 +24,7 @@ export function blockAround(source: Source, network: Network, address: string): 
 }
 
 /** Why the peer cannot be added; null = it can. */
-export function peerClash(source: Source, network: Network, peer: ExternalPeer): WeftError | null {
+export function peerClash(source: AllNetworks, network: Network, peer: ExternalPeer): WeftError | null {
   const others = [...(source.externals.get(network.id)?.values() ?? [])].filter((other) => other.id !== peer.id);
   if (others.some((other) => other.name === peer.name))
     return exists(`network ${network.name} has a peer named "${peer.name}"`, 'choose another name');
@@ -43,7 +44,7 @@ export function peerClash(source: Source, network: Network, peer: ExternalPeer):
 }
 
 /** Frames that come from a VTEP with a key must belong to one network. */
-function usedElsewhere(source: Source, network: Network, peer: ExternalPeer): WeftError | null {
+function usedElsewhere(source: AllNetworks, network: Network, peer: ExternalPeer): WeftError | null {
   const wire = (of: Network, p: ExternalPeer): string => `${p.vtep} ${p.encap || of.encap} ${p.key || of.vni}`;
   for (const [id, peers] of source.externals) {
     const other = source.networks.get(id);
@@ -67,7 +68,12 @@ function macClash(source: Source, network: Network, mac: string, others: readonl
   const reserved = reservationOfMac(source, network.id, mac);
   if (reserved !== undefined) return exists(`the MAC ${mac} is reserved as "${reserved.name}"`, hint);
   if (isDefaultForm(mac)) return refused(`the MAC ${mac} is of the form that the mesh gives`, 'choose another MAC');
-  return null;
+  const sharer = allowedMac(source.settings.get(network.id)?.values() ?? [], mac, '');
+  if (sharer === null) return null;
+  return exists(
+    `the MAC ${mac} of network ${network.name}, or its link-local address, is one that ${whoIs(source, network, sharer)} may send from`,
+    `choose another MAC, or take it back: weft endpoint set ${sharer.slice(0, 12)} --disallow-address …`,
+  );
 }
 
 function ipClash(source: Source, network: Network, ip: string, others: readonly ExternalPeer[]): WeftError | null {
@@ -81,6 +87,12 @@ function ipClash(source: Source, network: Network, ip: string, others: readonly 
   const reserved = reservationAt(source, network.id, ip);
   if (reserved !== undefined)
     return exists(`the address ${ip} is reserved as "${reserved.name}"`, 'choose another address');
+  const sharer = allowedIp(source.settings.get(network.id)?.values() ?? [], ip);
+  if (sharer !== null)
+    return exists(
+      `the address ${ip} is an allowed address of ${whoIs(source, network, sharer)}`,
+      `choose another address, or take it back: weft endpoint set ${sharer.slice(0, 12)} --disallow-address ${ip}`,
+    );
   const claim = source.addresses.get(network.id)?.get(ip);
   if (claim !== undefined && claim.state !== 'refused')
     return exists(
@@ -89,50 +101,6 @@ function ipClash(source: Source, network: Network, ip: string, others: readonly 
     );
   const peer = others.find((other) => other.macs.some((known) => known.ip === ip));
   return peer === undefined ? null : exists(`the address ${ip} is behind peer ${peer.name}`, 'choose another address');
-}
-
-/** Why the endpoint may not be given the address; null = it may. Two endpoints may share one: that is what it is for. */
-export function allowedClash(
-  source: Source,
-  network: Network,
-  endpoint: Endpoint,
-  { ip, mac }: AllowedAddress,
-): WeftError | null {
-  const other = (match: (e: Endpoint) => boolean): string | null =>
-    endpointWith(source, network, (e) => e.id !== endpoint.id && match(e));
-  const peers = [...(source.externals.get(network.id)?.values() ?? [])];
-  if (ip !== '') {
-    if (network.gateways.includes(ip)) return refused(`${ip} is the gateway of network ${network.name}`, OWN);
-    const owner = other((e) => e.ips.includes(ip));
-    if (owner !== null) return refused(`the address ${ip} is ${owner}'s own`, OWN);
-    const peer = peers.find((p) => p.macs.some((known) => known.ip === ip));
-    if (peer !== undefined) return refused(`the address ${ip} is behind peer ${peer.name}`, OWN);
-    const reserved = reservationAt(source, network.id, ip);
-    if (reserved !== undefined) return refused(`the address ${ip} is reserved as "${reserved.name}"`, OWN);
-  }
-  if (mac === '' || mac === endpoint.mac) return null;
-  if (isDefaultForm(mac)) return refused(`the MAC ${mac} is of the form that the mesh gives`, OWN);
-  const owner = other((e) => e.mac === mac);
-  if (owner !== null) return refused(`the MAC ${mac} is ${owner}'s own`, OWN);
-  const reserved = reservationOfMac(source, network.id, mac);
-  if (reserved !== undefined) return refused(`the MAC ${mac} is reserved as "${reserved.name}"`, OWN);
-  const peer = peers.find((p) => p.macs.some((known) => known.mac === mac));
-  return peer === undefined ? null : refused(`the MAC ${mac} is behind peer ${peer.name}`, OWN);
-}
-
-const OWN = 'choose one that nobody has for itself';
-
-/** The list after adding and removing. To remove an address without a MAC removes it with every MAC. */
-export function changedAllowed(
-  before: readonly AllowedAddress[],
-  allow: readonly AllowedAddress[],
-  disallow: readonly AllowedAddress[],
-): AllowedAddress[] {
-  const covers = (gone: AllowedAddress, one: AllowedAddress): boolean =>
-    gone.ip === one.ip && (gone.mac === one.mac || (gone.mac === '' && gone.ip !== ''));
-  const kept = before.filter((one) => !disallow.some((gone) => covers(gone, one)));
-  const all = new Map([...kept, ...allow].map((one) => [`${one.ip} ${one.mac}`, one]));
-  return [...all.values()].sort((a, b) => (`${a.ip} ${a.mac}` < `${b.ip} ${b.mac}` ? -1 : 1));
 }
 
 /** Addresses of the network that are not an endpoint's own, and that no block may give out. */
@@ -145,13 +113,28 @@ export function spokenFor(source: Pick<State, 'externals' | 'settings'>, network
   return found;
 }
 
-function endpointWith(source: Source, network: Network, match: (endpoint: Endpoint) => boolean): string | null {
+/** Why an endpoint cannot have an address that is spoken for. */
+export const notForEndpoints = (network: Network, address: string): WeftError =>
+  exists(
+    `Address ${address} of network ${network.name} is an allowed address of an endpoint, or behind an external peer.`,
+    'choose another address; weft endpoint ls and weft peer ls show whose it is',
+  );
+
+type Naming = Pick<State, 'hosts' | 'endpoints'>;
+
+/** The first endpoint of the network that is like that, in words. */
+export function endpointWith(source: Naming, network: Network, match: (endpoint: Endpoint) => boolean): string | null {
   for (const endpoint of source.endpoints.get(network.id)?.values() ?? [])
-    if (match(endpoint)) {
-      const host = source.hosts.get(endpoint.hostId)?.name ?? endpoint.hostId;
-      return `${endpointName(endpoint) || `endpoint ${endpoint.id.slice(0, 12)}`} on ${host}`;
-    }
+    if (match(endpoint)) return whoIs(source, network, endpoint.id);
   return null;
+}
+
+/** An endpoint in words; it may be gone. */
+export function whoIs(source: Naming, network: Network, endpointId: string): string {
+  const endpoint = source.endpoints.get(network.id)?.get(endpointId);
+  const unnamed = `endpoint ${endpointId.slice(0, 12)}`;
+  if (endpoint === undefined) return unnamed;
+  return `${endpointName(endpoint) || unnamed} on ${source.hosts.get(endpoint.hostId)?.name ?? endpoint.hostId}`;
 }
 
 function inside(subnet: string, address: string): boolean {

@@ -1,11 +1,12 @@
 /** Judges reservations: what is asked for by itself, and against what the network has. Pure. */
 import { familyOfText, formatIp } from '../../lib/addr.ts';
+import { allowedMac } from '../../lib/allowed.ts';
 import { endpointName } from '../../lib/endpoint-name.ts';
 import { middleCut, WeftError } from '../../lib/errors.ts';
 import { isDefaultForm, macOfIp, normalMac } from '../../lib/mac.ts';
 import type { Address, Endpoint, Network, Reservation } from '../../lib/model.ts';
 import type { NewReservation, State } from '../contract.ts';
-import { spokenFor } from './externals.ts';
+import { spokenFor, whoIs } from './externals.ts';
 import { checkAssignable } from './families.ts';
 import { reservationAt, reservationOfMac } from './reserved.ts';
 
@@ -75,9 +76,13 @@ function macClash(source: Source, network: Network, wanted: NewReservation): Wef
   if (other !== undefined) return taken(`${what} is reserved as "${other.name}"`, hint);
   for (const peer of source.externals.get(network.id)?.values() ?? [])
     if (peer.macs.some((known) => known.mac === mac)) return taken(`${what} is behind peer ${peer.name}`, hint);
-  for (const settings of source.settings.get(network.id)?.values() ?? [])
-    if (settings.allowed.some((one) => one.mac === mac)) return taken(`${what} is allowed to an endpoint`, hint);
   const holder = boundTo(source, wanted);
+  const sharer = allowedMac(source.settings.get(network.id)?.values() ?? [], mac, holder?.id ?? '');
+  if (sharer !== null)
+    return taken(
+      `${what}, or its link-local address, is one that ${whoIs(source, network, sharer)} may send from`,
+      hint,
+    );
   const user = endpointOf(source, network.id, (e) => e.mac === mac && e !== holder);
   if (user !== undefined) return taken(`${what} is in use by ${textOf(source, user)}`, hint);
   if (holder === undefined || holder.mac === mac) return null;

@@ -5,15 +5,14 @@ import { endpointName } from '../../lib/endpoint-name.ts';
 import { middleCut, WeftError } from '../../lib/errors.ts';
 import { normalMac } from '../../lib/mac.ts';
 import type { AllowedAddress, Endpoint } from '../../lib/model.ts';
+import { changeAllowed } from '../allow.ts';
 import type { State } from '../contract.ts';
 import type { Parts } from '../parts.ts';
 import type { Method } from './method.ts';
 import { hostOf, networkOf, projectOf, revisionOf } from './resolve.ts';
 
-export function endpointMethods(
-  { state, store, log }: Parts,
-  method: Method,
-): Pick<ControlServer, 'listEndpoints' | 'updateEndpoint'> {
+export function endpointMethods(parts: Parts, method: Method): Pick<ControlServer, 'listEndpoints' | 'updateEndpoint'> {
+  const { state, log } = parts;
   return {
     updateEndpoint: method(async ({ request }) => {
       const project = projectOf(request.project);
@@ -25,7 +24,7 @@ export function endpointMethods(
         throw new WeftError('INVALID_ARGUMENT', 'Nothing to change was given.', {
           hint: 'weft endpoint set E --allow-address IP[,MAC]',
         });
-      const revision = await store.updateAllowed(endpoint.networkId, endpoint.id, allow, disallow);
+      const revision = await changeAllowed(parts, endpoint, allow, disallow);
       log.info({ endpoint: endpoint.id, allow, disallow }, 'allowed addresses changed');
       return { endpoint: withSettings(state, endpoint), revision };
     }),

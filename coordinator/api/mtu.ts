@@ -1,13 +1,17 @@
-/** Control: what sizes get through between hosts. Each host asks the others' VTEPs; both ways come together here. */
+/**
+ * Control: what sizes get through between hosts. By frames through their tunnels, each way for itself; where that cannot be, each host
+ * asks the others' VTEPs by echoes. All of it comes together here.
+ */
 import type { ControlServer, PathMtu } from '../../gen/weft/v1/control.ts';
 import { WeftError } from '../../lib/errors.ts';
 import type { Host, Network } from '../../lib/model.ts';
-import { isEncap, overheadOf } from '../alloc/encap.ts';
+import { isEncap, overheadOf, USUAL_MTU } from '../alloc/encap.ts';
 import type { State } from '../contract.ts';
 import type { Parts } from '../parts.ts';
 import { peersOf } from '../view.ts';
 import type { Method } from './method.ts';
 import { networkOf } from './resolve.ts';
+import { probeTunnels } from './tunnels.ts';
 
 /** The agent gives up after 20 s. */
 const PROBE_MS = 25_000;
@@ -15,29 +19,27 @@ const PROBE_MS = 25_000;
 export function mtuMethods(parts: Parts, method: Method): Pick<ControlServer, 'probeMtu'> {
   const { state, fanout, sessions } = parts;
 
+  /** By echoes. */
   const probe = async (
     from: Host,
-    to: readonly Target[],
+    to: readonly { readonly target: Target; readonly why: string }[],
     members: Members,
     signal: AbortSignal,
   ): Promise<PathMtu[]> => {
-    const vteps = to.map((target) => target.vtep);
+    const vteps = to.map(({ target }) => target.vtep);
     // No path has to carry more than both its ends say.
-    const largest = Math.max(0, ...to.map((target) => expected(from, target)));
+    const largest = Math.max(0, ...to.map(({ target }) => expected(from, target)));
     const query = { $case: 'probeMtu', value: { vteps, largest } } as const;
     const answer = await fanout.ask(from.id, query, PROBE_MS, signal);
     const probes = answer.body?.$case === 'probeMtu' ? answer.body.value.probes : [];
-    return to.map((target) => {
-      const { name, vtep } = target;
-      const found = probes.find((one) => one.vtep === vtep);
+    return to.map(({ target, why }) => {
+      const found = probes.find((one) => one.vtep === target.vtep);
       return {
-        from: from.name,
-        to: name,
-        fromVtep: from.vteps.find((own) => sameFamily(own.address, vtep))?.address ?? '',
-        toVtep: vtep,
+        ...pathOf(from, target),
         largest: found?.largest ?? 0,
-        underlayMtu: from.underlayMtu,
         problem: found === undefined ? 'the host did not try it' : pathProblem(state, members, from, target, found),
+        probedBy: 'icmp',
+        probedWhy: why,
       };
     });
   };
@@ -49,22 +51,47 @@ export function mtuMethods(parts: Parts, method: Method): Pick<ControlServer, 'p
       const members = membersOf(state);
       const hosts = concerned(state, network, members, errors);
       const asking = request.localOnly ? hosts.filter((host) => sessions.live(host.id) !== undefined) : hosts;
-      const all = await Promise.all(
-        asking.map(async (host) => {
-          const targets = targetsOf(state, host, hosts, network);
-          if (targets.length === 0) return [];
+      const all = asking.flatMap((from) => targetsOf(state, from, hosts, network).map((target) => ({ from, target })));
+      const tunnels = all.flatMap(({ from, target }) =>
+        target.host === null
+          ? []
+          : [{ from, target, to: target.host, vtep: target.vtep, largest: expected(from, target) || USUAL_MTU }],
+      );
+      const found = await probeTunnels(tunnels, (id, body, ms) => fanout.ask(id, body, ms, signal));
+      const paths: PathMtu[] = [];
+      const rest = all.filter(({ target }) => target.host === null).map((one) => ({ ...one, why: 'it is no host' }));
+      for (const [i, { from, target }] of tunnels.entries()) {
+        const one = found[i]!;
+        if ('why' in one) rest.push({ from, target, why: one.why });
+        else {
+          const problem = pathProblem(state, members, from, target, one);
+          paths.push({ ...pathOf(from, target), largest: one.largest, problem, probedBy: 'vxlan', probedWhy: '' });
+        }
+      }
+      await Promise.all(
+        [...Map.groupBy(rest, ({ from }) => from)].map(async ([from, to]) => {
           try {
-            return await probe(host, targets, members, signal);
+            paths.push(...(await probe(from, to, members, signal)));
           } catch (error) {
-            errors[host.name] = WeftError.from(error).message;
-            return [];
+            errors[from.name] = WeftError.from(error).message;
           }
         }),
       );
-      return { paths: all.flat(), errors };
+      return { paths, errors };
     }),
   };
 }
+
+const pathOf = (
+  from: Host,
+  { name, vtep }: Target,
+): Pick<PathMtu, 'from' | 'to' | 'fromVtep' | 'toVtep' | 'underlayMtu'> => ({
+  from: from.name,
+  to: name,
+  fromVtep: from.vteps.find((own) => sameFamily(own.address, vtep))?.address ?? '',
+  toVtep: vtep,
+  underlayMtu: from.underlayMtu,
+});
 
 /** Network id to the hosts that have part in it. */
 export type Members = ReadonlyMap<string, ReadonlySet<string>>;

@@ -3,6 +3,7 @@ import { type Cidr, formatCidr, overlaps, parseCidr } from '../../lib/addr.ts';
 import { WeftError } from '../../lib/errors.ts';
 import type { Address, Block, Network } from '../../lib/model.ts';
 import { addressPlan, isPartition, pickBlock, pickBlockContaining } from '../alloc/blocks.ts';
+import { notForEndpoints, spokenFor } from '../alloc/externals.ts';
 import { checkAssignable } from '../alloc/families.ts';
 import { reservationAt } from '../alloc/reserved.ts';
 import type { WantedBlock } from '../contract.ts';
@@ -172,6 +173,7 @@ export async function claimAddress(
       if (present.hostId !== claim.hostId) throw takenBy(deps, network, present);
       return { done: present };
     }
+    if (spokenFor(deps.cache, network.id).has(claim.address)) throw notForEndpoints(network, claim.address);
     const written: Address = { ...claim, state: 'claimed', reason: '', revision: 0n };
     const key = keys.address(network.project, network.id, claim.address);
     const { compares, ops } = guarded(deps, network);

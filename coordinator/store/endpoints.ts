@@ -1,7 +1,9 @@
 /** Endpoints, as their hosts register them; and the reconciliation of all that a host holds. */
+import { allowedMac } from '../../lib/allowed.ts';
 import { endpointName } from '../../lib/endpoint-name.ts';
 import { WeftError } from '../../lib/errors.ts';
 import type { Address, Block, Endpoint, Network, Revision } from '../../lib/model.ts';
+import { whoIs } from '../alloc/externals.ts';
 import { reservationOfMac } from '../alloc/reserved.ts';
 import { notTrusted } from '../owners.ts';
 import { releaseAddresses, restoreAddress, restoreBlock } from './blocks.ts';
@@ -136,6 +138,13 @@ function refuseTakenMac(deps: Deps, network: Network, endpoint: Endpoint, goes: 
       'ALREADY_EXISTS',
       `MAC address ${endpoint.mac} of network ${network.name} is reserved as "${reserved.name}"`,
       { hint: `start the container with --ip ${reserved.ips[0]}, or choose another MAC` },
+    );
+  const sharer = allowedMac(deps.cache.settings.get(network.id)?.values() ?? [], endpoint.mac, endpoint.id);
+  if (sharer !== null)
+    throw new WeftError(
+      'ALREADY_EXISTS',
+      `MAC address ${endpoint.mac} of network ${network.name}, or its link-local address, is one that ${whoIs(deps.cache, network, sharer)} may send from`,
+      { hint: 'choose another one, or leave --mac-address out' },
     );
   for (const other of deps.cache.endpoints.get(network.id)?.values() ?? []) {
     if (other.id === endpoint.id || other.mac !== endpoint.mac || goes.has(keyOf(deps, other))) continue;

@@ -156,8 +156,8 @@ function makeStore(deps: Deps): Store {
     registerEndpoints: (hostId, upserts, removed) => endpoints.registerEndpoints(deps, hostId, upserts, removed),
     addPeer: (peer) => addPeer(deps, peer),
     removePeer: (networkId, id) => removePeer(deps, networkId, id),
-    updateAllowed: (networkId, endpointId, allow, disallow) =>
-      updateAllowed(deps, networkId, endpointId, allow, disallow),
+    updateAllowed: (networkId, endpointId, allow, disallow, granted) =>
+      updateAllowed(deps, networkId, endpointId, allow, disallow, granted),
     putMemberships: (hostId, sessionId, networkId, groups) =>
       putMemberships(deps, hostId, sessionId, networkId, groups),
     replaceHoldings: (hostId, holdings) => endpoints.replaceHoldings(deps, hostId, holdings),

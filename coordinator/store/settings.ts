@@ -1,8 +1,9 @@
 /** What the mesh's side sets on an endpoint: allowed addresses. Kept by the endpoint's id, apart from what its host registers. */
 import { rfc3339 } from '../../lib/clock.ts';
 import { WeftError } from '../../lib/errors.ts';
-import type { AllowedAddress, EndpointSettings, Revision } from '../../lib/model.ts';
-import { allowedClash, changedAllowed } from '../alloc/externals.ts';
+import type { AllowedAddress, EndpointSettings } from '../../lib/model.ts';
+import { allowedClash, changedAllowed, leaveNeeded } from '../alloc/allowed.ts';
+import type { Allowing, Grantor } from '../contract.ts';
 import { encode } from './codec.ts';
 import { type Deps, fresh, modOf, revisionOf } from './deps.ts';
 import { keys } from './keys.ts';
@@ -15,7 +16,8 @@ export async function updateAllowed(
   endpointId: string,
   allow: readonly AllowedAddress[],
   disallow: readonly AllowedAddress[],
-): Promise<Revision> {
+  granted: readonly Grantor[],
+): Promise<Allowing> {
   const endpoint = await fresh(deps, () => deps.cache.endpoints.get(networkId)?.get(endpointId));
   const network = deps.cache.networks.get(networkId);
   if (endpoint === undefined || network === undefined)
@@ -23,7 +25,7 @@ export async function updateAllowed(
   const key = keys.settings(network.project, networkId, endpointId);
   const owner = keys.endpoint(network.project, networkId, endpointId);
   const guard = keys.blockguard(network.project, networkId);
-  return deps.committer.run(guard, () => {
+  return deps.committer.run<Allowing>(guard, () => {
     const { cache } = deps;
     const before = cache.settings.get(networkId)?.get(endpointId);
     const allowed = changedAllowed(before?.allowed ?? [], allow, disallow);
@@ -35,9 +37,11 @@ export async function updateAllowed(
       const clash = allowedClash(cache, network, endpoint, one);
       if (clash !== null) throw clash;
     }
+    const { ask, sharedWith } = leaveNeeded(cache, network, allow, granted);
+    if (ask.length > 0) return { done: { ask } };
     const same = encode.settings({ ...blank(networkId, endpointId), allowed: [...(before?.allowed ?? [])] });
     if (same === encode.settings({ ...blank(networkId, endpointId), allowed }))
-      return { done: revisionOf(deps, cache.revision) };
+      return { done: { revision: revisionOf(deps, cache.revision) } };
     const record: EndpointSettings = {
       ...blank(networkId, endpointId),
       allowed,
@@ -47,10 +51,15 @@ export async function updateAllowed(
     const compares = [
       { key: owner, exists: true as const },
       { key, mod: modOf(cache, key) },
+      // The address stays out of its block as long as somebody is allowed it, without a gap.
+      ...sharedWith
+        .map((id) => keys.settings(network.project, networkId, id))
+        .filter((other) => other !== key)
+        .map((other) => ({ key: other, mod: modOf(cache, other) })),
       { key: guard, mod: modOf(cache, guard) },
     ];
     const ops = [op, { put: guard, value: endpointId }];
-    return { txn: { compares, ops }, result: (revision) => revisionOf(deps, revision) };
+    return { txn: { compares, ops }, result: (revision) => ({ revision: revisionOf(deps, revision) }) };
   });
 }
 

@@ -1,4 +1,5 @@
 /** What the command line and docker say of the datapath: external peers, allowed addresses, encapsulations, sizes that get through. */
+import { readFile, writeFile } from 'node:fs/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import {
   conflicts,
@@ -30,6 +31,8 @@ interface Path {
   readonly to: string;
   readonly largest: number | null;
   readonly problem: string | null;
+  readonly probedBy: string;
+  readonly probedWhy: string | null;
 }
 
 const network = (name: string): Promise<Net> => weftJson<Net>('network', 'inspect', name);
@@ -220,6 +223,14 @@ describe('weft doctor mtu', () => {
     const r = await weft('doctor', 'mtu', '--json', ...more);
     return { code: r.code, ...(JSON.parse(r.stdout) as { paths: Path[]; advice: string[] }) };
   };
+  /** What h2 does with what comes to it. @param rule of nft */
+  const hole = async (rule: string): Promise<void> => {
+    await onOk('h2', 'nft', 'add', 'table', 'inet', 'wt-hole');
+    await onOk('h2', 'nft', 'add chain inet wt-hole in { type filter hook input priority -10; }');
+    await onOk('h2', 'nft', `add rule inet wt-hole in ${rule}`);
+  };
+  const wrong = (found: { paths: Path[] }): string[] =>
+    found.paths.filter((path) => path.problem !== null).map(({ from, to, largest }) => `${from}→${to} ${largest}`);
   afterEach(async () => {
     await on('h3', 'ip', 'link', 'set', 'dev', 'eth0', 'mtu', '1500');
     await on('h2', 'nft', 'delete', 'table', 'inet', 'wt-hole');
@@ -229,6 +240,7 @@ describe('weft doctor mtu', () => {
     const all = await paths();
     expect(all).toMatchObject({ code: 0, advice: [] });
     expect(all.paths).toHaveLength(6);
+    for (const path of all.paths) expect(path).toMatchObject({ probedBy: 'vxlan', probedWhy: null });
     const mine = await paths('--network', 'dp-a');
     expect(mine.paths.map(({ from, to, largest }) => `${from}→${to} ${largest}`)).toEqual(['h1→h2 1500', 'h2→h1 1500']);
     await fails(1, 'NOT_FOUND', 'doctor', 'mtu', '--network', 'none');
@@ -246,15 +258,55 @@ describe('weft doctor mtu', () => {
     expect(found.advice).toEqual([expect.stringMatching(/^set underlay\.mtu: 1400 in agent\.yaml of h3, .* MTU 1350/)]);
   });
 
-  it('a black hole on the way is found to the byte', async () => {
-    await onOk('h2', 'nft', 'add', 'table', 'inet', 'wt-hole');
-    await onOk('h2', 'nft', 'add chain inet wt-hole in { type filter hook input priority -10; }');
-    await onOk('h2', 'nft', 'add', 'rule', 'inet', 'wt-hole', 'in', 'ip', 'length', 'gt', '1372', 'drop');
-    const found = await paths('--network', 'dp-a');
+  it('a black hole on the way is found to the byte, in the one direction that has it', async () => {
+    await hole('ip length gt 1372 drop');
+    const found = await paths();
     expect(found.code).toBe(1);
-    expect(found.paths.map((path) => path.largest)).toEqual([1372, 1372]);
+    expect(wrong(found)).toEqual(['h1→h2 1372', 'h3→h2 1372']);
     expect(found.paths[0]?.problem).toMatch(/h1→h2 carries 1372, h1 announces 1500, what is larger is lost/);
-    expect(found.advice[0]).toMatch(/^set underlay\.mtu: 1372 in agent\.yaml of h1 and h2, /);
+    expect(found.advice).toEqual([expect.stringMatching(/^set underlay\.mtu: 1372 in agent\.yaml of h2, /)]);
+  });
+
+  it('what a firewall does to the tunnel alone: all of it, or what is long, from one host', async () => {
+    const h1 = (await labStatus()).hosts.find((h) => h.name === 'h1')?.underlay.ip ?? '';
+    await hole(`ip saddr ${h1} udp dport 4789 drop`);
+    const closed = await paths();
+    expect(wrong(closed)).toEqual(['h1→h2 null']);
+    expect(closed.advice).toEqual([expect.stringMatching(/^no VXLAN frame gets through h1→h2 /)]);
+    await on('h2', 'nft', 'delete', 'table', 'inet', 'wt-hole');
+    await hole(`ip saddr ${h1} udp dport 4789 ip length gt 1300 drop`);
+    const narrow = await paths();
+    expect(wrong(narrow)).toEqual(['h1→h2 1300']);
+    expect(narrow.advice).toEqual([expect.stringMatching(/^set underlay\.mtu: 1300 in agent\.yaml of h1, /)]);
+  });
+
+  it('ICMP that is dropped is no matter', async () => {
+    await hole('meta l4proto icmp drop');
+    expect(await paths()).toMatchObject({ code: 0, advice: [] });
+  });
+
+  it('a host that is asked by echo is said to be, with the reason', async () => {
+    const h3 = (await labStatus()).hosts.find((h) => h.name === 'h3');
+    const file = `${h3?.stateDir}/agent.yaml`;
+    const text = await readFile(file, 'utf8');
+    await weftOk('lab', 'stop', 'h3', 'agent');
+    await writeFile(file, `${text.trimEnd()}\nbackend: ovs-tunnel\n`);
+    await weftOk('lab', 'start', 'h3', 'agent');
+    try {
+      await until('h3 is there', async () => (await paths()).paths.length === 6);
+      const found = await paths();
+      for (const path of found.paths)
+        expect(path).toMatchObject(
+          path.from === 'h3' || path.to === 'h3'
+            ? { probedBy: 'icmp', probedWhy: expect.stringMatching(/^h3: .*not a VXLAN device/) }
+            : { probedBy: 'vxlan', largest: 1500 },
+        );
+    } finally {
+      await weftOk('lab', 'stop', 'h3', 'agent');
+      await writeFile(file, text);
+      await weftOk('lab', 'start', 'h3', 'agent');
+      await weftOk('wait');
+    }
   });
 });
 

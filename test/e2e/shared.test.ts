@@ -141,6 +141,54 @@ describe('a MAC that several may have', () => {
     await take('h2');
     await until('it answers on h2', () => pings('h3', 'vmac-h3', '10.63.0.250'));
   });
+
+  it('is no other endpoint’s own, nor behind a peer, and nor is its address', async () => {
+    const own = ['run', '--rm', '--network', 'vmac', '--mac-address', MAC, 'weft/lab:1', 'true'];
+    const r = await on('h3', '/usr/bin/docker', ...own);
+    expect([r.code !== 0, r.stderr]).toEqual([true, expect.stringMatching(/vmac-h[12] on h[12] may send from/)]);
+    const peer = ['peer', 'add', 'router', '--network', 'vmac', '--vtep', '192.0.2.77', '--mac'];
+    for (const mac of [MAC, '02:00:00:00:00:77=10.63.0.250']) {
+      const added = await weft(...peer, mac);
+      expect([added.code, added.stderr]).toEqual([1, expect.stringMatching(/vmac-h[12] on h[12]/)]);
+    }
+  });
+});
+
+describe('an allowed address inside a host’s block', () => {
+  it('is there by that host’s leave, and then nobody else’s', async () => {
+    await weftOk('network', 'create', 'leave', '--subnet', '10.65.0.0/24');
+    for (const host of ['h1', 'h2'] as const) await sleeper(host, `leave-${host}`, 'leave');
+    const own = await addressOf('h2', 'leave-h2', 'leave');
+    // The next one that h2 would give out.
+    const next = own.replace(/\d+$/, (last) => String(Number(last) + 1));
+    const allow = (change: string) => weft('endpoint', 'set', 'h1/leave-h1', change, next);
+    await weftOk('lab', 'stop', 'h2', 'agent');
+    await until('h2 is away', async () => {
+      const hosts = await weftJson<{ name: string; state: string }[]>('host', 'ls');
+      return hosts.find((h) => h.name === 'h2')?.state === 'down';
+    });
+    const away = await allow('--allow-address');
+    await weftOk('lab', 'start', 'h2', 'agent');
+    expect([away.code, away.stderr]).toEqual([
+      1,
+      expect.stringMatching(/in a block of host h2, which is not connected/),
+    ]);
+    await until('h2 gives leave', async () => (await allow('--allow-address')).code === 0);
+    await sleeper('h2', 'leave-other', 'leave');
+    expect(await addressOf('h2', 'leave-other', 'leave')).not.toBe(next);
+    const linkLocal = (
+      await inside('h2', 'leave-h2', 'ip', '-6', '-o', 'address', 'show', 'dev', 'eth0', 'scope', 'link')
+    ).match(/fe80::[0-9a-f:]+/)?.[0];
+    if (linkLocal !== undefined) {
+      const hijack = await weft('endpoint', 'set', 'h1/leave-h1', '--allow-address', linkLocal);
+      expect([hijack.code, hijack.stderr]).toEqual([1, expect.stringMatching(/leave-h2 on h2's own/)]);
+    }
+    expect((await allow('--disallow-address')).code).toBe(0);
+    await until('h2 has it back', async () => {
+      const r = await on('h2', 'docker', 'run', '--rm', '--network', 'leave', '--ip', next, 'weft/lab:1', 'true');
+      return r.code === 0;
+    });
+  });
 });
 
 describe('a trusted endpoint', () => {
@@ -167,6 +215,8 @@ describe('a trusted endpoint', () => {
     );
     expect(r.code).not.toBe(0);
     expect(r.stderr).toMatch(/without --allow-trust/);
+    const odd = ['run', '--rm', '--network', 'name=strict,driver-opt=weft.trust=banana', 'weft/lab:1', 'true'];
+    expect((await on('h1', '/usr/bin/docker', ...odd)).stderr).toMatch(/weft\.trust takes true or false/);
   });
 
   it('sends from what it likes, and is found there from every host', async () => {

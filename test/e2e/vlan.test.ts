@@ -17,6 +17,7 @@ import {
 } from '../harness/lab.ts';
 import { labStatus } from '../harness/lab-direct.ts';
 import { PhysicalSwitch } from '../harness/physical.ts';
+import { DATAGRAMS, segmentsThrough } from '../harness/segments.ts';
 import { echoRequest, type Machine, taggedMachine } from '../harness/tap.ts';
 import { type Box, boxOf } from '../harness/wire.ts';
 
@@ -97,6 +98,12 @@ describe('vlan networks', () => {
       const r = await on('h1', 'docker', 'exec', 'vl-h1', 'iperf3', '-c', box('h2').ip, '-n', '20M', '-J');
       return r.code === 0;
     });
+  });
+
+  it('carry segments of UDP, IPv4 and IPv6', async () => {
+    const [from, to] = [box('h1'), box('h2')];
+    expect(await segmentsThrough(from, from.ip, to, to.ip)).toBe(DATAGRAMS);
+    expect(await segmentsThrough(from, from.ip6, to, to.ip6)).toBe(DATAGRAMS);
   });
 
   it('join them with machines outside, both ways', async () => {

@@ -15,7 +15,7 @@ import type {
   Revision,
   View,
 } from '../../lib/model.ts';
-import { freeBlock, networkOf } from './fake-network.ts';
+import { FakeSettings, freeBlock, networkOf } from './fake-network.ts';
 import { claimByItself, reservationAt } from './fake-reservations.ts';
 
 export { networkOf };
@@ -29,6 +29,7 @@ export class FakeWorld {
   readonly endpoints = new Map<string, Endpoint>();
   /** Key: network id/name. */
   readonly reservations = new Map<string, Reservation>();
+  readonly settings = new FakeSettings();
   readonly hosts = new Map<string, FakeMesh>();
   /** Awaited inside every call: a test lets others run here. */
   pause: () => Promise<void> = () => Promise.resolve();
@@ -81,6 +82,12 @@ export class FakeWorld {
     this.networks.set(network.id, stored);
     this.publish();
     return stored;
+  }
+
+  allow(...of: Parameters<FakeSettings['allow']>): void {
+    this.settings.allow(...of);
+    this.bump();
+    this.publish();
   }
 
   blocksOf(networkId: string): Block[] {
@@ -200,7 +207,7 @@ export class FakeMesh implements Mesh {
         addresses: of(world.addresses),
         externals: new Map(),
         memberships: new Map(),
-        settings: new Map(),
+        settings: world.settings.of(networkId),
         reservations: new Map(
           [...of(world.reservations).values()].map((reservation) => [reservation.name, reservation]),
         ),

@@ -15,7 +15,7 @@ import {
   sizeOf,
   subnetOf,
 } from '../../lib/addr.ts';
-import type { Network } from '../../lib/model.ts';
+import type { AllowedAddress, EndpointSettings, Network } from '../../lib/model.ts';
 
 export const networkOf = (fields: Partial<Network> & { id: string; subnets: string[] }): Network => ({
   project: 'default',
@@ -66,4 +66,22 @@ function useful(network: Network, cidr: Cidr): boolean {
   for (let ip = cidr.base; ip <= lastOf(cidr); ip++)
     if (subnets.some((subnet) => isUsable(subnet, ip)) && !network.gateways.includes(formatIp(ip))) return true;
   return false;
+}
+
+/** What endpoints may send from besides their own, by network. */
+export class FakeSettings {
+  readonly #all = new Map<string, Map<string, EndpointSettings>>();
+
+  /** @param allowed none = nothing any more */
+  allow(networkId: string, endpointId: string, allowed: AllowedAddress[]): void {
+    const now = this.of(networkId);
+    if (allowed.length === 0) now.delete(endpointId);
+    else now.set(endpointId, { networkId, endpointId, allowed, updatedAt: '', revision: 0n });
+    this.#all.set(networkId, now);
+  }
+
+  /** By endpoint id. */
+  of(networkId: string): Map<string, EndpointSettings> {
+    return new Map(this.#all.get(networkId));
+  }
 }

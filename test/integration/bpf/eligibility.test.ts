@@ -157,8 +157,14 @@ const CASES: readonly Case[] = [
   ['hop-by-hop options', packet6(0, `3a${'00'.repeat(7)}${icmp6(135)}`), 'slow'],
   ['routing header', packet6(43, `3a${'00'.repeat(7)}${icmp6(135)}`), 'slow'],
   ['destination options', packet6(60, `3a${'00'.repeat(7)}${icmp6(135)}`), 'slow'],
+  ['authentication header', packet6(51, `3a04${'00'.repeat(22)}${icmp6(136)}`), 'slow'],
   ['fragment of UDP over IPv6', packet6(44, FRAGMENT_OF(17) + udp()), 'express_remote'],
   ['fragment of ICMPv6', packet6(44, FRAGMENT_OF(58) + icmp6(135)), 'slow'],
+  [
+    'fragment of an authentication header',
+    packet6(44, `${FRAGMENT_OF(51)}3a04${'00'.repeat(22)}${icmp6(136)}`),
+    'slow',
+  ],
   ['fragment of options', packet6(44, FRAGMENT_OF(60) + icmp6(135)), 'slow'],
 ];
 

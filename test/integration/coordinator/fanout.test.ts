@@ -97,6 +97,7 @@ describe('two coordinators as one', () => {
           }
           case 'flush':
           case 'probeMtu':
+          case 'probeTunnel':
           case 'grant':
           case 'reserve':
           case 'giveBack':

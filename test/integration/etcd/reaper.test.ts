@@ -105,12 +105,12 @@ test('quarantine and reservations that have lost their lease', async () => {
 
 test('settings of an endpoint that is gone go after a while', async () => {
   const a = aged(one);
-  const { id } = await one.store.createNetwork(aSpec('settings'));
+  const { id } = await one.store.createNetwork(aSpec('settings', { subnets: ['10.77.0.0/24'] }));
   await one.store.putHost(aHost('h1'));
-  const here = anEndpoint(id, 'h1', 'e1', '10.128.0.9');
+  const here = anEndpoint(id, 'h1', 'e1', '10.77.0.9');
   await one.store.registerEndpoints('h1', [here], []);
-  const allowed = [{ ip: '10.128.0.99', mac: '' }];
-  await one.store.updateAllowed(id, 'e1', allowed, []);
+  const allowed = [{ ip: '10.77.0.99', mac: '' }];
+  await one.store.updateAllowed(id, 'e1', allowed, [], []);
   const value = one.deps.cache.raw.get(keys.settings('default', id, 'e1'))!.value;
   const lost = { put: keys.settings('default', id, 'e2'), value: value.replace('"e1"', '"e2"') };
   await one.state.reached((await one.deps.committer.send({ compares: [], ops: [lost] })).revision);

@@ -4,7 +4,7 @@ import { AddressBook } from '../../../agent/addresses.ts';
 import { ExternalPeer } from '../../../gen/weft/v1/types.ts';
 import { formatCidr, formatIp, parseCidr, parseIp } from '../../../lib/addr.ts';
 import { silentLog } from '../../../lib/log.ts';
-import { type FakeMesh, FakeWorld, networkOf } from '../../harness/fake-mesh.ts';
+import { FakeMesh, FakeWorld, networkOf } from '../../harness/fake-mesh.ts';
 import { FakeClock, MemoryJournal } from '../../harness/memory-journal.ts';
 import { until } from '../../harness/ovs.ts';
 
@@ -200,6 +200,33 @@ test('grant: the same host twice, another host never', async () => {
   });
   await expect(book.grant(network.id, '10.1.0.1', 'x')).rejects.toMatchObject({ code: 'FAILED_PRECONDITION' });
   await expect(book.grant(network.id, '10.1.0.99', 'x')).rejects.toMatchObject({ code: 'FAILED_PRECONDITION' });
+});
+
+test('an allowed address that was granted is given to nobody, with or without the mesh, until it is nobody’s', async () => {
+  const world = new FakeWorld();
+  const network = world.createNetwork('net', '10.1.0.0/29'); // .2 to .6
+  const { book, journal, mesh } = hostOn(world, 'h1');
+  expect(await book.request(network, 4)).toBe('10.1.0.2');
+  const key = `${network.id}/10.1.0.3`;
+  await book.grant(network.id, '10.1.0.3', 'x');
+  expect(journal.durable).toBe(1);
+  world.allow(network.id, 'e', [{ ip: '10.1.0.3', mac: '' }]);
+  await expect(book.requestGiven(network, '10.1.0.3')).rejects.toMatchObject({
+    message: expect.stringContaining('allowed address of e'),
+  });
+  // The agent's view may be lost or old: the journal says enough.
+  mesh.setConnected(false);
+  mesh.view = () => ({ revision: world.revision, networks: new Map(), interests: new Map() });
+  const rest = ['10.1.0.4', '10.1.0.5', '10.1.0.6'];
+  for (const ip of rest) expect(await book.request(network, 4)).toBe(ip);
+  await expect(book.request(network, 4)).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+  mesh.view = FakeMesh.prototype.view;
+  clock.advance(120_000);
+  mesh.setConnected(true);
+  expect(journal.addresses.get(key)).toMatchObject({ state: 'lent' });
+  world.allow(network.id, 'e', []);
+  await until('it is back', () => journal.addresses.get(key)?.state === 'resting');
+  expect(await book.requestGiven(network, '10.1.0.3')).toBe('10.1.0.3');
 });
 
 test('giveBack keeps what is used, lent or resting, and one free address for a host at work', async () => {

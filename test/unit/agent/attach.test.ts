@@ -109,15 +109,10 @@ describe('attach', () => {
     const h = hostWith();
     const mac = '02:aa:00:00:00:09';
     await reserve(h.mesh.world, h.network.id, 'vm', '10.0.0.9', mac);
-    expect(await codeOf(h.attach({ interface: 'tap0', ip: '10.0.0.9', mac: '02:aa:00:00:00:08' }))).toBe(
-      'FAILED_PRECONDITION',
-    );
     expect(await codeOf(h.attach({ interface: 'tap0', mac }))).toBe('ALREADY_EXISTS');
     expect(h.used()).toEqual([]);
     const { endpoint } = await h.attach({ interface: 'tap0', ip: '10.0.0.9' });
     expect(endpoint).toMatchObject({ ip: '10.0.0.9', mac, givenMac: true });
-    await h.attachments.detach('tap0');
-    expect(h.journal.endpoints.size).toBe(0);
   });
 
   it('a namespace: a link of ours in it, addresses of both families', async () => {
@@ -164,6 +159,8 @@ describe('attach', () => {
       [{ interface: 'tap1', ip: '10.0.0.9' }, 'ALREADY_EXISTS'],
       [{ interface: 'tap1', ip: '10.9.0.9' }, 'INVALID_ARGUMENT'],
       [{ interface: 'tap1', ip6: 'fd00::1' }, 'INVALID_ARGUMENT'],
+      [{ interface: 'tap1', labels: { a: 'b\u001b[2J' } }, 'INVALID_ARGUMENT'],
+      [{ interface: 'tap1', labels: { 'a\n': 'b' } }, 'INVALID_ARGUMENT'],
       [{ interface: 'tap1', mac: '02:58:00:00:00:01' }, 'INVALID_ARGUMENT'],
       [{ interface: 'tap1', name: 'a b' }, 'INVALID_ARGUMENT'],
       [{ interface: 'tap1', interfaceName: 'eth0' }, 'INVALID_ARGUMENT'],
@@ -175,6 +172,44 @@ describe('attach', () => {
     h.mesh.draining = true;
     expect(await codeOf(h.attach({ interface: 'tap1' }))).toBe('FAILED_PRECONDITION');
     expect([h.journal.endpoints.size, h.used()]).toEqual([1, ['10.0.0.9']]);
+  });
+
+  it('an address of the other family is not taken for one, and says where it goes', async () => {
+    const h = hostWith(['10.0.0.0/24', 'fd00:7::/64']);
+    await expect(h.attach({ interface: 'tap0', ip6: '10.0.0.99' })).rejects.toMatchObject({
+      code: 'INVALID_ARGUMENT',
+      message: '--ip6 takes an IPv6 address, and 10.0.0.99 is IPv4',
+      hint: 'give it with --ip',
+    });
+    await expect(h.attach({ interface: 'tap0', ip: 'fd00:7::9' })).rejects.toMatchObject({
+      hint: 'give it with --ip6',
+    });
+    expect(h.used()).toEqual([]);
+  });
+
+  it('what is very long is not said again in full', async () => {
+    const h = hostWith();
+    const long = 'x'.repeat(100_000);
+    for (const fields of [{ network: long }, { name: long }])
+      await expect(h.attach({ interface: 'tap0', ...fields })).rejects.toMatchObject({
+        message: expect.stringMatching(/^.{1,200}$/),
+      });
+    await expect(h.attachments.detach(long)).rejects.toMatchObject({ message: expect.stringMatching(/^.{1,200}$/) });
+  });
+
+  it('a MAC that another endpoint may send from is not given, nor one whose link-local address is', async () => {
+    const h = hostWith();
+    const allowed = [
+      { ip: '', mac: '00:00:5e:00:01:07' },
+      { ip: 'fe80::21:22ff:fe23:2425', mac: '' },
+    ];
+    h.mesh.world.allow(h.network.id, 'e'.repeat(64), allowed);
+    for (const mac of ['00:00:5e:00:01:07', '02:21:22:23:24:25'])
+      await expect(h.attach({ interface: 'tap0', mac })).rejects.toMatchObject({
+        code: 'ALREADY_EXISTS',
+        message: expect.stringContaining('is one that endpoint eeeeeeeeeeee may send from'),
+      });
+    expect(h.used()).toEqual([]);
   });
 
   it('detach: not a container, not two of one name', async () => {
@@ -268,7 +303,7 @@ describe('plan', () => {
     encaps: [],
     udpPorts: { vxlan: 4789, geneve: 6081 },
     underlayMtu: 1500,
-    complete: 'none',
+    complete: { at: 'none', tcp: false },
     outer: { ttl: 64, dscp: 'inherit', checksum: false },
   };
   const desired = (e: LocalEndpoint, gone = false) => {

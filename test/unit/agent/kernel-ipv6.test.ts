@@ -14,7 +14,7 @@ const WIRING: Wiring = {
   encaps: ['vxlan'],
   udpPorts: { vxlan: 4789, geneve: 6081 },
   underlayMtu: 1500,
-  complete: 'none',
+  complete: { at: 'none', tcp: false },
   outer: { ttl: 64, dscp: 'inherit', checksum: false },
 };
 

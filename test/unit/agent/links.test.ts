@@ -1,8 +1,10 @@
 /** Links: what ip says, and the picture that is kept of them without asking. */
 import { afterEach, describe, expect, it } from 'vitest';
 import { IpBatch } from '../../../agent/link/ipbatch.ts';
+import { isOurLink } from '../../../agent/link/names.ts';
 import { LinkPicture } from '../../../agent/link/picture.ts';
 import { type Link, type LinkChange, parseNotice } from '../../../agent/link/steps.ts';
+import { batchLine, command } from '../../../agent/link/words.ts';
 
 const ID = '0123456789ab';
 const [HOST, CONTAINER] = [`wft${ID}`, `wfc${ID}`];
@@ -29,8 +31,29 @@ describe('a line of ip -o monitor link', () => {
     ],
     [`Deleted 2: ${CONTAINER}@NONE: <BROADCAST> mtu 1500 qdisc noop new-netnsid 0`, gone(CONTAINER)],
     ['2: eth0@if6: <BROADCAST,UP> mtu 1500 qdisc noqueue', null],
+    [`4: user@tap: <UP> mtu 1450 qdisc x`, told(link('user@tap', { ifindex: 4 }))],
+    [`4: user@tap@eth0: <UP> mtu 1450 qdisc x`, told(link('user@tap', { ifindex: 4 }))],
     ['    link/ether 02:58:0a:80:00:02', null],
-  ])('%s', (line, expected) => expect(parseNotice(line)).toEqual(expected));
+  ])('%s', (line, expected) =>
+    expect(parseNotice(line, (name) => isOurLink(name) || name === 'user@tap')).toEqual(expected),
+  );
+});
+
+describe('a line of ip -batch', () => {
+  it('keeps what is filled in whole', () => {
+    expect(command`link set dev ${'a b'} mtu ${1450} up`).toEqual(['link', 'set', 'dev', 'a b', 'mtu', '1450', 'up']);
+  });
+
+  it.each([
+    ['eth0', 'eth0'],
+    ['/run/netns/a b', "'/run/netns/a b'"],
+    ["it's", `"it's"`],
+    ['back\\', "'back\\'"],
+    ['', "''"],
+    ['foo#bar', null],
+    ['a\nb', null],
+    [`'"`, null],
+  ])('has %j as %j', (word, text) => expect(batchLine([word])).toBe(text));
 });
 
 describe('the picture of the links', () => {
@@ -83,13 +106,16 @@ describe('ip -batch', () => {
       ip.run([]),
       ip.run(['link set other up']),
     ]);
-    expect(a[0]).toMatch(/Cannot find device/);
-    expect(a[1]).toMatch(/"nonsense" is unknown/);
-    expect(b).toEqual([]);
-    expect(c).toEqual(['Cannot find device "other"']);
+    expect(a.get(0)).toMatch(/Cannot find device/);
+    expect(a.get(1)).toMatch(/"nonsense" is unknown/);
+    expect(b.size).toBe(0);
+    expect([...c]).toEqual([[0, 'Cannot find device "other"']]);
+    const names = ['help', 'dev', 'mtu', 'up', 'type', 'vf', 'link', 'name', '-h'];
+    const said = await ip.run(names.map((name) => batchLine(command`link show dev ${name}`) ?? ''));
+    expect([...said.keys()]).toEqual(names.map((_, i) => i));
     // A word that it does not know ends ip itself; the next batch has a new one.
     await expect(ip.run(['link nonsense'])).rejects.toMatchObject({ code: 'UNAVAILABLE' });
-    expect(await ip.run([])).toEqual([]);
+    expect((await ip.run([])).size).toBe(0);
     ip.close();
     await expect(ip.run([])).rejects.toMatchObject({ code: 'UNAVAILABLE' });
   });

@@ -2,7 +2,15 @@ import { describe, expect, it } from 'vitest';
 import type { LocalEndpoint, LocalNetwork } from '../../../agent/contract.ts';
 import { desire } from '../../../agent/desired.ts';
 import { containerLink, hostLink } from '../../../agent/link/names.ts';
-import { hostBatch, type Link, parseLinks, sandboxBatch } from '../../../agent/link/steps.ts';
+import {
+  hostCommands,
+  type Link,
+  type LinkStep,
+  moveCommand,
+  parseLinks,
+  sandboxCommands,
+} from '../../../agent/link/steps.ts';
+import { batchLine } from '../../../agent/link/words.ts';
 import type { OvsPort, OvsState } from '../../../agent/ovs/steps.ts';
 import { networkModels } from '../../../agent/plan/bridge.ts';
 import { planLinks } from '../../../agent/plan/links.ts';
@@ -55,7 +63,7 @@ const WIRING: Wiring = {
   encaps: ['vxlan'],
   udpPorts: { vxlan: 4789, geneve: 6081 },
   underlayMtu: 1500,
-  complete: 'container',
+  complete: { at: 'container', tcp: false },
   outer: { ttl: 64, dscp: 'inherit', checksum: false },
 };
 const OPTIONS = { bridge: 'br-weft', hostId: 'h1', wiring: WIRING };
@@ -81,12 +89,23 @@ describe('links', () => {
   it('restores the interface of a running container inside its sandbox', () => {
     const joined = endpoint({ sandbox: '/var/run/docker/netns/x', interfaceName: 'eth0' });
     const [p] = planLinks(desire(EMPTY_VIEW, journalOf(joined), OPTIONS).links, links());
-    expect(p && hostBatch(p.step).at(-1)).toBe(`link set ${containerLink(ID)} netns /var/run/docker/netns/x`);
-    expect(p && sandboxBatch(p.step)).toEqual([
+    const step = p?.step as LinkStep & { kind: 'restoreVeth' };
+    expect(batchLine(moveCommand(step))).toBe(`link set dev ${containerLink(ID)} netns /var/run/docker/netns/x`);
+    expect(sandboxCommands(step).map(batchLine)).toEqual([
       `addr add 10.0.0.2/24 broadcast + dev ${containerLink(ID)}`,
-      `link set ${containerLink(ID)} name eth0`,
-      'link set eth0 up',
+      `link set dev ${containerLink(ID)} name eth0`,
+      'link set dev eth0 up',
     ]);
+  });
+
+  it('names devices so that none is taken for a word of ip', () => {
+    const step: LinkStep = { kind: 'setLink', name: 'help', peer: null, mtu: 1450 };
+    expect(hostCommands(step).map(batchLine)).toEqual(['link set dev help mtu 1450 up']);
+    const pair: LinkStep = { kind: 'addPair', name: 'weft-tk', peer: 'weft-to', mtu: 1450 };
+    expect(hostCommands(pair).map(batchLine)[0]).toBe(
+      'link add name weft-tk mtu 1450 type veth peer name weft-to mtu 1450',
+    );
+    expect(hostCommands({ kind: 'delLink', name: 'weft-tk' }).map(batchLine)).toEqual(['link del dev weft-tk']);
   });
 
   it('names an orphan pair once', () => {

@@ -24,7 +24,8 @@ const chosen: Choices = {
 function outcome(more: Partial<Findings>, choices: Partial<Choices> = {}): string[] {
   const { wiring, probes } = decide({ ...found, ...more }, { ...chosen, ...choices });
   const offload = probes.find((p) => p.name === 'offload');
-  return [wiring.datapathType, wiring.backend, `${wiring.complete}`, `${offload?.result}`, `${offload?.reason}`];
+  const completion = `${wiring.complete.at}${wiring.complete.tcp ? ', but TCP' : ''}`;
+  return [wiring.datapathType, wiring.backend, completion, `${offload?.result}`, `${offload?.reason}`];
 }
 
 describe('choice of offloads', () => {
@@ -32,15 +33,17 @@ describe('choice of offloads', () => {
     expect(outcome({})).toEqual([
       'netdev',
       'kernel-tunnel',
-      'none',
+      'kernel, but TCP',
       'on',
       'userspace-tso-enable is set, and checksums are right, also after a rewrite: segments stay whole.',
     ]);
   });
 
   it('takes them where only rewrites go wrong, and says so', () => {
+    expect(outcome({}, { express: false })[2]).toBe('both, but TCP');
+    expect(outcome({}, { backend: 'ovs-tunnel' })[2]).toBe('container, but TCP');
     expect(outcome({ checksums: { plain: [], rewritten: ['TCP over IPv4', 'UDP over IPv6'] } }).slice(2)).toEqual([
-      'none',
+      'kernel, but TCP',
       'on',
       'userspace-tso-enable is set, and checksums are right where nothing is rewritten, as here: segments stay whole. After a rewrite they would be wrong (TCP over IPv4, UDP over IPv6).',
     ]);
@@ -75,7 +78,7 @@ describe('choice of offloads', () => {
     expect(outcome({ module: true, tso: null, checksums: null })).toEqual([
       'system',
       'ovs-tunnel',
-      'none',
+      'none, but TCP',
       'on',
       'The kernel datapath takes frames as the kernel has them.',
     ]);

@@ -207,6 +207,11 @@ describe('the table', () => {
     expect(renderNft(nftModel([endpoint, other]))).toBe(renderNft(nftModel([other, endpoint])));
   });
 
+  it('names no device that nft would take for something else', () => {
+    const tap = (link: string) => ({ ...endpoint, attached: { kind: 'tap', link } }) as unknown as LocalEndpoint;
+    expect(nftModel([tap('tap0'), tap('t"; drop'), tap('tap*')]).devices).toEqual(['tap0']);
+  });
+
   it('as a whole', () => {
     expect(renderNft({ publications: [], devices: ['tap0'] })).toMatchSnapshot();
   });

@@ -276,3 +276,18 @@ test('connect and disconnect', async () => {
   });
   expect(fake.calls.at(-1)?.request).toMatchObject({ container: 'web', host: 'h2', force: true });
 });
+
+test('a flag with one value, given twice, is a mistake; lists are not', async () => {
+  fake.answers.set('createNetwork', () => BLUE);
+  const twice = async (...argv: string[]): Promise<void> => {
+    const { code, out, err } = await fake.run(...argv);
+    expect([code, out, err]).toEqual([2, '', expect.stringMatching(/^weft: --[a-z-]+ was given twice\./)]);
+  };
+  await twice('network', 'create', 'blue', '--vni', '7', '--vni', '7');
+  await twice('network', 'create', 'blue', '--mtu=1400', '--mtu', '1400');
+  await twice('--coordinator', 'a:1', 'network', 'ls', '--coordinator', 'b:1');
+  await twice('lab', 'up', '--hosts', '2', '--hosts', '3');
+  await twice('peer', 'add', 'x', '--network', 'blue', '--vtep', '192.0.2.9', '--key', 'a', '--key', 'b');
+  expect(fake.calls).toEqual([]);
+  expect((await fake.run('network', 'create', 'blue', '--label', 'a=1', '--label', 'b=2')).code).toBe(0);
+});

@@ -130,7 +130,8 @@ test('endpoint set', async () => {
     disallow: [{ ip: '', mac: '02:00:00:00:00:09' }],
   });
   expect(await fake.run('endpoint', 'set', 'web')).toMatchObject({ code: 2 });
-  expect(await fake.run('endpoint', 'set', 'web', '--allow-address', 'a,b,c')).toMatchObject({ code: 2 });
+  for (const bad of ['a,b,c', '10.128.0.99,', ','])
+    expect(await fake.run('endpoint', 'set', 'web', '--allow-address', bad)).toMatchObject({ code: 2 });
 });
 
 const path = (from: string, to: string, largest: number, underlayMtu: number, problem = '') => ({
@@ -141,6 +142,8 @@ const path = (from: string, to: string, largest: number, underlayMtu: number, pr
   largest,
   underlayMtu,
   problem,
+  probedBy: 'vxlan',
+  probedWhy: '',
 });
 
 test('doctor mtu: 0 when all is well, 1 with what to set', async () => {
@@ -161,14 +164,15 @@ test('doctor mtu: 0 when all is well, 1 with what to set', async () => {
   const ill = await fake.run('doctor', 'mtu');
   expect(ill.code).toBe(1);
   expect(ill.out).toContain(problem);
-  expect(ill.out).toContain('set underlay.mtu: 1400 in agent.yaml of h1 and h3');
+  expect(ill.out).toContain('set underlay.mtu: 1400 in agent.yaml of h1, or');
   expect(ill.out).toContain('have MTU 1350');
   expect(ill.out).toContain('h1→h4');
   expect(ill.out).toContain('h2: could not be asked: Host h2 did not answer.');
 });
 
 test('advice: one line for each size, with the overhead of the path’s family', () => {
-  const six = { from: 'a', to: 'b', fromVtep: 'fd00::1', toVtep: 'fd00::2', problem: 'x' };
+  const by = { probedBy: 'vxlan', probedWhy: null };
+  const six = { from: 'a', to: 'b', fromVtep: 'fd00::1', toVtep: 'fd00::2', problem: 'x', ...by };
   const lines = advise([
     { ...six, largest: 1400, underlayMtu: 1500 },
     { ...six, from: 'b', to: 'a', largest: 1400, underlayMtu: 1500 },
@@ -180,4 +184,12 @@ test('advice: one line for each size, with the overhead of the path’s family',
   expect(advise([narrow('a', 'c', 1404), narrow('c', 'a', 1400), narrow('b', 'c', 1400)])).toEqual([
     expect.stringMatching(/^set underlay.mtu: 1400 in agent.yaml of c, /),
   ]);
+  // One way only: whose packets are too long.
+  expect(advise([narrow('a', 'c', 1400), narrow('c', 'a', 1500)])).toEqual([
+    expect.stringMatching(/^set underlay.mtu: 1400 in agent.yaml of a, /),
+  ]);
+  // Nothing: what to look for depends on what was sent.
+  const dead = narrow('a', 'c', 0);
+  expect(advise([dead])).toEqual([expect.stringMatching(/^no VXLAN frame gets through a→c .*firewalls/)]);
+  expect(advise([{ ...dead, probedBy: 'icmp' }])).toEqual([expect.stringMatching(/^nothing gets through a→c .*ICMP/)]);
 });

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { allowedClash, peerClash } from '../../../coordinator/alloc/externals.ts';
+import { allowedClash } from '../../../coordinator/alloc/allowed.ts';
+import { peerClash } from '../../../coordinator/alloc/externals.ts';
 import {
   checkReservation,
   holderOf,
@@ -106,7 +107,7 @@ describe('what a reservation must not take from others', () => {
     [{ ips: ['10.0.0.7'], mac: '02:aa:00:00:00:09' }, /is reserved as "db"/],
     [{ ips: ['10.0.0.7'], mac: '02:aa:00:00:00:20' }, /in use by container c1/],
     [{ ips: ['10.0.0.7'], mac: '02:00:00:00:00:01' }, /behind peer router/],
-    [{ ips: ['10.0.0.7'], mac: '02:aa:00:00:00:40' }, /allowed to an endpoint/],
+    [{ ips: ['10.0.0.7'], mac: '02:aa:00:00:00:40' }, /is one that .* may send from/],
   ])('%j', (fields, message) => {
     expect(clash(fields)).toMatchObject({ code: 'ALREADY_EXISTS', message: expect.stringMatching(message) });
   });
