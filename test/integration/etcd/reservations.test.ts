@@ -137,14 +137,19 @@ describe('reservations', () => {
     await one.store.createReservation(wanted('db', 9, { mac: '02:aa:00:00:00:09', labels: { tier: 'db' } }), NOBODY);
     const key = keys.reservation('default', network.id, 'db');
     const there = () => one.state.reservations.get(network.id)?.get('db')?.mac === '02:aa:00:00:00:09';
-    await etcd.ctl('del', key);
-    await until('gone', () => !there());
-    await until('back', there);
-    await etcd.ctl('put', key, '{"name":"db"}');
-    await until('back again', there);
+    const told: string[] = [];
+    const tell = (drift: { object: string; change: string }, _at: string, healed: string | null): void => {
+      if (healed !== null) told.push(`${drift.change} ${drift.object}`);
+    };
+    const unsubscribe = [one, two].map((each) => each.auditor.onDrift(tell));
     const stray = keys.reservation('default', network.id, 'stray');
+    await etcd.ctl('del', key);
+    await until('the key is back', () => told.includes(`missing ${key}`) && there());
+    await etcd.ctl('put', key, '{"name":"db"}');
+    await until('the record is back', () => told.includes(`differs ${key}`) && there());
     await etcd.ctl('put', stray, 'x');
-    await until('taken away', () => one.deps.cache.raw.get(stray) === undefined);
+    await until('the stray one goes', () => told.includes(`extra ${stray}`) && !one.deps.cache.raw.has(stray));
+    for (const stop of unsubscribe) stop();
     await one.store.deleteNetwork(network.id);
     expect(one.state.reservations.has(network.id)).toBe(false);
     expect(one.deps.cache.raw.has(key)).toBe(false);
