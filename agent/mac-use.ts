@@ -37,6 +37,8 @@ export function refuseMac(
     if (other.networkId === network.id && other.mac === mac && other.id !== endpointId)
       inUse(who(other.container?.name, nameOf(other), other.id), mesh.hostName);
   const interest = mesh.view().interests.get(network.id);
+  const peer = interest?.externals.values().find((p) => p.macs.some((known) => known.mac === mac));
+  if (peer !== undefined) inUse(`the external peer ${peer.name}`, peer.vtep);
   const sharer = allowedMac(interest?.settings.values() ?? [], mac, endpointId);
   if (sharer !== null) {
     const other = interest?.endpoints.get(sharer);

@@ -126,6 +126,14 @@ function settingsOf(endpointKey: string): string | null {
 
 /** @throws ALREADY_EXISTS: a MAC is held once in a network (default MACs are unique as their addresses are). */
 function refuseTakenMac(deps: Deps, network: Network, endpoint: Endpoint): void {
+  const peers = deps.cache.externals.get(network.id)?.values() ?? [];
+  for (const { name, macs } of peers)
+    if (macs.some(({ mac }) => mac === endpoint.mac))
+      throw new WeftError(
+        'ALREADY_EXISTS',
+        `MAC address ${endpoint.mac} of network ${network.name} is behind the external peer ${name}`,
+        { hint: 'choose another one; weft peer ls shows them' },
+      );
   const sharer = allowedMac(deps.cache.settings.get(network.id)?.values() ?? [], endpoint.mac, endpoint.id);
   if (sharer !== null)
     throw new WeftError(
