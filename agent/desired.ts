@@ -15,7 +15,7 @@ import {
   TRANSIT,
   TRANSIT6,
 } from './gateway/addresses.ts';
-import { joinGateway } from './gateway/egress.ts';
+import { egressOf, joinGateway } from './gateway/egress.ts';
 import {
   containerLink,
   GATEWAY,
@@ -192,7 +192,11 @@ function endpointLinks(e: LocalEndpoint, express: boolean, journal: Pick<Journal
   const links: DesiredLink[] = [
     { kind: 'endpoint', name: hostLink(e.id), container: containerLink(e.id), mtu: e.mtu, mac: e.mac, joined },
   ];
-  if (express) links.push({ kind: 'pair', name: slowLink(e.id), peer: switchLink(e.id), mtu: e.mtu });
+  if (express) {
+    const network = journal.networks.get(e.networkId)?.network;
+    const rewritten = network !== undefined && egressOf(network) !== null ? { rewritten: true as const } : {};
+    links.push({ kind: 'pair', name: slowLink(e.id), peer: switchLink(e.id), mtu: e.mtu, ...rewritten });
+  }
   return links;
 }
 

@@ -44,6 +44,8 @@ export function refuseMac(
       throw new WeftError('ALREADY_EXISTS', `MAC address ${mac} of network ${network.name} is reserved as "${name}"`, {
         hint: `give its address, --ip ${reserved[0]}, or another MAC`,
       });
+  const peer = interest?.externals.values().find((p) => p.macs.some((known) => known.mac === mac));
+  if (peer !== undefined) inUse(`the external peer ${peer.name}`, peer.vtep);
   const sharer = allowedMac(interest?.settings.values() ?? [], mac, endpointId);
   if (sharer !== null) {
     const other = interest?.endpoints.get(sharer);

@@ -27,6 +27,8 @@ export interface Completion {
   readonly at: 'container' | 'kernel' | 'both' | 'none';
   /** TCP segments stay whole, and checksums open (userspace-tso-enable); else frames get their checksums and their final size. */
   readonly tcp: boolean;
+  /** Open checksums stay right where Open vSwitch rewrites addresses; else such frames are completed all the same. */
+  readonly rewritten: boolean;
 }
 
 /**
@@ -154,7 +156,8 @@ export class LinkDriver {
     }
     if (step.kind === 'addVeth' && inContainer) return await this.#offloadsOff(step.container, null);
     if (step.kind !== 'addPair' || at === 'none') return '';
-    return step.host === undefined && at === 'container' ? '' : await this.#offloadsOff(step.name, null);
+    if (step.host === undefined && at === 'container') return '';
+    return await this.#offloadsOff(step.name, null, step.rewritten === true && !this.#complete.rewritten);
   }
 
   /** A link that is there is taken for whole by the next look at it. */
@@ -201,8 +204,8 @@ export class LinkDriver {
     this.#deletions.close();
   }
 
-  async #offloadsOff(link: string, sandbox: string | null): Promise<string> {
-    const command = ['ethtool', '-K', link, ...offloadsOff(this.#complete.tcp)];
+  async #offloadsOff(link: string, sandbox: string | null, all = false): Promise<string> {
+    const command = ['ethtool', '-K', link, ...offloadsOff(this.#complete.tcp && !all)];
     const [file, ...args] = sandbox === null ? command : ['nsenter', `--net=${sandbox}`, ...command];
     const r = await exec(file ?? 'ethtool', args);
     return r.code === 0 ? '' : `${command.join(' ')}: ${r.stderr.trim()}`;

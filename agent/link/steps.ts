@@ -60,6 +60,8 @@ export type LinkStep =
       readonly mtu: number;
       /** Of `name`; absent: nothing is said there. */
       readonly host?: HostEnd;
+      /** Addresses are rewritten in what it carries, and that leaves the host. */
+      readonly rewritten?: true;
     }
   | {
       readonly kind: 'addTunnel';

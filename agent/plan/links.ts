@@ -21,6 +21,8 @@ export type DesiredLink =
       readonly mtu: number;
       /** Of `name`, where the host itself has to do with it. */
       readonly host?: HostEnd;
+      /** Addresses are rewritten in what it carries, and that leaves the host. */
+      readonly rewritten?: true;
     }
   /** A device of the user's: it is made and removed by the user. */
   | { readonly kind: 'device'; readonly name: string; readonly mtu: number }

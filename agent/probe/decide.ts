@@ -83,7 +83,11 @@ export function decide(f: Findings, c: Choices): { wiring: Wiring; probes: Probe
     );
   }
   const takesSegments = datapathType === 'system' || (f.tso === true && f.checksums?.plain.length === 0);
-  const complete = { at: completeAt(datapathType, backend.name, express), tcp: takesSegments };
+  const complete = {
+    at: completeAt(datapathType, backend.name, express),
+    tcp: takesSegments,
+    rewritten: datapathType === 'system' || f.checksums?.rewritten.length === 0,
+  };
   say('offload', takesSegments ? 'on' : 'off', offloadReason(f, datapathType, takesSegments));
   if (f.underlayProblem !== '') say('underlay', 'no', f.underlayProblem);
   else say('underlay', 'yes', `${f.vtep} on ${f.underlayInterface}, MTU ${f.underlayMtu}.`);

@@ -139,6 +139,14 @@ function refuseTakenMac(deps: Deps, network: Network, endpoint: Endpoint, goes: 
       `MAC address ${endpoint.mac} of network ${network.name} is reserved as "${reserved.name}"`,
       { hint: `start the container with --ip ${reserved.ips[0]}, or choose another MAC` },
     );
+  const peers = deps.cache.externals.get(network.id)?.values() ?? [];
+  for (const { name, macs } of peers)
+    if (macs.some(({ mac }) => mac === endpoint.mac))
+      throw new WeftError(
+        'ALREADY_EXISTS',
+        `MAC address ${endpoint.mac} of network ${network.name} is behind the external peer ${name}`,
+        { hint: 'choose another one; weft peer ls shows them' },
+      );
   const sharer = allowedMac(deps.cache.settings.get(network.id)?.values() ?? [], endpoint.mac, endpoint.id);
   if (sharer !== null)
     throw new WeftError(

@@ -4,7 +4,20 @@
  */
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { ethernet, ipv4, sendRaw } from './frames.ts';
-import { addressOf, auditClean, clean, docker, on, pings, sleeper, until, weft, weftJson, weftOk } from './lab.ts';
+import {
+  addressOf,
+  auditClean,
+  clean,
+  docker,
+  IMAGE,
+  on,
+  pings,
+  sleeper,
+  until,
+  weft,
+  weftJson,
+  weftOk,
+} from './lab.ts';
 import { type LabStatus, labStatus } from './lab-direct.ts';
 import { Stranger } from './stranger.ts';
 import { boxOf, Ear } from './wire.ts';
@@ -137,6 +150,16 @@ export function peerSuite(encaps: readonly string[]): void {
         expect(answer.toLowerCase()).toContain(PEER.mac);
       }
       await stranger.run('ip', 'link', 'set', 'vx', 'up');
+    });
+
+    it('a MAC behind it is no container’s', async () => {
+      await add('--mac', `${PEER.mac}=${PEER.ip}`);
+      const given = ['run', '--rm', '--network', network, '--mac-address', PEER.mac, IMAGE, 'true'];
+      for (const host of HOSTS)
+        expect(await on(host, '/usr/bin/docker', ...given)).toMatchObject({
+          code: 125,
+          stderr: expect.stringMatching(/in use by the external peer/),
+        });
     });
 
     it('a MAC alone: the peer is asked for its addresses', async () => {

@@ -302,7 +302,7 @@ describe('plan', () => {
     encaps: [],
     udpPorts: { vxlan: 4789, geneve: 6081 },
     underlayMtu: 1500,
-    complete: { at: 'none', tcp: false },
+    complete: { at: 'none', tcp: false, rewritten: true },
     outer: { ttl: 64, dscp: 'inherit', checksum: false },
   };
   const desired = (e: LocalEndpoint, gone = false) => {

@@ -63,7 +63,7 @@ const WIRING: Wiring = {
   encaps: ['vxlan'],
   udpPorts: { vxlan: 4789, geneve: 6081 },
   underlayMtu: 1500,
-  complete: { at: 'container', tcp: false },
+  complete: { at: 'container', tcp: false, rewritten: true },
   outer: { ttl: 64, dscp: 'inherit', checksum: false },
 };
 const OPTIONS = { bridge: 'br-weft', hostId: 'h1', wiring: WIRING };
