@@ -108,7 +108,7 @@ export class LinkDriver {
     const alone: LinkStep[] = [];
     const [made, deleted]: [LinkStep[], LinkStep[]] = [[], []];
     for (const step of steps)
-      if (hostCommands(step).some((c) => batchLine(c) === null)) alone.push(step);
+      if (isAlone(step)) alone.push(step);
       else (step.kind === 'delLink' ? deleted : made).push(step);
     const failed = new Map<LinkStep, string>();
     const half: LinkStep[] = [];
@@ -214,6 +214,13 @@ export class LinkDriver {
 
 const nameOf = (step: LinkStep): string =>
   step.kind === 'addVeth' || step.kind === 'restoreVeth' ? step.host : step.name;
+/**
+ * What a batch cannot be told; and what has to do with addresses and routes: ip then remembers the number of every link by its name, and
+ * a batch that goes on would speak to links that are gone (ll_init_map in iproute2's lib/ll_map.c).
+ */
+const isAlone = (step: LinkStep): boolean =>
+  ((step.kind === 'addPair' || step.kind === 'setLink') && step.host !== undefined) ||
+  hostCommands(step).some((c) => batchLine(c) === null);
 /** Makes a link of an endpoint's; what is missing of the host's own is seen, and those are of use even so. */
 const isUndone = (step: LinkStep): boolean =>
   step.kind !== 'setLink' && step.kind !== 'delLink' && !isSingle(nameOf(step));

@@ -73,10 +73,17 @@ test('--ip: taken as given; twice, outside, and reserved ones are refused with a
   expect((await run('--ip', '10.128.0.255', IMAGE, 'true')).stderr).toContain('is the broadcast address');
 });
 
-test('-p, multicast and foreign MAC addresses are refused', async () => {
-  const published = await run('-p', '8080:80', IMAGE, 'true');
-  expect(published.code).not.toBe(0);
-  expect(published.stderr).toContain('publishing ports (-p) is not available yet');
+test('a port that is published is the container’s, and nobody else’s until it is gone', async () => {
+  await docker('run', '-d', '--name', 'open', '--network', 'net', '-p', '8080:80', IMAGE, 'sleep', '1000');
+  expect(endpointOf('open')?.external?.ports).toEqual([
+    { protocol: 'tcp', port: 80, hostIp: '0.0.0.0', hostPort: 8080 },
+  ]);
+  expect((await run('-p', '8080:80', IMAGE, 'true')).stderr).toContain('port 8080/tcp is taken on this host');
+  await docker('rm', '-f', 'open');
+  expect(await run('-p', '8080:80', IMAGE, 'true')).toMatchObject({ code: 0 });
+});
+
+test('multicast and foreign MAC addresses are refused', async () => {
   expect((await run('--mac-address', '03:00:00:00:00:01', IMAGE, 'true')).stderr).toContain('multicast');
   expect((await run('--mac-address', '02:58:0a:80:00:63', IMAGE, 'true')).stderr).toContain(
     'belongs to another address',
@@ -149,9 +156,12 @@ test('a restarted agent keeps running containers, and finds what it missed', asy
   await docker('run', '-d', '--name', 'stays', '--network', 'net', IMAGE, 'sleep', '1000');
   await docker('run', '-d', '--name', 'lost', '--network', 'net', IMAGE, 'sleep', '1000');
   await until('identity', () => endpointOf('stays') !== undefined && endpointOf('lost') !== undefined);
-  const stale = { ...endpointOf('stays')!, id: 'f'.repeat(64), ip: '10.128.0.14', mac: '02:58:0a:80:00:0e' };
   const lost = endpointOf('lost')!;
   const { journal } = host.agent;
+  // An address of the host's own block that nobody has.
+  const last = [14, 13, 12, 11].find((n) => !journal.addresses.has(`${network.id}/10.128.0.${n}`)) ?? 0;
+  const mac = `02:58:0a:80:00:0${last.toString(16)}`;
+  const stale = { ...endpointOf('stays')!, id: 'f'.repeat(64), ip: `10.128.0.${last}`, mac };
   await journal.write([
     { table: 'endpoint', key: stale.id, value: stale },
     {
