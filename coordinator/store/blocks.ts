@@ -1,5 +1,5 @@
 /** Address blocks of networks, and single addresses that are claimed out of other hosts' blocks. */
-import { type Cidr, formatCidr, overlaps, parseCidr } from '../../lib/addr.ts';
+import { type Cidr, formatCidr, formatIp, overlaps, parseCidr } from '../../lib/addr.ts';
 import { WeftError } from '../../lib/errors.ts';
 import type { Address, Block, Network } from '../../lib/model.ts';
 import { addressPlan, isPartition, pickBlock, pickBlockContaining } from '../alloc/blocks.ts';
@@ -237,8 +237,11 @@ export async function restoreBlock(deps: Deps, block: Block): Promise<string | n
       overlaps(parseCidr(b.cidr), cidr),
     );
     if (other !== undefined) return { done: conflict(deps, network, `block ${block.cidr}`, other.cidr, other.hostId) };
-    if (takenBlocks(deps.cache, network.id, block.hostId, false).some((taken) => overlaps(taken, cidr)))
-      return { done: `block ${block.cidr} of ${ownerName(network)} has addresses that another host holds` };
+    const lost = takenBlocks(deps.cache, network.id, block.hostId, false).find((taken) => overlaps(taken, cidr));
+    if (lost !== undefined)
+      return {
+        done: `block ${block.cidr} of ${ownerName(network)} has the address ${formatIp(lost.base)}, which went to somebody else while the host was away: weft endpoint ls and weft peer ls show whose it is now, or by whom it may be used; when it is free again, restart the host's agent`,
+      };
     return { txn: putBlock(deps, network, block), result: () => null };
   });
 }
