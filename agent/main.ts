@@ -248,7 +248,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
       onDrift: drifted,
       onConnected: () => {
         versions.look('docker');
-        gateway.kick(); // its rules come with it
+        gateway.look(); // its rules come with it
       },
     },
     log,
@@ -300,7 +300,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
   scope.defer('reconciler', () => reconciler.close());
   gateway.start();
   scope.defer('gateway', () => gateway.close());
-  void reconciler.settled().then(() => gateway.kick()); // its link is there now
+  void reconciler.settled().then(() => gateway.look()); // its link is there now
   addresses.start();
   scope.defer('addresses', () => addresses.close());
   // Otherwise the session's hello would give up what running containers use.

@@ -41,14 +41,16 @@ export class GatewayHost {
   #targets: ReadonlySet<string> = new Set();
   #stop: (() => void) | null = null;
   #scheduled = false;
+  /** Docker's chain and the kernel's settings have been seen to be right, with IPv6 led out or not; null: they are to be looked at. */
+  #checked: { readonly six: boolean } | null = null;
 
   constructor(options: GatewayHostOptions) {
     this.#o = options;
   }
 
   start(): void {
-    this.#stop = this.#o.journal.onChange(() => this.kick());
-    this.kick();
+    this.#stop = this.#o.journal.onChange(() => this.#kick());
+    this.#kick();
   }
 
   async close(): Promise<void> {
@@ -56,8 +58,13 @@ export class GatewayHost {
     await this.#queue;
   }
 
-  /** Something may have changed: Docker has started, endpoints have come. */
-  kick(): void {
+  /** Something may have changed beside the journal: Docker has started, the link is there. */
+  look(): void {
+    this.#checked = null;
+    this.#kick();
+  }
+
+  #kick(): void {
     if (this.#scheduled) return;
     this.#scheduled = true;
     void this.settled().catch(() => undefined); // told as a problem
@@ -78,6 +85,7 @@ export class GatewayHost {
       const drift = await this.#drift().catch(() => []);
       if (heal && drift.length > 0) {
         this.#written = null;
+        this.#checked = null;
         const healed = await this.#apply().then(
           () => true,
           () => false,
@@ -91,11 +99,17 @@ export class GatewayHost {
   async #apply(): Promise<void> {
     try {
       await this.#applyTable();
-      await this.#applyForward();
-      for (const { path, value } of await this.#settings()) await writeFile(path, value);
+      const six = this.#leads6();
+      // It takes three programs to look, and endpoints come and go.
+      if (this.#checked?.six !== six) {
+        await this.#applyForward();
+        for (const { path, value } of await this.#settings()) await writeFile(path, value);
+        this.#checked = { six };
+      }
       this.#o.onProblem('');
     } catch (error) {
       const { message } = WeftError.from(error);
+      this.#checked = null;
       this.#o.log.warn({ err: error }, 'the way out is not set up');
       this.#o.onProblem(`containers are not led out, and ports not published: ${message}`);
       throw error;
