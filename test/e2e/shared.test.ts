@@ -56,7 +56,11 @@ describe('a virtual address kept by keepalived', () => {
     );
     const pids = [`--pid=${dir}/${name}.pid`, `--vrrp_pid=${dir}/${name}.vrrp`, `--checkers_pid=${dir}/${name}.check`];
     const enter = ['lab', 'exec', host, 'nsenter', `--net=${await sandboxOf(host, name)}`];
-    const child = spawn(WEFT, [...enter, 'keepalived', '-n', '-l', '-P', '-f', config, ...pids], { stdio: 'ignore' });
+    // Without resolvers: it asks them for the machine's own name, and from there nobody answers.
+    const alone = ['unshare', '-m', 'sh', '-c', 'mount --bind /dev/null /etc/resolv.conf && exec "$@"', 'sh'];
+    const child = spawn(WEFT, [...enter, ...alone, 'keepalived', '-n', '-l', '-P', '-f', config, ...pids], {
+      stdio: 'ignore',
+    });
     daemons.set(name, child);
   }
   const has = async (host: string, name: string): Promise<boolean> =>
