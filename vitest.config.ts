@@ -2,6 +2,7 @@ import { defineConfig } from 'vitest/config';
 
 // unit: pure and fast, no root needed. integration: one real daemon each (etcd, OVS, netns). lab: whole simulated hosts.
 // kernel: a lab on a kernel with openvswitch, in a guest if need be (scripts/test-kernel.ts).
+// workloads: Spark, HDFS and Cassandra (scripts/test-workloads.ts).
 export default defineConfig({
   test: {
     projects: [
@@ -22,6 +23,16 @@ export default defineConfig({
           globalSetup: ['test/harness/kernel-setup.ts'],
           testTimeout: 300_000,
           hookTimeout: 300_000,
+          fileParallelism: false,
+        },
+      },
+      {
+        test: {
+          name: 'workloads',
+          include: ['test/workloads/**/*.test.ts'],
+          globalSetup: ['test/workloads/setup.ts'],
+          testTimeout: 900_000,
+          hookTimeout: 900_000,
           fileParallelism: false,
         },
       },

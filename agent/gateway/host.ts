@@ -43,6 +43,8 @@ export class GatewayHost {
   #scheduled = false;
   /** Docker's chain and the kernel's settings have been seen to be right, with IPv6 led out or not; null: they are to be looked at. */
   #checked: { readonly six: boolean } | null = null;
+  /** How often somebody has said that they are to be looked at. */
+  #looks = 0;
 
   constructor(options: GatewayHostOptions) {
     this.#o = options;
@@ -61,6 +63,7 @@ export class GatewayHost {
   /** Something may have changed beside the journal: Docker has started, the link is there. */
   look(): void {
     this.#checked = null;
+    this.#looks++;
     this.#kick();
   }
 
@@ -102,9 +105,10 @@ export class GatewayHost {
       const six = this.#leads6();
       // It takes three programs to look, and endpoints come and go.
       if (this.#checked?.six !== six) {
+        const looks = this.#looks;
         await this.#applyForward();
         for (const { path, value } of await this.#settings()) await writeFile(path, value);
-        this.#checked = { six };
+        if (looks === this.#looks) this.#checked = { six };
       }
       this.#o.onProblem('');
     } catch (error) {

@@ -83,6 +83,16 @@ export class LinkDriver {
         ? name === GATEWAY || name === TUNNEL_KERNEL || name.startsWith('wfk')
         : name === GATEWAY && at !== 'none',
     );
+    // Which of the endpoints' networks lead out is not known here: taken for all of them.
+    const slow = (name: string): boolean => name.startsWith('wfk') && !this.#complete.rewritten;
+    await this.#setAll(pairs.filter(slow), false);
+    await this.#setAll(
+      pairs.filter((name) => !slow(name)),
+      tcp,
+    );
+  }
+
+  async #setAll(pairs: readonly string[], tcp: boolean): Promise<void> {
     if (pairs.length === 0) return;
     const each = ['-I', '{}', 'ethtool', '-K', '{}', ...offloadsOff(tcp)];
     const options = { input: pairs.map((name) => `${name}\n`).join(''), timeoutMs: ADOPT_MS };

@@ -101,7 +101,7 @@ describe.each([true, false])('express %s', (express) => {
 
   it.runIf(express)('what an earlier agent has made is mended', async () => {
     const links = ['weft-tk', 'weft-gw', (await boxOf('h1', 'sg-slow', NET)).link.replace('wft', 'wfk')];
-    for (const link of links) await onOk('h1', 'ethtool', '-K', link, 'tx-udp-segmentation', 'on');
+    for (const link of links) await onOk('h1', 'ethtool', '-K', link, 'tx', 'on', 'tx-udp-segmentation', 'on');
     await configure('h1', (text) => text);
     for (const link of links)
       await until(link, async () => /tx-udp-segmentation: off/.test(await onOk('h1', 'ethtool', '-k', link)));

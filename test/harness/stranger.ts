@@ -37,6 +37,8 @@ export class Stranger implements AsyncDisposable {
       await ip('-n', `${lab.name}-ul`, 'link', 'set', link, 'master', 'br0', 'up');
       await ip('-n', netns, 'addr', 'add', `${address}/20`, 'dev', 'eth0');
       await ip('-n', netns, 'link', 'set', 'eth0', 'addrgenmode', 'none', 'up');
+      // An earlier stranger had the address, with another MAC: the hosts learn of this one (RFC 826), those that run.
+      await Promise.allSettled(lab.hosts.map((h) => stranger.run('ping', '-c', '1', '-W', '1', h.underlay.ip)));
     } catch (error) {
       await stranger[Symbol.asyncDispose]();
       throw error;

@@ -1,0 +1,7 @@
+#!/bin/sh
+# datanode.sh NAME: a DataNode, on any host; the name (datanode-1, say) is used once in the network.
+here=$(dirname "$0")
+docker run -d --name "$1" --hostname "$1" --network "${NETWORK:-data}" \
+  --memory "${MEMORY:-2g}" -v "hdfs-$1:/data" --user root \
+  --env-file "$here/hdfs.env" ${DOCKER_OPTIONS:-} \
+  "${IMAGE:-apache/hadoop:3}" hdfs datanode
