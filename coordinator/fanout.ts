@@ -1,5 +1,4 @@
 /** The other replicas: connections to them, and hosts that are reached through them. */
-import { setTimeout as delay } from 'node:timers/promises';
 import { type ChannelCredentials, Client } from '@grpc/grpc-js';
 import { ReplicaService } from '../gen/weft/v1/replica.ts';
 import type { Answer, Query } from '../gen/weft/v1/session.ts';
@@ -10,9 +9,6 @@ import type { Sessions } from './sessions.ts';
 
 /** A remote answer may take as long as the host was given, and the way there and back. */
 const MARGIN_MS = 1000;
-
-/** How often a host that has no session is looked for. */
-const LOOK_MS = 50;
 
 export interface FanoutDeps {
   readonly state: State;
@@ -89,12 +85,24 @@ export class Fanout {
 
   /** Waits for a host that is between two sessions. Says whether it has come. */
   async returned(hostId: string, timeoutMs: number, signal: AbortSignal): Promise<boolean> {
-    const deadline = performance.now() + timeoutMs;
-    while (!this.connected(hostId)) {
-      if (signal.aborted || performance.now() > deadline) return false;
-      await delay(LOOK_MS);
-    }
-    return true;
+    const { state, sessions } = this.#deps;
+    if (signal.aborted || this.connected(hostId)) return !signal.aborted;
+    await new Promise<void>((resolve) => {
+      const finish = (): void => {
+        clearTimeout(timer);
+        signal.removeEventListener('abort', finish);
+        for (const stop of stops) stop();
+        resolve();
+      };
+      const look = (): void => {
+        if (this.connected(hostId)) finish();
+      };
+      // Its session may come here, or to another replica, which etcd tells.
+      const stops = [state.subscribe(look), sessions.onProgress(look)];
+      const timer = setTimeout(finish, timeoutMs);
+      signal.addEventListener('abort', finish);
+    });
+    return !signal.aborted && this.connected(hostId);
   }
 
   /** Puts a query to a host, wherever its session is. */

@@ -1,5 +1,5 @@
 /** Networks are removed as soon as the last container has left, wherever the news of it still is. */
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { ControlService } from '../../../gen/weft/v1/control.ts';
 import { SessionService } from '../../../gen/weft/v1/session.ts';
 import { WeftError } from '../../../lib/errors.ts';
@@ -89,9 +89,14 @@ describe('removing a network over two coordinators', () => {
     await h12!.agent.register([], [h12!.endpoint.id]);
     await h11!.agent.close();
     await until('h11 is down', () => !two.opened.state.presences.has(aHost(11).id));
+    const waits = vi.spyOn(two.coordinator.parts.fanout, 'returned');
     const removed = remove(two, 'between');
+    removed.catch(() => undefined); // awaited below
+    await until('it waits for the host', () => waits.mock.calls.length > 0);
+    waits.mockRestore();
+    // It still says that it has the endpoint: only the question brings the news.
     const back = await mesh.agent(two, aHost(11), {
-      hello: { interest: [id] },
+      hello: { interest: [id], endpoints: [h11!.endpoint] },
       onQuery: async (body) => {
         if (body.$case !== 'flush') return undefined;
         await back.register([], [h11!.endpoint.id]);
