@@ -5,7 +5,7 @@ import { type ConnectionFlags, resolveTarget } from './context.ts';
 import type { Io } from './io.ts';
 import { toJson } from './output.ts';
 import { UsageError } from './usage.ts';
-import { collect } from './values.ts';
+import { collect, nonEmpty } from './values.ts';
 
 export interface CommonFlags extends ConnectionFlags {
   readonly json?: boolean;
@@ -14,6 +14,12 @@ export interface CommonFlags extends ConnectionFlags {
 /** A command's own flags, with those of the program before it (`weft --json network ls`). */
 export const flagsOf = <T extends object>(command: Command): T & CommonFlags =>
   command.optsWithGlobals<T & CommonFlags>();
+
+/** What --network says; empty: nothing. */
+export function networkFlag(command: Command): string {
+  const { network } = flagsOf<{ network?: string }>(command);
+  return network === undefined ? '' : nonEmpty('--network', network);
+}
 
 export const jsonFlag = (command: Command): Command => command.option('--json', 'print JSON');
 

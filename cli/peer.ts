@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import { ExternalPeer, type Revision } from '../gen/weft/v1/types.ts';
 import { WeftError } from '../lib/errors.ts';
 import type { Mesh } from './client.ts';
-import { connectionButKey, flagsOf, jsonFlag, print, remote, withMesh } from './command.ts';
+import { connectionButKey, flagsOf, jsonFlag, networkFlag, print, remote, withMesh } from './command.ts';
 import type { Io } from './io.ts';
 import { keyValues, showError, table } from './output.ts';
 import { settle } from './settle.ts';
@@ -42,11 +42,6 @@ export function register(program: Command, io: Io): void {
     });
   registerRemove(noun, io);
 }
-
-const networkFlag = (command: Command): string => {
-  const { network } = flagsOf<{ network?: string }>(command);
-  return network === undefined ? '' : nonEmpty('--network', network);
-};
 
 function registerAdd(noun: Command, io: Io): void {
   const command = jsonFlag(noun.command('add <name>').description('add a tunnel end to a network'));

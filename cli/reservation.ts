@@ -4,7 +4,7 @@ import type { ReservationStatus } from '../gen/weft/v1/control.ts';
 import { Reservation, type Revision } from '../gen/weft/v1/types.ts';
 import { WeftError } from '../lib/errors.ts';
 import type { Mesh } from './client.ts';
-import { flagsOf, print, remote, withMesh } from './command.ts';
+import { flagsOf, networkFlag, print, remote, withMesh } from './command.ts';
 import type { Io } from './io.ts';
 import { keyValues, showError, table } from './output.ts';
 import { settle } from './settle.ts';
@@ -42,11 +42,6 @@ export function register(program: Command, io: Io): void {
     });
   registerRemove(noun, io);
 }
-
-const networkFlag = (command: Command): string => {
-  const { network } = flagsOf<{ network?: string }>(command);
-  return network === undefined ? '' : nonEmpty('--network', network);
-};
 
 function registerCreate(noun: Command, io: Io): void {
   remote(noun, 'create <name>', 'reserve addresses of a network for a name')

@@ -1,5 +1,5 @@
 /** What becomes of the sample configurations on a real machine. Pure text. */
-import { isIP } from 'node:net';
+import { nameservers } from '../agent/dns/upstreams.ts';
 import { WeftError } from '../lib/errors.ts';
 import { RESOLVER_ADDRESS } from '../lib/resolver-address.ts';
 
@@ -72,9 +72,5 @@ export function dockerConfig(text: string | null, file: string, resolvers: reado
 }
 
 /** The nameservers of a resolv.conf(5) that a container can ask too: none of the host's own loopback. */
-export function reachableResolvers(resolvConf: string): string[] {
-  return resolvConf.split('\n').flatMap((line) => {
-    const [, address = ''] = /^\s*nameserver\s+(\S+)/.exec(line) ?? [];
-    return isIP(address) === 0 || address.startsWith('127.') || address === '::1' ? [] : [address];
-  });
-}
+export const reachableResolvers = (resolvConf: string): string[] =>
+  nameservers(resolvConf).filter((address) => !address.startsWith('127.') && address !== '::1');

@@ -21,13 +21,17 @@ const MAX_UPSTREAMS = 3;
 const LOOK_MS = 1000;
 
 /** The nameserver lines of a resolv.conf; what is no address is left out. Pure. */
-export function parseResolvConf(text: string): readonly Upstream[] {
-  const found = text.split('\n').flatMap((line) => {
+export const nameservers = (text: string): string[] =>
+  text.split('\n').flatMap((line) => {
     const [, address = ''] = /^\s*nameserver\s+(\S+)/.exec(line) ?? [];
-    return isIP(address) === 0 ? [] : [{ address, port: DNS_PORT }];
+    return isIP(address) === 0 ? [] : [address];
   });
-  return found.slice(0, MAX_UPSTREAMS);
-}
+
+/** Those of them that are asked. Pure. */
+export const parseResolvConf = (text: string): readonly Upstream[] =>
+  nameservers(text)
+    .slice(0, MAX_UPSTREAMS)
+    .map((address) => ({ address, port: DNS_PORT }));
 
 /** @param path e.g. /etc/resolv.conf; while it cannot be read, there are no resolvers */
 export function resolvConf(path: string, clock: Clock): Upstreams {
