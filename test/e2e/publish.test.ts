@@ -77,7 +77,7 @@ describe('the way out', () => {
     const { gateways } = await weftJson<{ gateways: string[] }>('network', 'inspect', OUT);
     expect(await pings('h1', 'pb-a', gateways[0] ?? '')).toBe(true);
     const r = await on('h1', 'docker', 'exec', 'pb-a', 'ping', '-c', '1', '-W', '2', '192.0.2.1');
-    expect(r.stdout).toMatch(/Net(work)? Unreachable|100% packet loss/);
+    expect(r.stdout).toMatch(/Net Unreachable/);
   });
 
   it('does not lead to containers of other networks, nor to what only the host knows', async () => {
