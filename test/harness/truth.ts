@@ -94,8 +94,11 @@ function compare(who: string, want: ReadonlySet<string>, have: ReadonlySet<strin
   ];
 }
 
-/** Waits until everybody agrees with the host's Docker. @returns milliseconds that it took */
-export async function agreed(host: string, timeoutMs = 20_000): Promise<number> {
+/**
+ * Waits until everybody agrees with the host's Docker. An address that Docker asked for just before its agent was killed, and never
+ * made an endpoint of, is free a minute after the agent's start. @returns milliseconds that it took
+ */
+export async function agreed(host: string, timeoutMs = 100_000): Promise<number> {
   const began = Date.now();
   let last: string[] = [];
   await until(

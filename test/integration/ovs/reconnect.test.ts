@@ -129,11 +129,16 @@ describe('connections', () => {
   it('tell of what others change: rows', async () => {
     let changes = 0;
     db.onChange(() => changes++);
-    await ports.apply([]);
-    expect(changes).toBe(0);
+    // ovs-vswitchd may still be writing what became of the new bridge; an empty step itself tells nothing.
+    await until('an empty step brings no change', async () => {
+      const before = changes;
+      await ports.apply([]);
+      return changes === before;
+    });
+    const quiet = changes;
     await ovs.vsctl('set', 'bridge', 'br0', 'external_ids:who=me');
     await until('the change is seen', () => ports.observe().bridges.get('br0')?.externalIds['who'] === 'me');
-    expect(changes).toBeGreaterThan(0);
+    expect(changes).toBeGreaterThan(quiet);
     await ports.apply([bridge]);
     expect(ports.observe().bridges.get('br0')?.externalIds).toEqual({});
   });
