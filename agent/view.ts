@@ -72,6 +72,7 @@ export function withNetwork(draft: Draft, message: NetworkUpdate): Draft {
     memberships: new Map(),
     settings: new Map(),
     reservations: new Map(),
+    services: new Map(),
   };
   const c = message.complete;
   const next: NetworkView = {
@@ -84,6 +85,7 @@ export function withNetwork(draft: Draft, message: NetworkUpdate): Draft {
     memberships: merge(base.memberships, c, message.memberships, (m) => m.hostId, message.removedMemberships),
     settings: merge(base.settings, c, message.settings, (s) => s.endpointId, message.removedSettings),
     reservations: merge(base.reservations, c, message.reservations, (r) => r.name, message.removedReservations),
+    services: merge(base.services, c, message.services, (s) => s.name, message.removedServices),
   };
   const revision = message.revision ?? { epoch: 0n, number: 0n };
   return {

@@ -11,6 +11,7 @@ import {
   Network,
   Reservation,
   Revision,
+  Service,
 } from '../gen/weft/v1/types.ts';
 import type { Log } from '../lib/log.ts';
 import type { NetworkView, View } from '../lib/model.ts';
@@ -39,6 +40,7 @@ export function encodeView(view: View): string {
       memberships: encode(Memberships, n.memberships.values()),
       settings: encode(EndpointSettings, n.settings.values()),
       reservations: encode(Reservation, n.reservations.values()),
+      services: encode(Service, n.services.values()),
     })),
   });
 }
@@ -56,6 +58,7 @@ export function decodeView(text: string): View {
       memberships: decode(Memberships, n['memberships'], (m) => m.hostId),
       settings: decode(EndpointSettings, n['settings'], (s) => s.endpointId),
       reservations: decode(Reservation, n['reservations'], (r) => r.name),
+      services: decode(Service, n['services'], (s) => s.name),
     }),
   );
   return {

@@ -192,6 +192,7 @@ export function mergeNetwork(a: NetworkUpdate, b: NetworkUpdate): NetworkUpdate 
     b.removedReservations,
     (x) => x.name,
   );
+  const services = mergeRecords(a.services, a.removedServices, b.services, b.removedServices, (x) => x.name);
   return {
     networkId: a.networkId,
     complete: a.complete,
@@ -213,6 +214,8 @@ export function mergeNetwork(a: NetworkUpdate, b: NetworkUpdate): NetworkUpdate 
     removedSettings: a.complete ? [] : settings.removed,
     reservations: reservations.present,
     removedReservations: a.complete ? [] : reservations.removed,
+    services: services.present,
+    removedServices: a.complete ? [] : services.removed,
   };
 }
 
@@ -265,7 +268,9 @@ export const weightOf = (u: NetworkUpdate): number =>
   u.settings.length +
   u.removedSettings.length +
   u.reservations.length +
-  u.removedReservations.length;
+  u.removedReservations.length +
+  u.services.length +
+  u.removedServices.length;
 
 const isEmpty = (u: NetworkUpdate): boolean => weightOf(u) === 0;
 
@@ -303,4 +308,6 @@ const emptyUpdate = (networkId: string, revision: Revision): NetworkUpdate => ({
   removedSettings: [],
   reservations: [],
   removedReservations: [],
+  services: [],
+  removedServices: [],
 });

@@ -10,6 +10,7 @@ export type {
   EndpointSettings,
   Event,
   ExternalPeer,
+  HealthCheck,
   Host,
   Memberships,
   Network,
@@ -17,6 +18,8 @@ export type {
   PublishedPort,
   Reservation,
   Revision,
+  Service,
+  ServicePort,
   Vtep,
 } from '../gen/weft/v1/types.ts';
 
@@ -35,6 +38,8 @@ export interface NetworkView {
   readonly settings: ReadonlyMap<string, import('../gen/weft/v1/types.ts').EndpointSettings>;
   /** By name. */
   readonly reservations: ReadonlyMap<string, import('../gen/weft/v1/types.ts').Reservation>;
+  /** By name. */
+  readonly services: ReadonlyMap<string, import('../gen/weft/v1/types.ts').Service>;
 }
 
 /** All that a host has been told, merged: the desired state that everything on the host is rendered from. */

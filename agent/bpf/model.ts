@@ -98,6 +98,29 @@ export interface BpfGroup {
   readonly list: number;
 }
 
+/** Who answers for a service: an endpoint of the service's network, on any host. */
+export interface BpfBackend {
+  readonly address: BpfAddress;
+  readonly mac: bigint;
+  readonly port: number;
+}
+
+/** One port of one virtual address. What containers of the network send to it is translated on their own links, both ways. */
+export interface BpfService {
+  /** Unlike all others of the host; the same as long as the port of the service exists. 1..2^32-1. */
+  readonly id: number;
+  /** Local network index, 1..4094. */
+  readonly index: number;
+  readonly address: BpfAddress;
+  /** IP protocol: 6 or 17. */
+  readonly protocol: 6 | 17;
+  readonly port: number;
+  /** Seconds for which a client stays with its backend; 0 = each connection by itself. */
+  readonly affinity: number;
+  /** Healthy ones: new connections go to one of them, evenly by chance. None: they are dropped, and counted. */
+  readonly backends: readonly BpfBackend[];
+}
+
 export interface BpfConfig {
   /** weft-tk: the kernel's side of the pair whose other end is OVS's tunnel port. */
   readonly tunnelPort: number;
@@ -123,6 +146,7 @@ export interface BpfModel {
   readonly sources: readonly BpfSource[];
   readonly lists: readonly BpfList[];
   readonly groups: readonly BpfGroup[];
+  readonly services: readonly BpfService[];
 }
 
 /** Programs, by where they belong (all: clsact ingress). */

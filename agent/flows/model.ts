@@ -1,6 +1,7 @@
 /** What the renderer needs to know: plain data, no ids of Docker, etcd or OVSDB. Pure. */
 import type { Cidr as Cidr6 } from '../../lib/addr.ts';
 import type { Cidr } from '../../lib/ip.ts';
+import type { BpfService } from '../bpf/model.ts';
 import type { Egress } from '../gateway/egress.ts';
 
 export interface LocalPort {
@@ -92,6 +93,12 @@ export interface MulticastModel {
   readonly rest: Receivers;
 }
 
+/**
+ * A port of a virtual address. The kernel side translates what is sent to it; Open vSwitch answers ARP, neighbour discovery and ping for
+ * the address, by the host's own MAC, and drops what the kernel side has not translated.
+ */
+export type ServiceModel = Omit<BpfService, 'index'>;
+
 /** One network as this host's bridge sees it. */
 export interface NetworkModel {
   /** Local network index. */
@@ -112,6 +119,8 @@ export interface NetworkModel {
   /** Addresses that several endpoints may have: who has one now is asked. */
   readonly asked: readonly Pick<Allowed, 'ip' | 'ip6'>[];
   readonly macs: readonly SharedMac[];
+  /** Absent: none. */
+  readonly services?: readonly ServiceModel[];
   /** Null: not known, everything goes to everybody. */
   readonly multicast: MulticastModel | null;
 }

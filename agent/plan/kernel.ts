@@ -12,6 +12,7 @@ import type {
   BpfModel,
   BpfPlace,
   BpfPort,
+  BpfService,
   BpfSource,
 } from '../bpf/model.ts';
 import type { LocalPort, NetworkModel, Remote } from '../flows/model.ts';
@@ -62,6 +63,7 @@ export function kernelSide(
     sources: [] as BpfSource[],
     lists: [] as BpfList[],
     groups: [] as BpfGroup[],
+    services: [] as BpfService[],
   };
   for (const n of networks) {
     const { index } = n;
@@ -71,6 +73,7 @@ export function kernelSide(
     }
     // The tag has twelve bits; a vlan network has no tunnels.
     if (n.encap === 'vlan' || index > MAX_TAGGED_INDEX) continue;
+    model.services.push(...(n.services ?? []).map((s) => ({ ...s, index })));
     model.nets.push({ index, device: devices.get(n.encap) ?? 0, vni: n.vni, mtu: n.mtu });
     for (const r of n.remotes) {
       const vtep = addressOf(r.vtep);

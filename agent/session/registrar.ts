@@ -36,6 +36,7 @@ export function recordOf(e: LocalEndpoint, hostId: string, ofport: number, stand
     ...standing,
     kind: e.attached?.kind ?? 'container',
     ports: (e.external?.ports ?? []).map((port) => ({ ...port })),
+    unhealthy: [],
     revision: 0n,
   };
 }

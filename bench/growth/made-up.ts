@@ -111,5 +111,6 @@ const endpointOf = (networkId: string, hostId: string, ip: string): Endpoint => 
   express: true,
   kind: 'container',
   ports: [],
+  unhealthy: [],
   revision: 0n,
 });

@@ -11,6 +11,7 @@ import { mtuMethods } from './mtu.ts';
 import { networkMethods } from './networks.ts';
 import { peerMethods } from './peers.ts';
 import { reservationMethods } from './reservations.ts';
+import { serviceMethods } from './services.ts';
 import { statusMethods } from './status.ts';
 import { waitMethods } from './wait.ts';
 
@@ -27,6 +28,7 @@ export function controlService(parts: Parts): ControlServer {
     ...auditMethods(parts, method),
     ...peerMethods(parts, method),
     ...reservationMethods(parts, method),
+    ...serviceMethods(parts, method),
     ...mtuMethods(parts, method),
     ...eventMethods(parts),
   };

@@ -67,6 +67,7 @@ const blank = (networkId: string, endpointId: string): EndpointSettings => ({
   endpointId,
   networkId,
   allowed: [],
+  draining: false,
   updatedAt: '',
   revision: 0n,
 });

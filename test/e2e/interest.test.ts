@@ -53,6 +53,7 @@ const anEndpoint = (hostId: string, n: number, ip: string): Endpoint => ({
   express: false,
   kind: 'container',
   ports: [],
+  unhealthy: [],
   revision: 0n,
 });
 

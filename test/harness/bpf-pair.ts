@@ -104,6 +104,7 @@ async function modelOf(of: BpfHost, at: { own: BpfAddress; other: BpfAddress; bl
     sources: [{ index: NET, vtep: remote.vtep, device, key: VNI, external: false, learn: false }],
     lists: [{ id: NET, vteps: [remote] }],
     groups: [],
+    services: [],
   };
 }
 

@@ -208,6 +208,7 @@ export class FakeMesh implements Mesh {
         externals: new Map(),
         memberships: new Map(),
         settings: world.settings.of(networkId),
+        services: new Map(),
         reservations: new Map(
           [...of(world.reservations).values()].map((reservation) => [reservation.name, reservation]),
         ),

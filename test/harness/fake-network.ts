@@ -76,7 +76,7 @@ export class FakeSettings {
   allow(networkId: string, endpointId: string, allowed: AllowedAddress[]): void {
     const now = this.of(networkId);
     if (allowed.length === 0) now.delete(endpointId);
-    else now.set(endpointId, { networkId, endpointId, allowed, updatedAt: '', revision: 0n });
+    else now.set(endpointId, { networkId, endpointId, allowed, draining: false, updatedAt: '', revision: 0n });
     this.#all.set(networkId, now);
   }
 

@@ -107,6 +107,7 @@ const MODEL: BpfModel = {
   sources: [],
   lists: [],
   groups: [],
+  services: [],
 };
 
 /** A UDP packet of the endpoint's own, but for what is given. */

@@ -147,6 +147,7 @@ test('docker network rm with endpoints elsewhere: Docker does not honour the ref
     express: false,
     kind: 'container',
     ports: [],
+    unhealthy: [],
     revision: 1n,
   });
   world.publish();

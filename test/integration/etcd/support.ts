@@ -71,6 +71,7 @@ export const anEndpoint = (networkId: string, hostId: string, id: string, ip: st
   express: false,
   kind: 'container',
   ports: [],
+  unhealthy: [],
   revision: 0n,
 });
 

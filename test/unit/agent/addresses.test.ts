@@ -274,13 +274,21 @@ test('what an endpoint shares or a peer has is given to nobody', async () => {
   const view = mesh.view.bind(mesh);
   const blank = { blocks: new Map(), endpoints: new Map(), peers: new Map(), addresses: new Map() };
   const allowed = [{ ip: '10.7.0.3', mac: '' }];
-  const settings = { endpointId: 'e'.repeat(64), networkId: network.id, allowed, updatedAt: '', revision: 0n };
+  const settings = {
+    endpointId: 'e'.repeat(64),
+    networkId: network.id,
+    allowed,
+    draining: false,
+    updatedAt: '',
+    revision: 0n,
+  };
   const router = { name: 'router', macs: [{ mac: '02:00:00:00:00:01', ip: '10.7.0.4' }] };
   const interest = {
     ...blank,
     networkId: network.id,
     memberships: new Map(),
     reservations: new Map(),
+    services: new Map(),
     settings: new Map([[settings.endpointId, settings]]),
     externals: new Map([
       ['x', ExternalPeer.fromPartial({ ...router, id: 'x', networkId: network.id, vtep: '192.0.2.9' })],

@@ -51,6 +51,7 @@ const model: fc.Arbitrary<BpfModel> = fc.record({
   ),
   lists: fc.array(fc.record({ id: number32, vteps: fc.array(vtep) })),
   groups: fc.array(fc.record({ index, mac, list: number32 })),
+  services: fc.constant([]),
 });
 
 const NONE: EncodedMaps = new Map();
@@ -136,6 +137,7 @@ describe('the model as bytes of the maps', () => {
       sources: [{ index: 3, vtep: external.vtep, device: 7, key: 77, external: true, learn: true }],
       lists: [{ id: 3, vteps: [remoteA] }],
       groups: [{ index: 3, mac: 0x01005e010203n, list: 5000 }],
+      services: [],
     };
     const text = planMaps(encode(m), NONE).map((p) => `${p.change} ${p.object} = ${p.want}`);
     expect(text).toEqual([

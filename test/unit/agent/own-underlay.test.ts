@@ -111,6 +111,7 @@ it('names peers that cannot be reached', () => {
           memberships: new Map(),
           settings: new Map(),
           reservations: new Map(),
+          services: new Map(),
         },
       ],
     ]),

@@ -220,6 +220,7 @@ describe('what the bridge must know', () => {
           memberships: new Map(),
           settings: new Map(),
           reservations: new Map(),
+          services: new Map(),
         },
       ],
     ]),

@@ -61,6 +61,7 @@ const blank = () => ({
   memberships: new Map<string, unknown>(),
   settings: new Map<string, unknown>(),
   reservations: new Map<string, unknown>(),
+  services: new Map<string, unknown>(),
 });
 
 function expected(state: FakeState) {
@@ -74,6 +75,7 @@ function expected(state: FakeState) {
     memberships: new Map(update.memberships.map((m) => [m.hostId, m])),
     settings: new Map(update.settings.map((s) => [s.endpointId, s])),
     reservations: new Map(update.reservations.map((r) => [r.name, r])),
+    services: new Map(update.services.map((s) => [s.name, s])),
   };
 }
 
@@ -111,7 +113,7 @@ const arbitraryWrite: fc.Arbitrary<Write> = fc
         };
       case 5: {
         const allowed = [{ ip: address, mac: hostId }];
-        const after = { networkId: of, endpointId: `e${n}`, allowed, updatedAt: '', revision: 0n };
+        const after = { networkId: of, endpointId: `e${n}`, allowed, draining: false, updatedAt: '', revision: 0n };
         return { settings: `e${n}`, of, after: gone ? null : after };
       }
       case 6: {

@@ -85,7 +85,11 @@ function world(): FakeState {
       of: N,
       after: ExternalPeer.fromPartial({ ...peer, macs: [{ mac: '02:00:00:00:00:01', ip: '10.0.0.30' }] }),
     },
-    { settings: 'e1', of: N, after: { endpointId: 'e1', networkId: N, allowed, updatedAt: '', revision: 1n } },
+    {
+      settings: 'e1',
+      of: N,
+      after: { endpointId: 'e1', networkId: N, allowed, draining: false, updatedAt: '', revision: 1n },
+    },
     { address: '10.0.0.60', of: N, after: { ...claim, address: '10.0.0.60', state: 'claimed' } },
     { address: '10.0.0.61', of: N, after: { ...claim, address: '10.0.0.61', state: 'refused' } },
   );

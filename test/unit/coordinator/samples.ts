@@ -71,6 +71,7 @@ export const anEndpoint = (
   express: false,
   kind: 'container',
   ports: [],
+  unhealthy: [],
   revision: 0n,
   ...more,
 });

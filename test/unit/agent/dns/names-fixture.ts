@@ -69,6 +69,7 @@ export const interest = (networkId: string, endpoints: readonly Endpoint[]): Net
   memberships: new Map(),
   settings: new Map(),
   reservations: new Map(),
+  services: new Map(),
 });
 
 export const view = (networks: readonly Network[], endpoints: readonly Endpoint[]): View => ({
