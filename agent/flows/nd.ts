@@ -67,7 +67,7 @@ const taken = (mac: bigint): Action[] => [
 ];
 
 /** One address, one MAC. */
-function exact(n: NetworkModel, priority: number, ip: bigint, mac: bigint, relays: boolean): Flow[] {
+export function ndExact(n: NetworkModel, priority: number, ip: bigint, mac: bigint, relays: boolean): Flow[] {
   const target = is('nd_target', ip);
   if (relays) return [flow('arpNd', n.index, priority, [...solicits(n), target], [set('eth_dst', mac), goto('l2')])];
   return [
@@ -84,12 +84,12 @@ export function ndLocal(n: NetworkModel, port: LocalPort, relays: boolean): Flow
   const own = n.encap === 'vlan' ? [goto('l2')] : [];
   return addressesOf(port).flatMap((ip) => [
     flow('arpNd', n.index, PRIORITY.guard, [...solicits(n), is('in_port', port.ofport), is('nd_target', ip)], own),
-    ...exact(n, PRIORITY.local, ip, port.mac, relays),
+    ...ndExact(n, PRIORITY.local, ip, port.mac, relays),
   ]);
 }
 
 export const ndEntry = (n: NetworkModel, e: Entry, relays: boolean): Flow[] =>
-  addressesOf(e).flatMap((ip) => exact(n, PRIORITY.entry, ip, e.mac, relays));
+  addressesOf(e).flatMap((ip) => ndExact(n, PRIORITY.entry, ip, e.mac, relays));
 
 /** @param out towards the block's host */
 export function ndBlock(n: NetworkModel, block: Cidr, out: readonly Action[], relays: boolean): Flow[] {

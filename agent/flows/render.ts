@@ -6,6 +6,7 @@ import { MAC_PREFIX } from '../../lib/mac.ts';
 import type { Action, Flow } from '../openflow/flow.ts';
 import { type Backend, backendOf } from './backend.ts';
 import { ARP_REQUEST, arpAnswer, arpReply, ETH_ARP, flow, goto, inCidr, is, masked, move, set } from './build.ts';
+import { renderChecks } from './checks.ts';
 import { gateway, gatewayBase } from './gateway.ts';
 import type { BridgeModel, Entry, LocalPort, NetworkModel, Remote } from './model.ts';
 import { cappedClassify, multicast } from './multicast.ts';
@@ -13,6 +14,7 @@ import { ndAlias, ndBase, ndBlock, ndBlock4, ndEntry, ndLocal } from './nd.ts';
 import { PRIORITY, REG, SIDE } from './pipeline.ts';
 import { renderPunt } from './punt.ts';
 import { portSecurity, securityBase } from './security.ts';
+import { renderServices } from './services.ts';
 import { renderShared } from './shared.ts';
 import { renderVlan } from './vlan.ts';
 
@@ -55,7 +57,8 @@ export function renderNetwork(n: NetworkModel, bridge: Omit<BridgeModel, 'networ
     ]),
     ...(n.encap === 'vlan' ? renderVlan(n) : renderOverlay(n, backend, relaysNd)),
     ...renderShared(n, backend),
-    ...(port == null ? [] : gateway(n, port, relaysNd)),
+    ...renderServices(n, relaysNd),
+    ...(port == null ? [] : [...gateway(n, port, relaysNd), ...renderChecks(n, port, relaysNd)]),
   ];
 }
 
