@@ -81,7 +81,7 @@ function resolver(n: NetworkModel): Flow[] {
 }
 
 /** ARP for an address that stands for the host. */
-export const answers = (n: NetworkModel, ip: number): Flow =>
+export const answers = (n: Pick<NetworkModel, 'index'>, ip: number): Flow =>
   flow(
     'arpNd',
     n.index,
@@ -109,7 +109,7 @@ function leadOut(n: NetworkModel, relaysNd: boolean): Flow[] {
 }
 
 /** RFC 792: the answer to a ping. */
-export const echo = (n: NetworkModel, to: readonly MatchField[], ip: number): Flow =>
+export const echo = (n: Pick<NetworkModel, 'index'>, to: readonly MatchField[], ip: number): Flow =>
   flow(
     'l2',
     n.index,

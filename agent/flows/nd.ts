@@ -20,7 +20,7 @@ const SOLICITED = 0x4000_0000n;
 const OVERRIDE = 0x2000_0000n;
 const TARGET_OPTION = 2n;
 
-const solicits = (n: NetworkModel): MatchField[] => [
+const solicits = (n: Pick<NetworkModel, 'index'>): MatchField[] => [
   is(REG.network, n.index),
   is('eth_type', ETH_IPV6),
   is('ip_proto', ICMPV6),
@@ -67,7 +67,13 @@ const taken = (mac: bigint): Action[] => [
 ];
 
 /** One address, one MAC. */
-export function ndExact(n: NetworkModel, priority: number, ip: bigint, mac: bigint, relays: boolean): Flow[] {
+export function ndExact(
+  n: Pick<NetworkModel, 'index'>,
+  priority: number,
+  ip: bigint,
+  mac: bigint,
+  relays: boolean,
+): Flow[] {
   const target = is('nd_target', ip);
   if (relays) return [flow('arpNd', n.index, priority, [...solicits(n), target], [set('eth_dst', mac), goto('l2')])];
   return [

@@ -14,12 +14,14 @@ import { ndAlias, ndBase, ndBlock, ndBlock4, ndEntry, ndLocal } from './nd.ts';
 import { PRIORITY, REG, SIDE } from './pipeline.ts';
 import { renderPunt } from './punt.ts';
 import { portSecurity, securityBase } from './security.ts';
-import { renderServices } from './services.ts';
+import { renderAddress, virtualAddresses } from './services.ts';
 import { renderShared } from './shared.ts';
 import { renderVlan } from './vlan.ts';
 
 export function render(model: BridgeModel): Flow[] {
-  return [...renderBase(model), ...model.networks.flatMap((n) => renderNetwork(n, model))];
+  const addresses = (n: NetworkModel): Flow[] =>
+    [...virtualAddresses(n).values()].flatMap((a) => renderAddress(n, a, model.relaysNd));
+  return [...renderBase(model), ...model.networks.flatMap((n) => [...renderNetwork(n, model), ...addresses(n)])];
 }
 
 /** What holds whatever networks there are. Without a match a table drops (OpenFlow 1.4 §5.4), said aloud to be counted. */
@@ -39,7 +41,7 @@ export function renderBase({ maxMeters, gateway: port }: Omit<BridgeModel, 'netw
   ];
 }
 
-/** All flows of one network; none where it has no local endpoint: then nothing of it concerns this host. */
+/** All flows of one network, but for those of virtual addresses; none where it has no local endpoint: then nothing of it concerns this host. */
 export function renderNetwork(n: NetworkModel, bridge: Omit<BridgeModel, 'networks'>): Flow[] {
   if (n.locals.length === 0) return [];
   const { maxMeters, relaysNd = false, gateway: port } = bridge;
@@ -57,7 +59,6 @@ export function renderNetwork(n: NetworkModel, bridge: Omit<BridgeModel, 'networ
     ]),
     ...(n.encap === 'vlan' ? renderVlan(n) : renderOverlay(n, backend, relaysNd)),
     ...renderShared(n, backend),
-    ...renderServices(n, relaysNd),
     ...(port == null ? [] : [...gateway(n, port, relaysNd), ...renderChecks(n, port, relaysNd)]),
   ];
 }

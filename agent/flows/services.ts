@@ -11,18 +11,29 @@ import type { NetworkModel, ServiceModel } from './model.ts';
 import { ndExact } from './nd.ts';
 import { PRIORITY, REG } from './pipeline.ts';
 
-export function renderServices(n: NetworkModel, relaysNd: boolean): Flow[] {
-  return virtualAddresses(n.services ?? []).flatMap((a) => renderAddress(n, a, relaysNd));
+/** Of each list of services: it stays the same object until one changes. */
+const known = new WeakMap<readonly ServiceModel[], ReadonlyMap<string, BpfAddress>>();
+const NONE: ReadonlyMap<string, BpfAddress> = new Map<string, BpfAddress>([]);
+
+/** By a name of their own. None where the network has no endpoint here, as it has no other flows then. */
+export function virtualAddresses(
+  n: Pick<NetworkModel, 'locals' | 'encap' | 'services'>,
+): ReadonlyMap<string, BpfAddress> {
+  const { services } = n;
+  if (services === undefined || n.locals.length === 0 || n.encap === 'vlan') return NONE;
+  let addresses = known.get(services);
+  if (addresses === undefined) {
+    addresses = new Map(services.map(({ address }) => [`${address.family}/${address.address}`, address]));
+    known.set(services, addresses);
+  }
+  return addresses;
 }
 
-/** Each once, whatever ports it has. */
-export function virtualAddresses(services: readonly ServiceModel[]): BpfAddress[] {
-  const known = new Map<string, BpfAddress>();
-  for (const { address } of services) known.set(`${address.family}/${address.address}`, address);
-  return [...known.values()];
-}
-
-function renderAddress(n: NetworkModel, { family, address }: BpfAddress, relaysNd: boolean): Flow[] {
+export function renderAddress(
+  n: Pick<NetworkModel, 'index'>,
+  { family, address }: BpfAddress,
+  relaysNd = false,
+): Flow[] {
   const to = [is(REG.network, n.index), ...toGateway];
   const rest = (type: bigint, field: 'ipv4_dst' | 'ipv6_dst'): Flow =>
     flow('l2', n.index, PRIORITY.virtual, [...to, is('eth_type', type), is(field, address)], []);
@@ -37,7 +48,7 @@ function renderAddress(n: NetworkModel, { family, address }: BpfAddress, relaysN
 const ECHO6 = { request: 128, reply: 129 } as const;
 
 /** RFC 4443 §4: the answer to a ping. */
-const echo6 = (n: NetworkModel, to: readonly MatchField[], ip: bigint): Flow =>
+const echo6 = (n: Pick<NetworkModel, 'index'>, to: readonly MatchField[], ip: bigint): Flow =>
   flow(
     'l2',
     n.index,

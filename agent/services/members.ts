@@ -209,4 +209,5 @@ function withNumbers(index: ReadonlyMap<string, NetworkServices>): ServiceIndex 
   return out;
 }
 
-const byId = (a: { readonly id: string }, b: { readonly id: string }): number => (a.id < b.id ? -1 : a.id > b.id ? 1 : 0);
+const byId = (a: { readonly id: string }, b: { readonly id: string }): number =>
+  a.id < b.id ? -1 : a.id > b.id ? 1 : 0;

@@ -4,11 +4,19 @@
 export const keyOf = (serviceId: string, family: 4 | 6, protocol: number, port: number): string =>
   `${serviceId}/${family}/${protocol}/${port}`;
 
-/** The number that a port has unless another one has it: FNV-1a over the key, never 0. */
+/** The number that a port has unless another one has it: never 0. */
 export function preferred(key: string): number {
-  let h = 0x811c9dc5;
-  for (let i = 0; i < key.length; i++) h = Math.imul(h ^ key.charCodeAt(i), 0x0100_0193) >>> 0;
+  const h = hash32(key);
   return h === 0 ? 1 : h;
+}
+
+/** FNV-1a, whose upper bits hardly see the last characters, and the finalizer of MurmurHash3, which spreads them. */
+export function hash32(text: string): number {
+  let h = 0x811c9dc5;
+  for (let i = 0; i < text.length; i++) h = Math.imul(h ^ text.charCodeAt(i), 0x0100_0193);
+  h = Math.imul(h ^ (h >>> 16), 0x85eb_ca6b);
+  h = Math.imul(h ^ (h >>> 13), 0xc2b2_ae35);
+  return (h ^ (h >>> 16)) >>> 0;
 }
 
 /**
