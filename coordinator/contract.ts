@@ -173,6 +173,11 @@ export interface Store {
    */
   bindNetwork(id: string, bind: NetworkBind): Promise<{ network: Network; won: boolean }>;
   /** FAILED_PRECONDITION names the endpoints (`CONTAINER on HOST`). Quarantines VNI and subnet. */
+  /**
+   * Changes a bound network while it is in use.
+   * @throws NOT_FOUND; INVALID_ARGUMENT, FAILED_PRECONDITION what the network cannot have: nothing is changed
+   */
+  editNetwork(id: string, edit: NetworkEdit): Promise<Network>;
   deleteNetwork(id: string): Promise<Revision>;
   putHost(host: Host): Promise<Revision>;
   /** Host record with all it holds (blocks, addresses, endpoints). */
@@ -260,6 +265,9 @@ export type NewReservation = Omit<Reservation, 'id' | 'createdAt' | 'revision'>;
 
 /** An address that must be in it, or the family of a block that may be any. */
 export type WantedBlock = { readonly containing: string } | { readonly family: 4 | 6 };
+
+/** What of a network can be changed while it is in use; as checkEdit made it. */
+export type NetworkEdit = Pick<Network, 'egressIps'>;
 
 export interface NetworkBind {
   readonly name: string;

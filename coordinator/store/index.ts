@@ -11,6 +11,7 @@ import { EtcdClient, type EtcdOptions } from './client.ts';
 import { ensureCluster, raiseEpoch, raiseEpochAfterRestore } from './cluster.ts';
 import { encode } from './codec.ts';
 import { DEFAULT_LIMITS, type Deps, type Limits } from './deps.ts';
+import { editNetwork } from './edit-network.ts';
 import * as endpoints from './endpoints.ts';
 import * as hosts from './hosts.ts';
 import { keys, ROOT } from './keys.ts';
@@ -138,6 +139,7 @@ function makeStore(deps: Deps): Store {
   return {
     createNetwork: (spec) => networks.createNetwork(deps, spec),
     bindNetwork: (id, bind) => networks.bindNetwork(deps, id, bind),
+    editNetwork: (id, edit) => editNetwork(deps, id, edit),
     deleteNetwork: (id) => networks.deleteNetwork(deps, id),
     putHost: async (host) => hosts.putHost(deps, host),
     deleteHost: (id) => hosts.deleteHost(deps, id),

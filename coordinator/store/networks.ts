@@ -121,6 +121,7 @@ function composeNetwork(deps: Deps, spec: NetworkSpec, checked: CheckedSpec, id:
     vlanTag: wire.vlanTag,
     allowTrust: wire.allowTrust,
     publishBy: wire.publishBy,
+    egressIps: [],
   };
   checkRoom(network);
   return network;

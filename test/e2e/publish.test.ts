@@ -9,6 +9,7 @@ import {
   onOk,
   pings,
   sleeper,
+  until,
   weft,
   weftJson,
   weftOk,
@@ -91,6 +92,41 @@ describe('the way out', () => {
     for (const name of ['pb-near', 'pb-shut'])
       expect(await whoAmI(await inContainer('h1', name), 'tcp', transit?.[0] ?? '', PORT)).toBeNull();
     expect(await whoAmI(atStranger(outside), 'tcp', transit?.[0] ?? '', PORT)).toBeNull();
+  });
+
+  it('has the egress address of the network where the host has it, and is shut where it has none', async () => {
+    const [four, six] = ['198.51.100.7', 'fd98::7'];
+    const routes = [
+      [ipOf('h1'), four],
+      [SIX.h1, six],
+    ] as const;
+    await onOk('h1', 'ip', 'addr', 'add', `${four}/32`, 'dev', 'lo');
+    await onOk('h1', 'ip', 'addr', 'add', `${six}/128`, 'dev', 'lo', 'nodad');
+    for (const [via, to] of routes) await outside.run('ip', 'route', 'add', to, 'via', via);
+    try {
+      await weftOk('network', 'set', OUT, '--egress-ip', four, '--egress-ip', six);
+      await weftOk('wait');
+      const here = await inContainer('h1', 'pb-a');
+      const there = await inContainer('h2', 'pb-b');
+      await until('h1 sends from the address', async () => (await whoAmI(here, 'tcp', outside.ip, PORT)) === four);
+      expect(await whoAmI(here, 'udp', outside.ip, PORT)).toBe(four);
+      expect(await whoAmI(here, 'tcp', SIX.outside, PORT)).toBe(six);
+      await until('h2 sends nothing', async () => (await whoAmI(there, 'tcp', outside.ip, PORT)) === null);
+      await until('status names h2', async () => {
+        const { conflicts } = await weftJson<{ conflicts: { host: string; message: string }[] }>('status');
+        return conflicts.some((c) => c.host === 'h2' && c.message.includes(four));
+      });
+      expect(await whoAmI(atStranger(outside), 'tcp', ipOf('h2'), 8001)).toBe(outside.ip);
+    } finally {
+      await weftOk('network', 'set', OUT, '--egress-ip', 'none');
+      await onOk('h1', 'ip', 'addr', 'del', `${four}/32`, 'dev', 'lo');
+      await onOk('h1', 'ip', 'addr', 'del', `${six}/128`, 'dev', 'lo');
+      for (const [via, to] of routes) await outside.run('ip', 'route', 'del', to, 'via', via);
+    }
+    const there = await inContainer('h2', 'pb-b');
+    await until('h2 leads out again', async () => (await whoAmI(there, 'tcp', outside.ip, PORT)) === ipOf('h2'));
+    expect(await weft('network', 'set', OUT, '--egress-ip', 'eth0')).toMatchObject({ code: 1 });
+    expect(await weft('network', 'set', SHUT, '--egress-ip', four)).toMatchObject({ code: 1 });
   });
 
   it('is not there on an internal network', async () => {
