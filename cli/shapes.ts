@@ -23,6 +23,7 @@ export const networkJson = (n: Network) => ({
   id: n.id,
   vni: n.vni === 0 ? null : n.vni,
   subnets: n.subnets,
+  space: n.space,
   ipRange: orNull(n.ipRange),
   gateways: n.gateways,
   encap: n.encap,

@@ -135,6 +135,74 @@ describe('the way out', () => {
   });
 });
 
+describe('two networks with the same subnet, each in an address space of its own', () => {
+  const TWINS = ['pb-left', 'pb-right'] as const;
+  const same = '10.77.0.5';
+
+  beforeAll(async () => {
+    for (const twin of TWINS)
+      await weftOk('network', 'create', twin, '--subnet', '10.77.0.0/24', '--subnet', 'fd77::/64', '--space', twin);
+    await weftOk('wait');
+    await sleeper(
+      'h1',
+      TWINS[0],
+      TWINS[0],
+      '--ip',
+      same,
+      '--ip6',
+      'fd77::5',
+      '-p',
+      `8100:${PORT}`,
+      '-p',
+      `8100:${PORT}/udp`,
+    );
+    await sleeper(
+      'h1',
+      TWINS[1],
+      TWINS[1],
+      '--ip',
+      same,
+      '--ip6',
+      'fd77::5',
+      '-p',
+      `8101:${PORT}`,
+      '-p',
+      `8101:${PORT}/udp`,
+    );
+    await sleeper('h2', 'pb-left2', TWINS[0], '--ip', '10.77.0.6');
+    for (const twin of TWINS) await serve(await inContainer('h1', twin));
+  });
+  afterAll(async () => {
+    await docker('h1', 'rm', '-f', ...TWINS);
+    await docker('h2', 'rm', '-f', 'pb-left2');
+  });
+
+  it.each(['tcp', 'udp'] as const)('lead out, and are led in, each by itself: %s', async (protocol) => {
+    for (const [twin, port] of [
+      [TWINS[0], 8100],
+      [TWINS[1], 8101],
+    ] as const) {
+      const from = await inContainer('h1', twin);
+      expect(await whoAmI(from, protocol, outside.ip, PORT)).toBe(ipOf('h1'));
+      expect(await whoAmI(from, protocol, SIX.outside, PORT)).toBe(SIX.h1);
+      expect(await whoAmI(atStranger(outside), protocol, ipOf('h1'), port)).toBe(outside.ip);
+      expect(await whoAmI(atStranger(outside), protocol, SIX.h1, port)).toBe(SIX.outside);
+      expect(await whoAmI(atHost('h1'), protocol, ipOf('h1'), port)).toBe(ipOf('h1'));
+      expect(await whoAmI(atHost('h2'), protocol, ipOf('h1'), port)).toBe(ipOf('h2'));
+    }
+  });
+
+  it('do not meet', async () => {
+    expect(await pings('h2', 'pb-left2', same)).toBe(true);
+    expect(await pings('h1', TWINS[0], '10.77.0.6')).toBe(true);
+    expect(await pings('h1', TWINS[1], '10.77.0.6')).toBe(false);
+    expect(await weft('network', 'create', 'pb-third', '--subnet', '10.77.0.0/25', '--space', TWINS[0])).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining(`10.77.0.0/24 of network ${TWINS[0]}`),
+    });
+  });
+});
+
 describe('a published port', () => {
   it.each(['tcp', 'udp'] as const)('leads to the container, which sees who calls: %s', async (protocol) => {
     const h1 = { 4: ipOf('h1'), 6: SIX.h1 };

@@ -19,6 +19,7 @@ const BLUE_JSON = {
   allowTrust: false,
   publishBy: 'weft',
   egressIps: [],
+  space: 'default',
   labels: { team: 'a' },
   revision: '9007199254740993',
 };
