@@ -216,7 +216,7 @@ test('inspect: one object for one name, an array for several, an error for none'
     { ...BLUE_JSON, name: 'b' },
   ]);
   expect((await fake.run('network', 'inspect', 'blue')).out).toContain(
-    'Subnets:       10.128.0.0/20\nIp range:      -\n',
+    'Subnets:       10.128.0.0/20\nSpace:         default\nIp range:      -\n',
   );
   const failed = await fake.run('network', 'inspect', 'gone', '--json');
   expect(failed.code).toBe(1);
