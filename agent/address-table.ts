@@ -146,7 +146,8 @@ export class AddressTable {
       const name = interest?.endpoints.get(endpointId)?.container?.name ?? endpointId.slice(0, 12);
       for (const { ip } of allowed) if (ip !== '') found.set(parseIp(ip), `it is an allowed address of ${name}`);
     }
-    for (const [ip, { name }] of this.servicesOf(networkId)) found.set(parseIp(ip), `it is the address of service ${name}`);
+    for (const [ip, { name }] of this.servicesOf(networkId))
+      found.set(parseIp(ip), `it is the address of service ${name}`);
     return found;
   }
 

@@ -30,7 +30,9 @@ export class Backends {
 
   /** By name. */
   of(service: Service): ServiceBackend[] {
-    const lists = Object.entries(service.selector).map(([label, value]) => this.#labelled.get(`${label}\0${value}`) ?? []);
+    const lists = Object.entries(service.selector).map(
+      ([label, value]) => this.#labelled.get(`${label}\0${value}`) ?? [],
+    );
     const [shortest = []] = lists.sort((a, b) => a.length - b.length);
     const order = (e: Endpoint): string => `${endpointName(e)}\0${e.id}`;
     return shortest

@@ -52,7 +52,9 @@ class Picks {
     throw new WeftError(
       'RESOURCE_EXHAUSTED',
       `Network ${name} has no IPv${family} address left for a service: all are in blocks of hosts${unasked}.`,
-      { hint: names === '' ? 'end containers, or make a larger network' : 'start these hosts, or give an address: --ip' },
+      {
+        hint: names === '' ? 'end containers, or make a larger network' : 'start these hosts, or give an address: --ip',
+      },
     );
   }
 

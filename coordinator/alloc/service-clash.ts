@@ -140,4 +140,3 @@ export function occupiedAddresses(source: Source, networkId: string): Set<string
     if (claim.state !== 'refused') found.add(claim.address);
   return found;
 }
-

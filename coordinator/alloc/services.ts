@@ -57,7 +57,10 @@ export function checkService(network: Network, asked: Service): NewService {
 function checkSelector(selector: Readonly<Record<string, string>>): Record<string, string> {
   const labels = Object.keys(selector);
   if (labels.length === 0)
-    throw invalid('A service needs to know who is behind it.', 'give --selector LABEL=VALUE: containers with that label');
+    throw invalid(
+      'A service needs to know who is behind it.',
+      'give --selector LABEL=VALUE: containers with that label',
+    );
   if (labels.includes('')) throw invalid('A label of the selector has no name.', 'give --selector LABEL=VALUE');
   if (labels.length > MAX_LABELS) throw invalid(`A selector has at most ${MAX_LABELS} labels.`, 'give fewer');
   return { ...selector };
@@ -112,9 +115,15 @@ function refuseTwice(texts: readonly string[], sentence: (text: string) => strin
 function checkPublish({ publish, headless }: Service, ports: readonly ServicePort[]): void {
   const published = ports.filter((p) => p.hostPort !== 0);
   if (!['', 'all', 'local'].includes(publish))
-    throw invalid(`"${middleCut(publish)}" is no way to publish a service.`, 'choose "all" or "local", or leave it out');
+    throw invalid(
+      `"${middleCut(publish)}" is no way to publish a service.`,
+      'choose "all" or "local", or leave it out',
+    );
   if (publish === '' && published.length > 0)
-    throw invalid('A port of the hosts is given, and the service is not published.', 'give --publish or --publish-local');
+    throw invalid(
+      'A port of the hosts is given, and the service is not published.',
+      'give --publish or --publish-local',
+    );
   if (publish === '') return;
   if (headless) throw invalid('A headless service cannot be published.', 'leave --headless or --publish out');
   if (published.length === 0)

@@ -152,7 +152,8 @@ function decodeObject(key: Key, json: Record<string, unknown>, revision: bigint)
     }
     case 'service': {
       const value: Service = { ...Service.fromJSON(json), revision };
-      const ok = value.networkId === key.networkId && value.name === key.name && value.headless === (value.ips.length === 0);
+      const ok =
+        value.networkId === key.networkId && value.name === key.name && value.headless === (value.ips.length === 0);
       return ok && value.ips.every((ip) => tryParseIp(ip) !== null) ? { kind: 'service', value } : null;
     }
     case 'presence': {

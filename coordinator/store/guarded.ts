@@ -1,11 +1,11 @@
 /** What every transaction that adds an address to a network compares: the network is there, and its guard is as the cache has it. */
 import { WeftError } from '../../lib/errors.ts';
 import type { Network, Revision } from '../../lib/model.ts';
+import { mustAgree } from '../alloc/reservations.ts';
 import { type Deps, fresh, modOf, revisionOf } from './deps.ts';
 import { keys } from './keys.ts';
 import { blockOf, ownerName } from './taken.ts';
 import type { Compare, Op } from './txn.ts';
-import { mustAgree } from '../alloc/reservations.ts';
 
 export const guardOf = (network: Network): string => keys.blockguard(network.project, network.id);
 
