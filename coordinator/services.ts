@@ -101,10 +101,10 @@ export class Services {
         picks.next(outcome.crowded);
       } catch (error) {
         const code = codeOf(error);
-        // What was picked has become another's; what was given is judged anew.
-        const beaten = code === 'ABORTED' || (code === 'ALREADY_EXISTS' && picks.present.size > 0);
-        if (!beaten || attempt++ >= TRIES) throw error;
-        if (code === 'ALREADY_EXISTS') for (const family of [...picks.present.keys()]) picks.pass(family);
+        // What was picked may have become another's; what was given is judged anew.
+        if (code === 'ALREADY_EXISTS' && picks.present.size > 0)
+          for (const family of [...picks.present.keys()]) picks.pass(family);
+        else if (code !== 'ABORTED' || attempt++ >= TRIES) throw error;
       }
     }
   }
