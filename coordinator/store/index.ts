@@ -20,7 +20,8 @@ import { putMemberships } from './memberships.ts';
 import * as networks from './networks.ts';
 import { addPeer, removePeer } from './peers.ts';
 import * as reservations from './reservations.ts';
-import { updateAllowed } from './settings.ts';
+import * as services from './services.ts';
+import { updateSettings } from './settings.ts';
 import { Committer } from './txn.ts';
 import { PrefixWatch } from './watch.ts';
 
@@ -154,12 +155,14 @@ function makeStore(deps: Deps): Store {
     holdOwn: (networkId, address, hostId) => reservations.holdOwn(deps, networkId, address, hostId),
     createReservation: (reservation, agreed) => reservations.createReservation(deps, reservation, agreed),
     removeReservation: (networkId, name) => reservations.removeReservation(deps, networkId, name),
+    createService: (service, agreed) => services.createService(deps, service, agreed),
+    removeService: (networkId, name) => services.removeService(deps, networkId, name),
     caughtUp: async () => deps.cache.reached(await deps.committer.barrier()),
     registerEndpoints: (hostId, upserts, removed) => endpoints.registerEndpoints(deps, hostId, upserts, removed),
     addPeer: (peer) => addPeer(deps, peer),
     removePeer: (networkId, id) => removePeer(deps, networkId, id),
-    updateAllowed: (networkId, endpointId, allow, disallow, granted) =>
-      updateAllowed(deps, networkId, endpointId, allow, disallow, granted),
+    updateSettings: (networkId, endpointId, change, granted) =>
+      updateSettings(deps, networkId, endpointId, change, granted),
     putMemberships: (hostId, sessionId, networkId, groups) =>
       putMemberships(deps, hostId, sessionId, networkId, groups),
     replaceHoldings: (hostId, holdings) => endpoints.replaceHoldings(deps, hostId, holdings),

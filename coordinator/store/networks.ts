@@ -323,6 +323,7 @@ function planDelete(deps: Deps, present: Network, lease: string): Planned<Revisi
     { delPrefix: keys.allSettings(project, id) },
     { delPrefix: keys.allMemberships(project, id) },
     { delPrefix: keys.reservations(project, id) },
+    { delPrefix: keys.services(project, id) },
     ...rest.map((key): Op => ({ put: key, value, lease })),
   ];
   return { txn: { compares, ops }, result: (revision) => revisionOf(deps, revision) };

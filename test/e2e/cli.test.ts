@@ -69,6 +69,7 @@ describe('JSON', () => {
       allowed: [],
       trusted: false,
       express: expect.any(Boolean),
+      draining: false,
       ports: [],
       identity: { tier: 'front' },
     });
