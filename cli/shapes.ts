@@ -33,6 +33,7 @@ export const networkJson = (n: Network) => ({
   vlanTag: n.vlanTag === 0 ? null : n.vlanTag,
   allowTrust: n.allowTrust,
   publishBy: n.publishBy === '' ? 'weft' : n.publishBy,
+  dnsOrder: n.dnsOrder === '' ? 'rotate' : n.dnsOrder,
   labels: n.labels,
   revision: n.revision.toString(),
 });

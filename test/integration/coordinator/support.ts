@@ -148,6 +148,7 @@ export const aNetwork = (name: string, subnet = '') => ({
   vlanTag: 0,
   allowTrust: false,
   publishBy: '',
+  dnsOrder: '',
 });
 
 /** @param n 1… ; the id is made of it */
