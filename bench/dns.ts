@@ -38,7 +38,7 @@ async function main(): Promise<void> {
       index: () => index,
       asker: () => ({ networks: ['web'] }),
       forward: () => Promise.resolve(null),
-      order: { random: Math.random, nearest: () => false },
+      order: { random: Math.random },
       counters,
       clock,
     }),
