@@ -59,11 +59,11 @@ export interface NameSources {
   /** Journal. */
   readonly endpoints: Iterable<LocalEndpoint>;
   readonly networks: ReadonlyMap<string, LocalNetwork>;
-  /** Ids of services whose health check an endpoint of this host fails, by the endpoint's id. Absent: nobody fails. */
+  /** Ids of services whose health check an endpoint of this host fails. Absent: nobody fails any. */
   readonly unhealthy?: Unhealthy;
 }
 
-export type Unhealthy = (endpointId: string) => readonly string[];
+export type Unhealthy = (e: LocalEndpoint) => readonly string[];
 
 const NOTHING: readonly string[] = [];
 const nobody: Unhealthy = () => NOTHING;
@@ -85,7 +85,7 @@ export function indexNames(sources: NameSources, before: NameIndex): NameIndex {
       network: sources.view.networks.get(id) ?? sources.networks.get(id)?.network,
       view,
       local: own,
-      unhealthy: own.map((e) => (hasServices(view) ? unhealthy(e.id) : NOTHING)),
+      unhealthy: own.map((e) => (hasServices(view) ? unhealthy(e) : NOTHING)),
     };
     const old = before.get(id);
     const kept = old !== undefined && sameSources(old.from, from);
@@ -146,6 +146,7 @@ function namesOf(
     services: from.view?.services.values() ?? [],
     entries: entries.values(),
     settings: from.view?.settings ?? new Map(),
+    before: before?.services ?? new Map(),
     unhealthy: (e) => ('hostId' in e ? e.unhealthy : (failing.get(e.id) ?? NOTHING)),
   });
   for (const { service, holders } of services.values())

@@ -19,8 +19,12 @@ export interface ServiceSources {
   /** By endpoint id. */
   readonly settings: ReadonlyMap<string, EndpointSettings>;
   /** Ids of the services whose health check it fails. */
-  readonly unhealthy: (of: LocalEndpoint | Endpoint) => readonly string[];
+  readonly unhealthy: Unfit;
+  /** What it returned last time for the network. */
+  readonly before: ReadonlyMap<string, ServiceName>;
 }
+
+type Unfit = (of: LocalEndpoint | Endpoint) => readonly string[];
 
 /** @returns by lower-case name */
 export function serviceNames(from: ServiceSources): Map<string, ServiceName> {
@@ -28,10 +32,13 @@ export function serviceNames(from: ServiceSources): Map<string, ServiceName> {
   const groups = groupsOf(services, from.entries);
   const names = new Map<string, ServiceName>();
   for (const service of services) {
-    const holders = service.headless
-      ? (groups.get(keyOf(service)) ?? []).filter((e) => answers(e, service, from)).map((e) => e.holder)
-      : [virtual(service)];
-    names.set(normalName(service.name), { service, holders: holders.toSorted(byFirstIp) });
+    const name = normalName(service.name);
+    const old = from.before.get(name);
+    if (!service.headless) names.set(name, old?.service === service ? old : { service, holders: [virtual(service)] });
+    else {
+      const holders = (groups.get(keyOf(service)) ?? []).filter((e) => answers(e, service, from)).map((e) => e.holder);
+      names.set(name, { service, holders: holders.toSorted(byFirstIp) });
+    }
   }
   return names;
 }

@@ -106,7 +106,7 @@ describe('a headless service', () => {
     expect(of({ others: [TWO, { ...THREE, labels: { app: 'API' } }] })).toEqual(all.slice(0, 2));
     expect(of({ others: [TWO, { ...THREE, unhealthy: ['id-other', 'id-api'] }] })).toEqual(all.slice(0, 2));
     expect(of({ others: [TWO, { ...THREE, unhealthy: ['id-other'] }] })).toEqual(all);
-    expect(of({ unhealthy: (id) => (id === OWN_ONE.id ? ['id-api'] : []) })).toEqual(all.slice(1));
+    expect(of({ unhealthy: (e) => (e === OWN_ONE ? ['id-api'] : []) })).toEqual(all.slice(1));
     expect(of({ settings: [draining('web', TWO.id), draining('web', OWN_ONE.id)] })).toEqual(all.slice(2));
   });
 
@@ -189,7 +189,7 @@ describe('the index of services', () => {
       view: { ...view([WEB, DB], []), interests },
       endpoints: [OWN_ONE],
       networks: new Map(),
-      unhealthy: (id: string) => (failing.has(id) ? ['id-api'] : []),
+      unhealthy: ({ id }: { id: string }) => (failing.has(id) ? ['id-api'] : []),
     };
     const before = indexNames(sources, NO_NAMES);
     expect(indexNames(sources, before)).toBe(before);
