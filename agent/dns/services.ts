@@ -19,12 +19,10 @@ export interface ServiceSources {
   /** By endpoint id. */
   readonly settings: ReadonlyMap<string, EndpointSettings>;
   /** Ids of the services whose health check it fails. */
-  readonly unhealthy: Unfit;
+  readonly unhealthy: (of: LocalEndpoint | Endpoint) => readonly string[];
   /** What it returned last time for the network. */
   readonly before: ReadonlyMap<string, ServiceName>;
 }
-
-type Unfit = (of: LocalEndpoint | Endpoint) => readonly string[];
 
 /** @returns by lower-case name */
 export function serviceNames(from: ServiceSources): Map<string, ServiceName> {

@@ -4,6 +4,7 @@
  */
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { DnsAsker, type Form } from '../harness/dns-asker.ts';
+import { DockerEvents } from '../harness/docker-events.ts';
 import { auditClean, clean, docker, IMAGE, sleeper, until, weftOk } from '../harness/lab.ts';
 import { figure, labStatus } from '../harness/lab-direct.ts';
 import { faultText, judge, type Life } from '../harness/name-history.ts';
@@ -19,10 +20,6 @@ const WORKERS = 6;
 const NAMES = Array.from({ length: 2 * WORKERS }, (_, i) => `ch-${i}`);
 const PERIOD_MS = 100;
 const LIFE_MS = { min: 300, max: 3500 };
-
-interface State extends Inspected {
-  readonly State: Inspected['State'] & { readonly FinishedAt: string };
-}
 
 /** mulberry32: the same choices for the same seed. */
 function chance(seed: number): () => number {
@@ -49,19 +46,24 @@ afterAll(async () => {
   await auditClean();
 });
 
-/** One container from its start to its end. @param lives gets it */
-async function live(at: { host: string; socket: string; name: string; ms: number }, lives: Life[]): Promise<void> {
-  const { host, socket, name, ms } = at;
+interface Place {
+  readonly host: string;
+  readonly socket: string;
+  readonly events: DockerEvents;
+}
+
+/** One container from its start to its end, which is when its Docker says that it has died. @param lives gets it */
+async function live({ host, socket, events }: Place, name: string, ms: number, lives: Life[]): Promise<void> {
   const asked = Date.now();
   await dockerCall(socket, 'POST', `/containers/${name}/start`);
   const known = Date.now();
   const { NetworkSettings: now } = await dockerGet<Inspected>(socket, `/containers/${name}/json`);
   await new Promise((resolve) => setTimeout(resolve, ms));
   await dockerCall(socket, 'POST', `/containers/${name}/kill`);
+  const died = await events.find((e) => e.name === name && e.at > asked, `the end of ${name} on ${host}`);
+  // As long as Docker cleans up, it refuses to start it again.
   await dockerCall(socket, 'POST', `/containers/${name}/wait`);
-  const { State } = await dockerGet<State>(socket, `/containers/${name}/json`);
-  const ip = now.Networks[NETWORK]?.IPAddress ?? '';
-  lives.push({ name, host, ip, asked, known, ended: Date.parse(State.FinishedAt) });
+  lives.push({ name, host, ip: now.Networks[NETWORK]?.IPAddress ?? '', asked, known, ended: died.at });
 }
 
 it('resolves no name of who has gone for more than a second, nor misses who is there', async () => {
@@ -72,16 +74,21 @@ it('resolves no name of who has gone for more than a second, nor misses who is t
   for (const host of HOSTS) askers.push(stack.use(await DnsAsker.open(host, `ch-asks-${host}`, forms, PERIOD_MS)));
   await until('all ask', async () => askers.every((asker) => asker.asks.length > forms.length));
 
+  const places: Place[] = [];
+  for (const { name: host, dockerSocket: socket } of hosts) {
+    const filters = { type: ['container'], event: ['die'] };
+    places.push({ host, socket, events: stack.use(await DockerEvents.open(socket, filters)) });
+  }
   const lives: Life[] = [];
   const begun = Date.now();
   await Promise.all(
     Array.from({ length: WORKERS }, async (_, worker) => {
       const random = chance(worker + 1);
       for (let turn = 0; Date.now() - begun < 1000 * SECONDS; turn++) {
-        const host = hosts[Math.floor(random() * hosts.length)]!;
+        const place = places[Math.floor(random() * places.length)]!;
         const ms = LIFE_MS.min + random() * (LIFE_MS.max - LIFE_MS.min);
         const name = NAMES[2 * worker + (turn % 2)]!;
-        await live({ host: host.name, socket: host.dockerSocket, name, ms }, lives);
+        await live(place, name, ms, lives);
       }
     }),
   );
