@@ -209,6 +209,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
   };
   const gateway = new GatewayHost({
     journal,
+    heal: config.heal,
     onDrift: drifted,
     onProblem: (message) => mesh.reportConflicts('gateway', ownProblem(message)),
     now: () => systemClock.now(),

@@ -4,17 +4,11 @@
  * between containers and the kernel's tunnel devices where both ends are flagged for it (the express path), and between those and Open
  * vSwitch, which decides everything else. docs/datapath.md draws it.
  */
+#include "count.h"
 #include "cut.h"
 #include "frame.h"
 #include "maps.h"
-
-static __always_inline int count_by(__u32 reason, __u64 n, int verdict) {
-  __u64 *counter = bpf_map_lookup_elem(&reasons, &reason);
-  if (counter) *counter += n;
-  return verdict;
-}
-
-static __always_inline int count(__u32 reason, int verdict) { return count_by(reason, 1, verdict); }
+#include "service.h"
 
 static __always_inline struct traffic *traffic_of(__u32 ifindex) {
   struct traffic *t = bpf_map_lookup_elem(&traffic, &ifindex);
@@ -87,8 +81,9 @@ static __always_inline int send(struct __sk_buff *skb, __u32 index, const struct
 }
 
 /* Into a container of this host, past the host's end of its veth. */
-static __always_inline int deliver(struct __sk_buff *skb, const struct place *to, __u32 reason) {
+static __always_inline int deliver(struct __sk_buff *skb, __u32 index, struct frame *f, const struct place *to, __u32 reason) {
   __u32 ifindex = to->device;
+  if ((to->flags & SERVED) && !answer(skb, index, f)) return count(FAILED, TC_ACT_SHOT);
   struct traffic *t = traffic_of(ifindex);
   if (t) {
     t->rx_packets += segments(skb);
@@ -113,8 +108,13 @@ SEC("tc") int from_container(struct __sk_buff *skb) {
   struct port *p = bpf_map_lookup_elem(&ports, &ifindex);
   if (!p) return count(UNKNOWN_PORT, TC_ACT_SHOT);
   struct frame f = {};
-  if (!(p->flags & EXPRESS) || read_frame(skb, &f) != GOOD) return count(SLOW, bpf_redirect(p->slow, 0));
-  if (!own(p, &f)) return count(SECURITY, bpf_redirect(p->slow, 0));
+  if (!(p->flags & (EXPRESS | SERVED)) || read_frame(skb, &f) != GOOD) return count(SLOW, bpf_redirect(p->slow, 0));
+  if (!own(p, &f)) return count(p->flags & EXPRESS ? SECURITY : SLOW, bpf_redirect(p->slow, 0));
+  if (p->flags & SERVED) {
+    int done = ask(skb, p, &f);
+    if (done != GO_ON) return done;
+  }
+  if (!(p->flags & EXPRESS)) return count(SLOW, bpf_redirect(p->slow, 0));
   struct place *to = find(p->index, f.dst);
   if (!to || !(to->flags & EXPRESS) || !(to->family || to->device)) return count(SLOW, bpf_redirect(p->slow, 0));
   struct traffic *t = traffic_of(ifindex);
@@ -122,14 +122,20 @@ SEC("tc") int from_container(struct __sk_buff *skb) {
     t->tx_packets += segments(skb);
     t->tx_bytes += skb->len;
   }
-  return to->family ? send(skb, p->index, to, &f, EXPRESS_REMOTE) : deliver(skb, to, EXPRESS_LOCAL);
+  return to->family ? send(skb, p->index, to, &f, EXPRESS_REMOTE) : deliver(skb, p->index, &f, to, EXPRESS_LOCAL);
 }
 
 /* By the link and not past it: works also for links without a peer elsewhere (taps, a veth not yet moved), and for any MAC. */
 SEC("tc") int from_ovs(struct __sk_buff *skb) {
   __u32 ifindex = skb->ifindex;
   __u32 *container = bpf_map_lookup_elem(&slow, &ifindex);
-  return container ? count(OVS_TO_CONTAINER, bpf_redirect(*container, 0)) : count(UNKNOWN_PORT, TC_ACT_SHOT);
+  if (!container) return count(UNKNOWN_PORT, TC_ACT_SHOT);
+  struct port *p = bpf_map_lookup_elem(&ports, container);
+  if (p && (p->flags & SERVED)) {
+    struct frame f = {};
+    if (read_frame(skb, &f) == GOOD && !answer(skb, p->index, &f)) return count(FAILED, TC_ACT_SHOT);
+  }
+  return count(OVS_TO_CONTAINER, bpf_redirect(*container, 0));
 }
 
 /* Reads from where a frame came. */
@@ -184,7 +190,7 @@ SEC("tc") int from_tunnel(struct __sk_buff *skb) {
   if (!sender && (peer->flags & LEARN)) learn(peer->index, f.src, &from);
   if (verdict == GOOD && sender && (sender->flags & EXPRESS)) {
     struct place *to = find(peer->index, f.dst);
-    if (to && (to->flags & EXPRESS) && !to->family && to->device) return deliver(skb, to, EXPRESS_RX);
+    if (to && (to->flags & EXPRESS) && !to->family && to->device) return deliver(skb, peer->index, &f, to, EXPRESS_RX);
   }
   return to_ovs(skb, peer->index);
 }

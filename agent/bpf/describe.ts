@@ -18,6 +18,10 @@ class Fields {
     const h = this.take(4);
     return Number.parseInt(h.slice(6) + h.slice(4, 6) + h.slice(2, 4) + h.slice(0, 2), 16);
   }
+  /** In the order of the network. */
+  port(): number {
+    return Number.parseInt(this.take(2), 16);
+  }
   u8(): number {
     return Number.parseInt(this.take(1), 16);
   }
@@ -66,7 +70,22 @@ export function describeKey(map: MapName, key: string): string {
       return `lists ${f.u32()} slot ${f.u32()}`;
     case 'config':
       return 'config';
+    case 'backends':
+      return `backends service ${f.u32()} slot ${f.u32()}`;
+    case 'live':
+      return `live service ${f.u32()} ${end(f.take(16), f.port())}`;
+    case 'services': {
+      const [index, ip, port, protocol, family] = [f.u32(), f.take(16), f.port(), f.u8(), f.u8()];
+      const text = address(ip, family);
+      if (protocol === 0) return `services net ${index} ${text}`;
+      return `services net ${index} ${family === 4 ? text : `[${text}]`}:${port}/${protocol === 6 ? 'tcp' : 'udp'}`;
+    }
   }
+}
+
+/** Which family it is, the service says, but for addresses with a zero end they differ. */
+function end(ip: string, port: number): string {
+  return isZero(ip.slice(8)) ? `${ip4(ip)}:${port}` : `[${ip6(ip)}]:${port}`;
 }
 
 /** Every entry, a line each: "nets net 3 = device 5 vni 4097 mtu 1450". */
@@ -102,6 +121,17 @@ export function describeValue(map: MapName, value: string): string {
       return `list ${f.u32()}`;
     case 'config':
       return config(f);
+    case 'backends': {
+      const [ip, mac, port] = [f.take(16), f.mac(), f.port()];
+      return `${end(ip, port)} ${mac}`;
+    }
+    case 'live':
+      return f.mac();
+    case 'services': {
+      const [id, count, affinity] = [f.u32(), f.u32(), f.u32()];
+      if (id === 0) return 'virtual';
+      return words(`service ${id}`, `backends ${count}`, affinity > 0 && `affinity ${affinity} s`);
+    }
   }
 }
 
@@ -119,6 +149,7 @@ function port(f: Fields): string {
     !isZero(linkLocal) && ip6(linkLocal),
     `slow ifindex ${slow}`,
     flags & FLAG.express && 'express',
+    flags & FLAG.served && 'served',
   );
 }
 
@@ -126,7 +157,8 @@ function place(f: Fields): string {
   const [vtep, device, key, mac, family, flags] = [f.take(16), f.u32(), f.u32(), f.mac(), f.u8(), f.u8()];
   const express = flags & FLAG.express && 'express';
   if (family === 0 && device === 0) return 'nobody';
-  if (family === 0) return words(`local ifindex ${device}`, flags & FLAG.rewrite && `rewrite ${mac}`, express);
+  const served = flags & FLAG.served && 'served';
+  if (family === 0) return words(`local ifindex ${device}`, flags & FLAG.rewrite && `rewrite ${mac}`, express, served);
   return words(
     `remote ${address(vtep, family)}`,
     device !== 0 && `device ${device}`,

@@ -100,6 +100,7 @@ export interface BpfGroup {
 
 /** Who answers for a service: an endpoint of the service's network, on any host. */
 export interface BpfBackend {
+  /** Of the service's family; others are left out. */
   readonly address: BpfAddress;
   readonly mac: bigint;
   readonly port: number;
@@ -192,6 +193,11 @@ export const REASONS = [
   'unknown_network',
   'ovs_to_container',
   'failed',
+  'service',
+  'service_reply',
+  'no_backend',
+  'service_fragment',
+  'service_entry',
 ] as const;
 
 export type BpfReason = (typeof REASONS)[number];
@@ -208,4 +214,6 @@ export interface BpfCounters {
   readonly reasons: Readonly<Record<BpfReason, bigint>>;
   /** By ifindex of wft…. */
   readonly traffic: ReadonlyMap<number, BpfTraffic>;
+  /** Connections that have been given a backend, by the port's key (serviceKey() in encode.ts); none = not in it. */
+  readonly connections: ReadonlyMap<string, bigint>;
 }
