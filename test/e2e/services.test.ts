@@ -1,7 +1,7 @@
 /** Virtual addresses: who answers for them, from every host, whatever dies. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { auditClean, clean, docker, pings, sleeper, until, weft, weftJson, weftOk } from '../harness/lab.ts';
-import { type LabStatus, labStatus } from '../harness/lab-direct.ts';
+import { figure, type LabStatus, labStatus } from '../harness/lab-direct.ts';
 import { answerers, Backend, Caller, calls, Held } from '../harness/service.ts';
 
 const HOSTS = ['h1', 'h2', 'h3'] as const;
@@ -135,10 +135,15 @@ describe('who is behind it', () => {
     await using two = await Caller.open('h2', 'sv-c2', { ...tcp(), pauseMs: 10 });
     await Promise.all([one.next(), two.next()]);
     await change();
-    const at = Date.now() + SOON_MS;
+    const changed = Date.now();
     await settled();
+    const at = changed + SOON_MS;
     const heard = (caller: Caller): boolean => caller.since(at).length >= 40;
     await until('both have called often', async () => heard(one) && heard(two));
+    // The last call that went where none goes any more, or to nobody.
+    const now = new Set(answerers(one.since(at)));
+    const late = [one, two].map((c) => c.calls.findLast(({ by }) => by === null || !now.has(by))?.at ?? changed);
+    figure('callers agree', { h1Ms: (late[0] ?? 0) - changed, h2Ms: (late[1] ?? 0) - changed });
     return [answerers(one.since(at)), answerers(two.since(at))];
   }
 
