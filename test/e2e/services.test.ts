@@ -1,5 +1,6 @@
 /** Virtual addresses: who answers for them, from every host, whatever dies. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { configure, settled } from '../harness/drift.ts';
 import { auditClean, clean, docker, pings, sleeper, until, weft, weftJson, weftOk } from '../harness/lab.ts';
 import { figure, type LabStatus, labStatus } from '../harness/lab-direct.ts';
 import { answerers, Backend, Caller, calls, Held } from '../harness/service.ts';
@@ -7,6 +8,7 @@ import { answerers, Backend, Caller, calls, Held } from '../harness/service.ts';
 const HOSTS = ['h1', 'h2', 'h3'] as const;
 const NET = 'sv';
 const INNER = 'sv-inner';
+const SIX = 'sv-six';
 /** Of the containers. */
 const TARGET = 8080;
 /** For what takes a check or two of half a second, and to be told to all hosts. */
@@ -47,6 +49,7 @@ beforeAll(async () => {
   lab = await labStatus();
   await weftOk('network', 'create', NET, '--ipv6');
   await weftOk('network', 'create', INNER, '--internal');
+  await weftOk('network', 'create', SIX, '--subnet', 'fd00:77::/64');
   const role = ['--label', 'role=web'];
   await Promise.all([
     ...HOSTS.map((host) => sleeper(host, `sv-${host}`, NET, ...role)),
@@ -122,6 +125,37 @@ describe('a virtual address', () => {
     expect(await pings('h1', 'sv-inner-c', ips[0] ?? '')).toBe(true);
     // There is no other.
     expect(answerers(await calls('h3', 'sv-inner', tcp(ips[0]), 5))).toEqual(['sv-inner']);
+  });
+
+  it('is there over IPv6 alone, and endpoints are asked so', async () => {
+    await Promise.all([sleeper('h2', 'sv-six', SIX, '--label', 'role=web'), sleeper('h1', 'sv-six-c', SIX)]);
+    await weftOk('service', 'create', 'web', '--network', SIX, '--selector', 'role=web', '--port', '80:8080', ...QUICK);
+    await weftOk('wait');
+    expect(await healthy('web', SIX)).toEqual([]);
+    await serve('h2', 'sv-six');
+    await become('web', ['sv-six'], SIX);
+    await weftOk('wait');
+    const { ips } = await inspect('web', SIX);
+    expect(answerers(await calls('h1', 'sv-six-c', tcp(ips[0]), 5))).toEqual(['sv-six']);
+  });
+
+  it('is not reached from a host without the express path, which says so, and may have endpoints behind it', async () => {
+    await configure('h3', { express: false });
+    await settled(HOSTS);
+    const said = async (): Promise<string[]> =>
+      (await weftJson<{ conflicts: { host: string; message: string }[] }>('status')).conflicts
+        .filter((c) => c.host === 'h3')
+        .map((c) => c.message);
+    await until('h3 says so', async () =>
+      (await said()).some((m) => m.startsWith(`service web of network ${NET} is not`)),
+    );
+    expect(answerers(await calls('h3', 'sv-h3', tcp(), 2))).toEqual(['nobody']);
+    await become('web', ['sv-h1', 'sv-h2', 'sv-h3']);
+    expect(answerers(await calls('h1', 'sv-c1', tcp()))).toEqual(['sv-h1', 'sv-h2', 'sv-h3']);
+    await configure('h3', { express: true });
+    await settled(HOSTS);
+    await until('h3 says nothing', async () => (await said()).length === 0);
+    expect(answerers(await calls('h3', 'sv-h3', tcp()))).toEqual(['sv-h1', 'sv-h2']);
   });
 });
 
