@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
 /*
- * Published ports: who comes in by another host than the backend's has to get his answers by that one, which knows the connection. Its
- * frames say which: the MAC of a host's end of its way out is the host's own in the whole mesh.
+ * Published services: who comes in by a host has to get his answers by that one, which knows the connection. Its frames say which: their
+ * source is the host's own MAC in the mesh.
  */
 #pragma once
 #include "flow.h"
@@ -9,9 +9,11 @@
 #define ENTRY_PREFIX bpf_htons(0x025b)
 #define HOST_PREFIX bpf_htonl(0x02576566) /* of this host's own, agent/gateway/addresses.ts */
 
+static __always_inline bool is_entry(const __u8 *mac) { return *(__u16 *)mac == ENTRY_PREFIX; }
+
 /* @param k of a frame that a container is to get */
 static __noinline void note_entry(const struct frame *f, const struct flow *k) {
-  bool far = *(__u16 *)f->src == ENTRY_PREFIX, here = *(__u32 *)f->src == HOST_PREFIX;
+  bool far = is_entry(f->src), here = *(__u32 *)f->src == HOST_PREFIX;
   if (!far && !here) return;
   struct flow r = { .index = k->index, .from_port = k->to_port, .to_port = k->from_port, .protocol = k->protocol, .family = k->family };
   __builtin_memcpy(r.from, k->to, sizeof(r.from));

@@ -154,7 +154,7 @@ static __noinline bool connect(const struct port *p, const struct flow *k, const
     itself = is_own(p, k->family, c.backend.address);
     bpf_map_update_elem(&connections, k, &c, BPF_ANY);
     remember(k, s, &c, itself);
-    struct service_key at = { .index = k->index, .port = k->to_port, .protocol = k->protocol, .family = k->family };
+    struct service_key at = { .index = k->index & OUTSIDE ? 0 : k->index, .port = k->to_port, .protocol = k->protocol, .family = k->family };
     __builtin_memcpy(at.address, k->to, sizeof(at.address));
     count_connection(&at);
   }
@@ -255,4 +255,34 @@ static __noinline bool answer(struct __sk_buff *skb, __u32 index, struct frame *
     bpf_map_update_elem(&fragments, &k, &change, BPF_ANY);
   }
   return count(SERVICE_REPLY, true);
+}
+
+/*
+ * What comes from the host for a transit address that stands for a published service. Who asks is outside, or the host.
+ * @param net of the backend, out
+ * @returns GO_ON: to be delivered by what `f` says now, or, with *net 0, nothing of this
+ */
+static __noinline int ask_from_outside(struct __sk_buff *skb, struct frame *f, __u32 *net) {
+  struct port nobody = {};
+  struct change change = {};
+  struct flow k;
+  __u8 flags = SYN;
+  if (f->protocol != IPPROTO_TCP && f->protocol != IPPROTO_UDP) return GO_ON;
+  struct service_key at = { .family = f->family };
+  __builtin_memcpy(at.address, f->destination, sizeof(at.address));
+  struct service *s = bpf_map_lookup_elem(&services, &at);
+  if (!s) return GO_ON;
+  *net = s->net;
+  flow_of(&k, s->net | OUTSIDE, f);
+  if (f->part == LATER) {
+    struct change *first = bpf_map_lookup_elem(&fragments, &k);
+    return first ? changed(skb, f, first, &k) : count(SERVICE_FRAGMENT, TC_ACT_SHOT);
+  }
+  if (!read_ports(skb, f, &k)) return count(FAILED, TC_ACT_SHOT);
+  if (f->protocol == IPPROTO_TCP && bpf_skb_load_bytes(skb, f->payload + 13, &flags, 1)) return count(FAILED, TC_ACT_SHOT);
+  at.port = k.to_port;
+  at.protocol = f->protocol;
+  s = bpf_map_lookup_elem(&services, &at);
+  if (!s || !connect(&nobody, &k, s, (flags & (SYN | ACK)) == SYN, &change)) return count(NO_BACKEND, TC_ACT_SHOT);
+  return changed(skb, f, &change, &k);
 }
