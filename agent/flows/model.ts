@@ -121,6 +121,8 @@ export interface NetworkModel {
   readonly macs: readonly SharedMac[];
   /** Absent: none. */
   readonly services?: readonly ServiceModel[];
+  /** Addresses (its gateways') that the host asks endpoints from whether they answer; absent: it asks none. */
+  readonly checks?: Pick<Egress, 'ip' | 'ip6'>;
   /** Null: not known, everything goes to everybody. */
   readonly multicast: MulticastModel | null;
 }

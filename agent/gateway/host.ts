@@ -12,10 +12,13 @@ import type { Journal } from '../contract.ts';
 import { GATEWAY } from '../link/names.ts';
 import { egressOf } from './egress.ts';
 import { planForward } from './forward.ts';
-import { NFT_FAMILIES, NFT_TABLE, nftModel, renderNft } from './nft.ts';
+import { hostIps } from './host-ips.ts';
+import { egressProblems, NFT_FAMILIES, NFT_TABLE, type NftModel, nftModel, renderNft } from './nft.ts';
 
 export interface GatewayHostOptions {
   readonly journal: Journal;
+  /** False: what differs is told, and left. */
+  readonly heal: boolean;
   readonly onDrift: (drift: Drift, detectedAt: number, healedAt: number | null) => void;
   /** What hinders containers from being led out; empty = nothing. */
   readonly onProblem: (problem: string) => void;
@@ -29,6 +32,7 @@ interface Setting {
   readonly value: string;
 }
 
+const PERIOD_MS = 10_000;
 const ROOT = '/proc/sys/net';
 const FORWARD6 = `${ROOT}/ipv6/conf/all/forwarding`;
 
@@ -51,8 +55,19 @@ export class GatewayHost {
   }
 
   start(): void {
-    this.#stop = this.#o.journal.onChange(() => this.#kick());
+    const stop = this.#o.journal.onChange(() => this.#kick());
+    const timer = setInterval(() => void this.#period(), PERIOD_MS);
+    this.#stop = () => {
+      stop();
+      clearInterval(timer);
+    };
     this.#kick();
+  }
+
+  /** Nothing tells of what others do to packet filters, settings and addresses of the host. */
+  async #period(): Promise<void> {
+    await this.audit(this.#o.heal);
+    if (renderNft(this.#model()) !== this.#written?.text) this.#kick();
   }
 
   async close(): Promise<void> {
@@ -110,7 +125,8 @@ export class GatewayHost {
         for (const { path, value } of await this.#settings()) await writeFile(path, value);
         if (looks === this.#looks) this.#checked = { six };
       }
-      this.#o.onProblem('');
+      const { endpoints, networks } = this.#o.journal;
+      this.#o.onProblem(egressProblems(endpoints.values(), networks, hostIps()).join('; '));
     } catch (error) {
       const { message } = WeftError.from(error);
       this.#checked = null;
@@ -121,7 +137,7 @@ export class GatewayHost {
   }
 
   async #applyTable(): Promise<void> {
-    const model = nftModel(this.#o.journal.endpoints.values());
+    const model = this.#model();
     const text = renderNft(model);
     if (this.#written?.text === text) return;
     const r = await exec('nft', ['-f', '-'], { input: text });
@@ -131,6 +147,11 @@ export class GatewayHost {
     const targets = new Set(model.publications.map((p) => p.to));
     await Promise.all([...this.#targets.difference(targets)].map((to) => this.#forgetConnections(to)));
     this.#targets = targets;
+  }
+
+  #model(): NftModel {
+    const { endpoints, networks } = this.#o.journal;
+    return nftModel(endpoints.values(), networks, hostIps());
   }
 
   /** Whoever goes on sending UDP from the same port would be led to where nobody is any more, for as long as he does. */

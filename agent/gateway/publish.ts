@@ -1,8 +1,7 @@
 /** Gives endpoints ports of the host, as Docker asks, and takes them back: in the journal first, then in the kernel. */
 import { readFile } from 'node:fs/promises';
-import { networkInterfaces } from 'node:os';
-import { canonicalIp, tryParseIp } from '../../lib/addr.ts';
 import type { Journal, LocalEndpoint } from '../contract.ts';
+import { hostIps } from './host-ips.ts';
 import { allocatePorts, type PortWish } from './ports.ts';
 import { isFree, type Listening, parseListening, SOCKET_TABLES } from './sockets.ts';
 
@@ -58,12 +57,11 @@ export class Publisher {
 
   async #state(e: LocalEndpoint): Promise<Parameters<typeof allocatePorts>[1]> {
     const listening = await readListening();
-    const own = Object.values(networkInterfaces()).flatMap((list = []) => list.map(({ address }) => address));
     const others = [...this.#o.journal.endpoints.values()].filter((other) => other.id !== e.id);
     return {
       taken: others.flatMap((other) => other.external?.ports ?? []),
       free: (port) => isFree(port, listening),
-      hostIps: new Set(own.filter((ip) => tryParseIp(ip) !== null).map(canonicalIp)),
+      hostIps: hostIps(),
       families: [...(e.ip === '' ? [] : [4 as const]), ...(e.ip6 === '' ? [] : [6 as const])],
       ephemeral: await readRange(),
     };

@@ -5,8 +5,9 @@ import { parseMac } from '../../lib/mac.ts';
 import type { ExternalPeer, NetworkView, View, Vtep } from '../../lib/model.ts';
 import { deviceOf, type LocalEndpoint, type LocalNetwork } from '../contract.ts';
 import { standingOf } from '../express.ts';
-import type { Encap, Entry, LocalPort, NetworkModel, Remote, TunnelEncap } from '../flows/model.ts';
-import { egressOf } from '../gateway/egress.ts';
+import type { Encap, Entry, LocalPort, NetworkModel, Remote, ServiceModel, TunnelEncap } from '../flows/model.ts';
+import { egressOf, gatewaysOf } from '../gateway/egress.ts';
+import { NO_SERVICES, type ServiceIndex } from '../services/members.ts';
 import { addressesOf, behindHost } from './entries.ts';
 import { multicastModel, type Snooped } from './multicast.ts';
 import { allowedFor, sharedOf } from './shared.ts';
@@ -39,6 +40,7 @@ export function networkModels(
   endpoints: Iterable<LocalEndpoint>,
   ports: PortNumbers,
   snooped: Snooped | null = null,
+  services: ServiceIndex = NO_SERVICES,
 ): NetworkModel[] {
   const locals = new Map<string, LocalPort[]>();
   const mtus = new Map<string, number>();
@@ -78,6 +80,7 @@ export function networkModels(
       locals: list.sort((a, b) => a.ofport - b.ofport),
       remotes,
       ...sharedOf(interest, list, remotes),
+      ...servicesOf(network, interest, services.get(id)?.models),
       multicast:
         interest === undefined || encap === 'vlan'
           ? null
@@ -85,6 +88,16 @@ export function networkModels(
     });
   }
   return models.sort((a, b) => a.index - b.index);
+}
+
+/** @param models virtual addresses, where this host has them: its endpoints may be checked all the same */
+function servicesOf(
+  { network }: LocalNetwork,
+  interest: NetworkView | undefined,
+  models: readonly ServiceModel[] | undefined,
+): Pick<NetworkModel, 'services' | 'checks'> {
+  const checks = interest?.services.values().some((s) => s.health !== undefined) ? gatewaysOf(network) : null;
+  return { ...(models === undefined ? {} : { services: models }), ...(checks === null ? {} : { checks }) };
 }
 
 const ENCAPS: readonly string[] = ['vxlan', 'geneve', 'gre', 'vlan'] satisfies Encap[];

@@ -1,7 +1,7 @@
 /** Judges what a user asks a network to be. Pure: every refusal is a sentence that says what to do. */
 import { middleCut, WeftError } from '../../lib/errors.ts';
 import type { Network } from '../../lib/model.ts';
-import { BY_DOCKER, type NetworkOptions, networkOptions } from '../../lib/network-options.ts';
+import { BY_DOCKER, NEAREST, type NetworkOptions, networkOptions } from '../../lib/network-options.ts';
 import type { NetworkBind, NetworkSpec } from '../contract.ts';
 import { ENCAPS, type Encap, isEncap, isUplink, isVlanTag, MAX_MTU } from './encap.ts';
 import { type CheckedFamilies, checkFamilies, checkInNetwork } from './families.ts';
@@ -16,6 +16,8 @@ const DOCKERS_OWN = ['bridge', 'host', 'none', 'default'];
 
 /** A spec in numbers; null = to be picked. */
 export interface CheckedSpec extends CheckedFamilies {
+  /** Address space: subnets of one do not overlap. */
+  readonly space: string;
   readonly vni: number | null;
   readonly mtu: number | null;
   readonly wire: Wire;
@@ -29,23 +31,33 @@ export interface Wire {
   readonly allowTrust: boolean;
   /** Empty: Weft. */
   readonly publishBy: string;
+  /** Empty: turned by chance. */
+  readonly dnsOrder: string;
 }
 
 const invalid = (message: string, hint: string): WeftError => new WeftError('INVALID_ARGUMENT', message, { hint });
 const missing = (message: string, hint: string): WeftError => new WeftError('UNIMPLEMENTED', message, { hint });
+
+/** Where subnets are unless something else is said. */
+const DEFAULT_SPACE = 'default';
 
 /** Everything that can be said of a spec without knowing other networks. @throws INVALID_ARGUMENT, UNIMPLEMENTED */
 export function checkSpec(spec: NetworkSpec): CheckedSpec {
   if (spec.name !== '') checkName(spec.name);
   if (spec.project !== 'default')
     throw missing(`projects are not there yet: "${middleCut(spec.project)}"`, 'leave the project out');
-  if (spec.space !== '' && spec.space !== 'default')
-    throw missing(`address spaces are not there yet: "${middleCut(spec.space)}"`, 'leave --space out');
+  const space = spec.space || DEFAULT_SPACE;
+  if (!/^[a-z0-9][a-z0-9_.-]{0,62}$/.test(space))
+    throw invalid(
+      `"${middleCut(space)}" cannot be the name of an address space`,
+      'use 1 to 63 lower-case letters, digits, "_", "." or "-", beginning with a letter or digit',
+    );
   if (spec.encrypted) throw missing('encryption is not there yet', 'leave --encrypt out');
   checkTexts(spec.labels, spec.options);
   const said = networkOptions(spec.options);
   const wire = checkWire(spec, said);
   return {
+    space,
     vni: checkVni(spec.vni, wire.encap),
     ...checkFamilies(spec),
     mtu: checkMtu(spec.mtu === 0 ? (said.mtu ?? 0) : spec.mtu),
@@ -68,7 +80,7 @@ export function checkName(name: string): void {
  * @throws INVALID_ARGUMENT
  */
 export function checkWire(
-  flags: Pick<NetworkSpec, 'encap' | 'uplink' | 'vlanTag' | 'allowTrust' | 'publishBy'>,
+  flags: Pick<NetworkSpec, 'encap' | 'uplink' | 'vlanTag' | 'allowTrust' | 'publishBy' | 'dnsOrder'>,
   said: NetworkOptions,
 ): Wire {
   const encap = flags.encap || said.encap || 'vxlan';
@@ -76,7 +88,9 @@ export function checkWire(
   const vlanTag = flags.vlanTag || said.vlanTag || 0;
   if (!isEncap(encap)) throw invalid(`"${middleCut(encap)}" is not an encapsulation`, `choose ${ENCAPS.join(', ')}`);
   const publishBy = checkPublishBy(flags.publishBy || said.publishBy || '');
-  const wire = { encap, uplink, vlanTag, allowTrust: flags.allowTrust || said.allowTrust === true, publishBy };
+  const dnsOrder = checkDnsOrder(flags.dnsOrder || said.dnsOrder || '');
+  const allowTrust = flags.allowTrust || said.allowTrust === true;
+  const wire = { encap, uplink, vlanTag, allowTrust, publishBy, dnsOrder };
   if (encap !== 'vlan') {
     if (uplink === '' && vlanTag === 0) return wire;
     throw invalid(`an uplink and a tag are for vlan networks, not for ${encap}`, 'give --encap vlan too');
@@ -94,6 +108,13 @@ function checkPublishBy(who: string): string {
   if (who === '' || who === 'weft') return '';
   if (who === BY_DOCKER) return who;
   throw invalid(`"${middleCut(who)}" cannot publish ports`, 'choose --publish-by weft or docker');
+}
+
+/** @returns empty for turned by chance */
+function checkDnsOrder(order: string): string {
+  if (order === '' || order === 'rotate') return '';
+  if (order === NEAREST) return order;
+  throw invalid(`names cannot be answered in the order "${middleCut(order)}"`, 'choose --dns-order rotate or nearest');
 }
 
 /** What travels to every host and into Docker. An option that no driver of ours knows would be accepted and ignored. */

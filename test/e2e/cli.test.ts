@@ -38,6 +38,7 @@ describe('JSON', () => {
     vlanTag: null,
     allowTrust: false,
     publishBy: 'weft',
+    dnsOrder: 'rotate',
     labels: { team: 'x' },
     revision: text(DECIMAL),
   };
@@ -69,6 +70,7 @@ describe('JSON', () => {
       allowed: [],
       trusted: false,
       express: expect.any(Boolean),
+      draining: false,
       ports: [],
       identity: { tier: 'front' },
     });

@@ -148,6 +148,8 @@ export const aNetwork = (name: string, subnet = '') => ({
   vlanTag: 0,
   allowTrust: false,
   publishBy: '',
+  egressIps: [],
+  dnsOrder: '',
 });
 
 /** @param n 1… ; the id is made of it */
