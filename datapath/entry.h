@@ -11,22 +11,20 @@
 
 static __always_inline bool is_entry(const __u8 *mac) { return *(__u16 *)mac == ENTRY_PREFIX; }
 
-/* @param k of a frame that a container is to get */
-static __noinline void note_entry(const struct frame *f, const struct flow *k) {
+/* Of a frame that a container is to get. */
+static __noinline void note_entry(const struct frame *f, struct work *w) {
   bool far = is_entry(f->src), here = *(__u32 *)f->src == HOST_PREFIX;
   if (!far && !here) return;
-  struct flow r = { .index = k->index, .from_port = k->to_port, .to_port = k->from_port, .protocol = k->protocol, .family = k->family };
-  __builtin_memcpy(r.from, k->to, sizeof(r.from));
-  __builtin_memcpy(r.to, k->from, sizeof(r.to));
-  struct entry *known = bpf_map_lookup_elem(&entries, &r);
+  reverse(&w->flow, &w->answers);
+  struct entry *known = bpf_map_lookup_elem(&entries, &w->answers);
   if (here) {
-    if (known) bpf_map_delete_elem(&entries, &r);
+    if (known) bpf_map_delete_elem(&entries, &w->answers);
     return;
   }
   if (known && same_mac(known->mac, f->src)) return;
   struct entry now = {};
   __builtin_memcpy(now.mac, f->src, ETH_ALEN);
-  bpf_map_update_elem(&entries, &r, &now, BPF_ANY);
+  bpf_map_update_elem(&entries, &w->answers, &now, BPF_ANY);
 }
 
 /* @param k of a frame for the gateway. @returns false: the way out is this host's own. */

@@ -225,6 +225,13 @@ struct change {
 #define CHANGE_TO 2u
 #define CHANGE_MAC 4u
 
+/* What a program is at work on: the stack has no room for it. */
+struct work {
+  struct flow flow;
+  struct flow answers;
+  struct change change;
+};
+
 struct traffic {
   __u64 tx_packets, tx_bytes, rx_packets, rx_bytes;
 };
@@ -265,5 +272,6 @@ MAP(faces, BPF_MAP_TYPE_LRU_HASH, 131072, struct flow, struct face, 0);
 MAP(affinities, BPF_MAP_TYPE_LRU_HASH, 32768, struct affinity_key, struct affinity, 0);
 MAP(fragments, BPF_MAP_TYPE_LRU_HASH, 4096, struct flow, struct change, 0);
 MAP(entries, BPF_MAP_TYPE_LRU_HASH, 65536, struct flow, struct entry, 0);
+MAP(works, BPF_MAP_TYPE_PERCPU_ARRAY, 1, __u32, struct work, 0);
 /* New connections of a port, by its key in `services`. */
 MAP(chosen, BPF_MAP_TYPE_PERCPU_HASH, 16384, struct service_key, __u64, BPF_F_NO_PREALLOC);
