@@ -34,7 +34,7 @@ export class DockerEvents implements Disposable {
         const { Type: type, Action: action, Actor, timeNano } = JSON.parse(line) as Message;
         this.seen.push({ type, action, name: Actor.Attributes['name'] ?? '', at: timeNano / 1e6 });
       }
-      for (const look of [...this.#waiting]) look();
+      for (const look of this.#waiting) look();
     });
   }
 
