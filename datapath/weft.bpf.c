@@ -97,9 +97,11 @@ static __always_inline int deliver(struct __sk_buff *skb, __u32 index, struct fr
 
 /* To the host's own end of the link: for who came in by one of its ports. Its packet filter drops what nobody has asked for. */
 static __always_inline int to_host(struct __sk_buff *skb, __u32 index, struct frame *f, const struct place *to) {
-  /* 02:57:65:66:74:02, from 02:57:65:66:74:01 (agent/gateway/addresses.ts). No bytes: they would be a map of their own. */
-  __u32 macs[3] = { bpf_htonl(0x02576566), bpf_htonl(0x74020257), bpf_htonl(0x65667401) };
-  if (!answer(skb, index | OUTSIDE, f) || bpf_skb_store_bytes(skb, 0, macs, sizeof(macs), 0)) return count(FAILED, TC_ACT_SHOT);
+  /* 02:57:65:66:74:02, from 02:57:65:66:74:01 (agent/gateway/addresses.ts). As numbers: bytes would be a map of their own. */
+  __u64 first = bpf_cpu_to_be64(0x0257656674020257);
+  __u32 last = bpf_htonl(0x65667401);
+  if (!answer(skb, index | OUTSIDE, f)) return count(FAILED, TC_ACT_SHOT);
+  if (bpf_skb_store_bytes(skb, 0, &first, 8, 0) || bpf_skb_store_bytes(skb, 8, &last, 4, 0)) return count(FAILED, TC_ACT_SHOT);
   return count(SERVICE_EXIT, bpf_redirect(to->device, 0));
 }
 
