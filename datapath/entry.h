@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
 /*
- * Published ports: who comes in by another host than the backend's has to get his answers by that one, which knows the connection. Its
- * frames say which: the MAC of a host's end of its way out is the host's own in the whole mesh.
+ * Published services: who comes in by a host has to get his answers by that one, which knows the connection. Its frames say which: their
+ * source is the host's own MAC in the mesh.
  */
 #pragma once
 #include "flow.h"
@@ -9,22 +9,22 @@
 #define ENTRY_PREFIX bpf_htons(0x025b)
 #define HOST_PREFIX bpf_htonl(0x02576566) /* of this host's own, agent/gateway/addresses.ts */
 
-/* @param k of a frame that a container is to get */
-static __noinline void note_entry(const struct frame *f, const struct flow *k) {
-  bool far = *(__u16 *)f->src == ENTRY_PREFIX, here = *(__u32 *)f->src == HOST_PREFIX;
+static __always_inline bool is_entry(const __u8 *mac) { return *(__u16 *)mac == ENTRY_PREFIX; }
+
+/* Of a frame that a container is to get. */
+static __noinline void note_entry(const struct frame *f, struct work *w) {
+  bool far = is_entry(f->src), here = *(__u32 *)f->src == HOST_PREFIX;
   if (!far && !here) return;
-  struct flow r = { .index = k->index, .from_port = k->to_port, .to_port = k->from_port, .protocol = k->protocol, .family = k->family };
-  __builtin_memcpy(r.from, k->to, sizeof(r.from));
-  __builtin_memcpy(r.to, k->from, sizeof(r.to));
-  struct entry *known = bpf_map_lookup_elem(&entries, &r);
+  reverse(&w->flow, &w->answers);
+  struct entry *known = bpf_map_lookup_elem(&entries, &w->answers);
   if (here) {
-    if (known) bpf_map_delete_elem(&entries, &r);
+    if (known) bpf_map_delete_elem(&entries, &w->answers);
     return;
   }
   if (known && same_mac(known->mac, f->src)) return;
   struct entry now = {};
   __builtin_memcpy(now.mac, f->src, ETH_ALEN);
-  bpf_map_update_elem(&entries, &r, &now, BPF_ANY);
+  bpf_map_update_elem(&entries, &w->answers, &now, BPF_ANY);
 }
 
 /* @param k of a frame for the gateway. @returns false: the way out is this host's own. */

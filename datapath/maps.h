@@ -12,6 +12,10 @@
 #define EXTERNAL 4u /* not a Weft host */
 #define LEARN 8u    /* its MACs are learned from what it sends */
 #define SERVED 16u  /* an endpoint of this host in a network that has services */
+#define HOST 32u    /* the host itself: who came in by one of its ports is on the other side */
+
+/* In a flow's index: the client is outside, and came in by a port of this host. */
+#define OUTSIDE 0x80000000u
 
 #define CONFIG_CHECKSUM 1u
 #define CONFIG_TTL_INHERIT 2u
@@ -44,6 +48,7 @@ enum reason {
   NO_BACKEND,
   SERVICE_FRAGMENT,
   SERVICE_ENTRY,
+  SERVICE_EXIT,
   REASONS,
 };
 
@@ -115,11 +120,13 @@ struct config {
   __u8 pad[2];
   __u32 source4; /* as on the wire; 0 = the kernel's choice */
   __u32 source6[4];
+  __u8 entry[6]; /* this host's MAC in the mesh, of frames from outside */
+  __u8 pad2[2];
 };
 
-/* A port of a virtual address. Protocol and port 0: the address itself, with a value of zeros. */
+/* A port of a virtual address. Protocol and port 0: the address itself; of its value only `net` says something. */
 struct service_key {
-  __u32 index;
+  __u32 index;     /* 0: a transit address, where ports of the host lead */
   __u32 address[4]; /* as on the wire; IPv4 in the first */
   __u16 port;       /* as on the wire, as all below */
   __u8 protocol;
@@ -130,6 +137,7 @@ struct service {
   __u32 id;
   __u32 count; /* of backends: slots 0 to count - 1 */
   __u32 affinity; /* seconds */
+  __u32 net;      /* index of the backends' network */
 };
 
 struct backend_key {
@@ -217,6 +225,13 @@ struct change {
 #define CHANGE_TO 2u
 #define CHANGE_MAC 4u
 
+/* What a program is at work on: the stack has no room for it. */
+struct work {
+  struct flow flow;
+  struct flow answers;
+  struct change change;
+};
+
 struct traffic {
   __u64 tx_packets, tx_bytes, rx_packets, rx_bytes;
 };
@@ -257,5 +272,6 @@ MAP(faces, BPF_MAP_TYPE_LRU_HASH, 131072, struct flow, struct face, 0);
 MAP(affinities, BPF_MAP_TYPE_LRU_HASH, 32768, struct affinity_key, struct affinity, 0);
 MAP(fragments, BPF_MAP_TYPE_LRU_HASH, 4096, struct flow, struct change, 0);
 MAP(entries, BPF_MAP_TYPE_LRU_HASH, 65536, struct flow, struct entry, 0);
+MAP(works, BPF_MAP_TYPE_PERCPU_ARRAY, 1, __u32, struct work, 0);
 /* New connections of a port, by its key in `services`. */
 MAP(chosen, BPF_MAP_TYPE_PERCPU_HASH, 16384, struct service_key, __u64, BPF_F_NO_PREALLOC);

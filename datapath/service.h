@@ -53,34 +53,36 @@ static __always_inline void answers_of(const struct flow *k, const struct backen
 }
 
 /* Answers of that backend to the client's port are known as another virtual address's: they could not be told apart. */
-static __always_inline bool is_taken(const struct flow *k, const struct backend *b) {
-  struct flow r;
-  answers_of(k, b, false, &r);
-  struct face *other = bpf_map_lookup_elem(&faces, &r);
-  return other && !same_end(other->address, other->port, k->to, k->to_port);
+static __always_inline bool is_taken(struct work *w, const struct backend *b) {
+  answers_of(&w->flow, b, false, &w->answers);
+  struct face *other = bpf_map_lookup_elem(&faces, &w->answers);
+  return other && !same_end(other->address, other->port, w->flow.to, w->flow.to_port);
 }
 
 static __always_inline __u32 below(__u32 count) { return ((__u64)bpf_get_prandom_u32() * count) >> 32; }
 
-/* Evenly by chance; not the client itself where there is another. @returns false: there is none. */
-static __noinline bool draw(const struct port *p, const struct flow *k, const struct service *s, struct backend *to) {
-  struct backend_key at = { .id = s->id };
-  __u32 count = s->count;
-  bool other = false;
+/* @param slot in: where to look; out: where it was. @returns NULL: the list is empty. */
+static __always_inline struct backend *backend_at(__u32 id, __u32 *slot) {
+  struct backend_key at = { .id = id, .slot = *slot };
+  struct backend *b = bpf_map_lookup_elem(&backends, &at);
+  if (b) return b;
+  at.slot = *slot = 0; /* it has just become shorter */
+  return bpf_map_lookup_elem(&backends, &at);
+}
+
+/* Evenly by chance; not the client itself, or one that is taken, where another is found. @returns false: there is none. */
+static __noinline bool draw(const struct port *p, struct work *w, const struct service *s, struct backend *to) {
+  __u32 count = s->count, slot;
+  bool suits = false;
   if (!count) return false;
-  at.slot = below(count);
-  for (int i = 0; i < DRAWS; i++) {
-    struct backend *b = bpf_map_lookup_elem(&backends, &at);
-    if (!b) { /* the list has just become shorter */
-      at.slot = 0;
-      b = bpf_map_lookup_elem(&backends, &at);
-      if (!b) return false;
-    }
-    bool itself = is_own(p, k->family, b->address);
-    if (!itself || !other) *to = *b;
-    if (count == 1 || (!itself && !is_taken(k, b))) return true;
-    other |= !itself;
-    at.slot = (at.slot + 1 + below(count - 1)) % count;
+  slot = below(count);
+  for (int i = 0; i < DRAWS && !suits; i++) {
+    struct backend *b = backend_at(s->id, &slot);
+    if (!b) return false;
+    bool itself = is_own(p, w->flow.family, b->address);
+    suits = count == 1 || (!itself && !is_taken(w, b));
+    if (!itself || !i) *to = *b;
+    if (!suits) slot = (slot + 1 + below(count - 1)) % count;
   }
   return true;
 }
@@ -98,12 +100,16 @@ static __noinline bool stay(const struct flow *k, const struct service *s, __u32
   return true;
 }
 
-static __noinline void remember(const struct flow *k, const struct service *s, const struct connection *c, bool itself) {
-  struct flow r;
-  struct face face = { .port = k->to_port };
-  answers_of(k, &c->backend, itself, &r);
-  __builtin_memcpy(face.address, k->to, sizeof(face.address));
-  bpf_map_update_elem(&faces, &r, &face, BPF_ANY);
+static __always_inline void put_face(struct work *w) {
+  struct face face = { .port = w->flow.to_port };
+  __builtin_memcpy(face.address, w->flow.to, sizeof(face.address));
+  bpf_map_update_elem(&faces, &w->answers, &face, BPF_ANY);
+}
+
+static __noinline void remember(struct work *w, const struct service *s, const struct connection *c, bool itself) {
+  const struct flow *k = &w->flow;
+  answers_of(k, &c->backend, itself, &w->answers);
+  put_face(w);
   if (!s->affinity) return;
   struct affinity_key key = { .id = s->id };
   struct affinity a = { .seen = c->seen, .backend = c->backend };
@@ -112,15 +118,11 @@ static __noinline void remember(const struct flow *k, const struct service *s, c
 }
 
 /* A connection that goes on is remembered anew, once in a second: both directions stay, whichever of the two has the traffic. */
-static __noinline void refresh(const struct flow *k, const struct service *s, struct connection *c, bool itself) {
+static __noinline void refresh(struct work *w, const struct service *s, struct connection *c, bool itself) {
   struct affinity_key key = { .id = s->id };
-  struct flow r;
-  answers_of(k, &c->backend, itself, &r);
-  if (!bpf_map_lookup_elem(&faces, &r)) {
-    struct face face = { .port = k->to_port };
-    __builtin_memcpy(face.address, k->to, sizeof(face.address));
-    bpf_map_update_elem(&faces, &r, &face, BPF_ANY);
-  }
+  const struct flow *k = &w->flow;
+  answers_of(k, &c->backend, itself, &w->answers);
+  if (!bpf_map_lookup_elem(&faces, &w->answers)) put_face(w);
   if (!s->affinity) return;
   __builtin_memcpy(key.client, k->from, sizeof(key.client));
   struct affinity *a = bpf_map_lookup_elem(&affinities, &key);
@@ -137,7 +139,10 @@ static __always_inline void count_connection(const struct service_key *at) {
 }
 
 /* Who answers this client. @returns false: nobody. */
-static __noinline bool connect(const struct port *p, const struct flow *k, const struct service *s, bool opening, struct change *to) {
+static __always_inline bool connect(const struct port *p, struct work *w, const struct service_key *at, const struct service *s,
+                                    bool opening) {
+  const struct flow *k = &w->flow;
+  struct change *to = &w->change;
   __u32 now = seconds();
   struct connection c = { .id = s->id, .seen = now };
   struct connection *known = bpf_map_lookup_elem(&connections, k);
@@ -147,16 +152,14 @@ static __noinline bool connect(const struct port *p, const struct flow *k, const
     itself = is_own(p, k->family, c.backend.address);
     if (known->seen != now) {
       known->seen = now;
-      refresh(k, s, known, itself);
+      refresh(w, s, known, itself);
     }
   } else {
-    if (!(s->affinity && stay(k, s, now, &c.backend)) && !draw(p, k, s, &c.backend)) return false;
+    if (!(s->affinity && stay(k, s, now, &c.backend)) && !draw(p, w, s, &c.backend)) return false;
     itself = is_own(p, k->family, c.backend.address);
     bpf_map_update_elem(&connections, k, &c, BPF_ANY);
-    remember(k, s, &c, itself);
-    struct service_key at = { .index = k->index, .port = k->to_port, .protocol = k->protocol, .family = k->family };
-    __builtin_memcpy(at.address, k->to, sizeof(at.address));
-    count_connection(&at);
+    remember(w, s, &c, itself);
+    count_connection(at);
   }
   to->what = CHANGE_TO;
   __builtin_memcpy(to->to, c.backend.address, sizeof(to->to));
@@ -184,7 +187,9 @@ static __always_inline int changed(struct __sk_buff *skb, struct frame *f, const
 }
 
 /* Not to a port of a service. */
-static __noinline bool unserved(const struct port *p, const struct frame *f, const struct flow *k, bool opening, struct change *to) {
+static __noinline bool unserved(const struct port *p, const struct frame *f, struct work *w, bool opening) {
+  const struct flow *k = &w->flow;
+  struct change *to = &w->change;
   if (is_anycast(f->dst)) {
     struct face *itself = bpf_map_lookup_elem(&faces, k);
     if (!itself) return by_entry(k, to);
@@ -198,10 +203,8 @@ static __noinline bool unserved(const struct port *p, const struct frame *f, con
   }
   if (!opening) return false;
   /* By its own address now, from a port that has been used for a virtual one. */
-  struct flow r = { .index = k->index, .from_port = k->to_port, .to_port = k->from_port, .protocol = k->protocol, .family = k->family };
-  __builtin_memcpy(r.from, k->to, sizeof(r.from));
-  __builtin_memcpy(r.to, k->from, sizeof(r.to));
-  if (bpf_map_lookup_elem(&faces, &r)) bpf_map_delete_elem(&faces, &r);
+  reverse(k, &w->answers);
+  if (bpf_map_lookup_elem(&faces, &w->answers)) bpf_map_delete_elem(&faces, &w->answers);
   return false;
 }
 
@@ -210,49 +213,86 @@ static __noinline bool unserved(const struct port *p, const struct frame *f, con
  * @returns GO_ON: to be decided as any other frame, by what `f` says now.
  */
 static __noinline int ask(struct __sk_buff *skb, const struct port *p, struct frame *f) {
-  struct flow k;
+  struct work *w = begin_work();
   __u8 flags = SYN;
-  if (f->protocol != IPPROTO_TCP && f->protocol != IPPROTO_UDP) return GO_ON;
-  flow_of(&k, p->index, f);
+  if (!w || (f->protocol != IPPROTO_TCP && f->protocol != IPPROTO_UDP)) return GO_ON;
+  struct flow *k = &w->flow;
+  flow_of(k, p->index, f);
   struct service_key at = { .index = p->index, .family = f->family };
   __builtin_memcpy(at.address, f->destination, sizeof(at.address));
   if (f->part == LATER) {
-    struct change *first = bpf_map_lookup_elem(&fragments, &k);
-    if (first) return changed(skb, f, first, &k);
+    struct change *first = bpf_map_lookup_elem(&fragments, k);
+    if (first) return changed(skb, f, first, k);
     return bpf_map_lookup_elem(&services, &at) ? count(SERVICE_FRAGMENT, TC_ACT_SHOT) : GO_ON;
   }
-  if (!read_ports(skb, f, &k)) return GO_ON;
+  if (!read_ports(skb, f, k)) return GO_ON;
   if (f->protocol == IPPROTO_TCP && bpf_skb_load_bytes(skb, f->payload + 13, &flags, 1)) return GO_ON;
   bool opening = (flags & (SYN | ACK)) == SYN;
-  at.port = k.to_port;
+  at.port = k->to_port;
   at.protocol = f->protocol;
-  struct change change = {};
+  __builtin_memset(&w->change, 0, sizeof(w->change));
   struct service *s = bpf_map_lookup_elem(&services, &at);
-  if (!s) return unserved(p, f, &k, opening, &change) ? changed(skb, f, &change, &k) : GO_ON;
-  if (!connect(p, &k, s, opening, &change)) return count(NO_BACKEND, TC_ACT_SHOT);
-  return changed(skb, f, &change, &k);
+  if (!s) return unserved(p, f, w, opening) ? changed(skb, f, &w->change, k) : GO_ON;
+  if (!connect(p, w, &at, s, opening)) return count(NO_BACKEND, TC_ACT_SHOT);
+  return changed(skb, f, &w->change, k);
 }
 
 /* What a container is to get. @returns false: it is spoiled. */
 static __noinline bool answer(struct __sk_buff *skb, __u32 index, struct frame *f) {
-  struct flow k;
+  struct work *w = begin_work();
+  if (!w) return true;
+  struct flow *k = &w->flow;
+  struct change *change = &w->change;
   if (f->protocol == IPPROTO_ICMP || f->protocol == IPPROTO_ICMPV6) return answer_error(skb, index, f);
   if (f->protocol != IPPROTO_TCP && f->protocol != IPPROTO_UDP) return true;
-  flow_of(&k, index, f);
+  flow_of(k, index, f);
   if (f->part == LATER) {
-    struct change *first = bpf_map_lookup_elem(&fragments, &k);
-    return !first || (rewrite(skb, f, first, &k) && count(SERVICE_REPLY, true));
+    struct change *first = bpf_map_lookup_elem(&fragments, k);
+    return !first || (rewrite(skb, f, first, k) && count(SERVICE_REPLY, true));
   }
-  if (!read_ports(skb, f, &k)) return true;
-  note_entry(f, &k);
-  struct face *face = bpf_map_lookup_elem(&faces, &k);
+  if (!read_ports(skb, f, k)) return true;
+  note_entry(f, w);
+  struct face *face = bpf_map_lookup_elem(&faces, k);
   if (!face) return true;
-  struct change change = { .what = CHANGE_FROM, .from_port = face->port };
-  __builtin_memcpy(change.from, face->address, sizeof(change.from));
-  if (!rewrite(skb, f, &change, &k)) return false;
+  __builtin_memset(change, 0, sizeof(*change));
+  change->what = CHANGE_FROM;
+  change->from_port = face->port;
+  __builtin_memcpy(change->from, face->address, sizeof(change->from));
+  if (!rewrite(skb, f, change, k)) return false;
   if (f->part == FIRST) {
-    k.fragment = f->fragment;
-    bpf_map_update_elem(&fragments, &k, &change, BPF_ANY);
+    k->fragment = f->fragment;
+    bpf_map_update_elem(&fragments, k, change, BPF_ANY);
   }
   return count(SERVICE_REPLY, true);
+}
+
+/*
+ * What comes from the host for a transit address that stands for a published service. Who asks is outside, or the host.
+ * @param net of the backend, out
+ * @returns GO_ON: to be delivered by what `f` says now, or, with *net 0, nothing of this
+ */
+static __noinline int ask_from_outside(struct __sk_buff *skb, struct frame *f, __u32 *net) {
+  struct work *w = begin_work();
+  struct port nobody = {};
+  __u8 flags = SYN;
+  if (!w || (f->protocol != IPPROTO_TCP && f->protocol != IPPROTO_UDP)) return GO_ON;
+  struct service_key at = { .family = f->family };
+  __builtin_memcpy(at.address, f->destination, sizeof(at.address));
+  struct service *s = bpf_map_lookup_elem(&services, &at);
+  if (!s) return GO_ON;
+  struct flow *k = &w->flow;
+  *net = s->net;
+  flow_of(k, s->net | OUTSIDE, f);
+  if (f->part == LATER) {
+    struct change *first = bpf_map_lookup_elem(&fragments, k);
+    return first ? changed(skb, f, first, k) : count(SERVICE_FRAGMENT, TC_ACT_SHOT);
+  }
+  if (!read_ports(skb, f, k)) return count(FAILED, TC_ACT_SHOT);
+  if (f->protocol == IPPROTO_TCP && bpf_skb_load_bytes(skb, f->payload + 13, &flags, 1)) return count(FAILED, TC_ACT_SHOT);
+  at.port = k->to_port;
+  at.protocol = f->protocol;
+  __builtin_memset(&w->change, 0, sizeof(w->change));
+  s = bpf_map_lookup_elem(&services, &at);
+  if (!s || !connect(&nobody, w, &at, s, (flags & (SYN | ACK)) == SYN)) return count(NO_BACKEND, TC_ACT_SHOT);
+  return changed(skb, f, &w->change, k);
 }

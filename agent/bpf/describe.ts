@@ -128,12 +128,14 @@ export function describeValue(map: MapName, value: string): string {
     case 'live':
       return f.mac();
     case 'services': {
-      const [id, count, affinity] = [f.u32(), f.u32(), f.u32()];
-      if (id === 0) return 'virtual';
-      return words(`service ${id}`, `backends ${count}`, affinity > 0 && `affinity ${affinity} s`);
+      const [id, count, affinity, net] = [f.u32(), f.u32(), f.u32(), f.u32()];
+      if (id === 0) return `virtual in net ${net}`;
+      return words(`service ${id}`, `net ${net}`, `backends ${count}`, affinity > 0 && `affinity ${affinity} s`);
     }
   }
 }
+
+const NO_MAC = '00:00:00:00:00:00';
 
 const words = (...parts: readonly (string | 0 | false)[]): string =>
   parts.filter((p) => p !== 0 && p !== false).join(' ');
@@ -158,6 +160,7 @@ function place(f: Fields): string {
   const express = flags & FLAG.express && 'express';
   if (family === 0 && device === 0) return 'nobody';
   const served = flags & FLAG.served && 'served';
+  if (family === 0 && flags & FLAG.host) return `host ifindex ${device}`;
   if (family === 0) return words(`local ifindex ${device}`, flags & FLAG.rewrite && `rewrite ${mac}`, express, served);
   return words(
     `remote ${address(vtep, family)}`,
@@ -170,7 +173,7 @@ function place(f: Fields): string {
 function config(f: Fields): string {
   const [tunnelPort, flags, ttl, tos] = [f.u32(), f.u32(), f.u8(), f.u8()];
   f.take(2);
-  const [source4, source6] = [f.take(4), f.take(16)];
+  const [source4, source6, entry] = [f.take(4), f.take(16), f.mac()];
   return words(
     `tunnel port ifindex ${tunnelPort}`,
     `ttl ${flags & CONFIG_FLAG.ttlInherit ? 'inherit' : ttl}`,
@@ -179,5 +182,6 @@ function config(f: Fields): string {
     flags & CONFIG_FLAG.dontFragment && 'df',
     !isZero(source4) && `source ${ip4(source4)}`,
     !isZero(source6) && `source ${ip6(source6)}`,
+    entry !== NO_MAC && `entry ${entry}`,
   );
 }

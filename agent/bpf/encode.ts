@@ -26,10 +26,10 @@ export const LAYOUT = {
   vteps: { key: 28, value: 8 },
   lists: { key: 8, value: 32 },
   groups: { key: 12, value: 4 },
-  config: { key: 4, value: 32 },
+  config: { key: 4, value: 40 },
   backends: { key: 8, value: 24 },
   live: { key: 24, value: 8 },
-  services: { key: 24, value: 12 },
+  services: { key: 24, value: 16 },
 } as const;
 
 /** Maps that are rendered; others are written by the programs. */
@@ -40,7 +40,7 @@ export const MAP_NAMES = Object.keys(LAYOUT) as readonly MapName[];
 /** Per map: key → value, both hex. */
 export type EncodedMaps = ReadonlyMap<MapName, ReadonlyMap<string, string>>;
 
-export const FLAG = { express: 1, rewrite: 2, external: 4, learn: 8, served: 16 } as const;
+export const FLAG = { express: 1, rewrite: 2, external: 4, learn: 8, served: 16, host: 32 } as const;
 export const CONFIG_FLAG = { checksum: 1, ttlInherit: 2, dscpInherit: 4, dontFragment: 8 } as const;
 
 /** Outer TTL of frames that have none to inherit. */
@@ -160,8 +160,9 @@ function services(
       maps.backends.set(id + u32(slot), address(b.address) + mac(b.mac) + port16(b.port));
       maps.live.set(`${id}${address(b.address)}${port16(b.port)}0000`, `${mac(b.mac)}0000`);
     }
-    maps.services.set(serviceKey(s, s), id + u32(backends.length) + u32(s.affinity));
-    maps.services.set(serviceKey(s), u32(0) + u32(0) + u32(0));
+    const net = u32(s.net ?? s.index);
+    maps.services.set(serviceKey(s, s), id + u32(backends.length) + u32(s.affinity) + net);
+    maps.services.set(serviceKey(s), u32(0) + u32(0) + u32(0) + net);
   }
   return maps;
 }
@@ -184,12 +185,15 @@ function places(): (place: BpfPlace | null, express: boolean, served?: boolean) 
   return (place, express, served = false) => {
     const flags = express ? FLAG.express : 0;
     if (place === null) return here(0, null, flags);
-    if (place.kind === 'local') return here(place.ifindex, place.rewrite, flags | (served ? FLAG.served : 0));
+    if (place.kind === 'local') return here(place.ifindex, place.rewrite, flags | localFlags(place, served));
     const text = known.get(place) ?? there(place);
     known.set(place, text);
     return text + u8(flags);
   };
 }
+
+const localFlags = (place: BpfPlace & { kind: 'local' }, served: boolean): number =>
+  (served ? FLAG.served : 0) | (place.host === true ? FLAG.host : 0);
 
 const here = (ifindex: number, rewrite: bigint | null, flags: number): string =>
   NO_ADDRESS +
@@ -217,5 +221,7 @@ function config(c: BpfConfig): string {
     '0000',
     ip4(c.source4),
     ip6(c.source6),
+    mac(c.entry),
+    '0000',
   ].join('');
 }

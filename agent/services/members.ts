@@ -10,6 +10,7 @@ import type { BpfAddress, BpfBackend } from '../bpf/model.ts';
 import { ipsOf, type LocalEndpoint, type LocalNetwork } from '../contract.ts';
 import type { ServiceModel } from '../flows/model.ts';
 import { keyOf, numbered, preferred } from './numbers.ts';
+import { NOTHING_PUBLISHED, type PublishedServices } from './published.ts';
 
 export interface ServiceSources {
   /** Own host; what the view says of its endpoints is not read. */
@@ -38,8 +39,16 @@ export interface NetworkServices {
 /** By network id; networks without services, or without an endpoint here, are not in it. */
 export type ServiceIndex = ReadonlyMap<string, NetworkServices>;
 
+/** All that a host has to do with services. */
+export interface HostServices {
+  readonly index: ServiceIndex;
+  readonly published: PublishedServices;
+}
+
 /** Where the first index begins. */
 export const NO_SERVICES: ServiceIndex = new Map<string, NetworkServices>([]);
+
+export const NO_HOST_SERVICES: HostServices = { index: NO_SERVICES, published: NOTHING_PUBLISHED };
 
 interface NetworkSources {
   readonly services: NetworkView['services'];

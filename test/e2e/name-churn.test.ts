@@ -4,7 +4,7 @@
  */
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { DnsAsker, type Form } from '../harness/dns-asker.ts';
-import { DockerEvents } from '../harness/docker-events.ts';
+import { type DockerEvent, DockerEvents } from '../harness/docker-events.ts';
 import { auditClean, clean, docker, IMAGE, sleeper, until, weftOk } from '../harness/lab.ts';
 import { figure, labStatus } from '../harness/lab-direct.ts';
 import { faultText, judge, type Life } from '../harness/name-history.ts';
@@ -52,18 +52,20 @@ interface Place {
   readonly events: DockerEvents;
 }
 
-/** One container from its start to its end, which is when its Docker says that it has died. @param lives gets it */
+/** One container from its start to its end, by what its Docker says. @param lives gets it */
 async function live({ host, socket, events }: Place, name: string, ms: number, lives: Life[]): Promise<void> {
   const asked = Date.now();
   await dockerCall(socket, 'POST', `/containers/${name}/start`);
   const known = Date.now();
-  const { NetworkSettings: now } = await dockerGet<Inspected>(socket, `/containers/${name}/json`);
+  const { Id, NetworkSettings: now } = await dockerGet<Inspected>(socket, `/containers/${name}/json`);
   await new Promise((resolve) => setTimeout(resolve, ms));
   await dockerCall(socket, 'POST', `/containers/${name}/kill`);
-  const died = await events.find((e) => e.name === name && e.at > asked, `the end of ${name} on ${host}`);
+  const said = (action: string): Promise<DockerEvent> =>
+    events.find((e) => e.container === Id && e.action === action && e.at > asked, `${action} of ${name} on ${host}`);
+  const [died, left] = await Promise.all([said('die'), said('disconnect')]);
   // As long as Docker cleans up, it refuses to start it again.
   await dockerCall(socket, 'POST', `/containers/${name}/wait`);
-  lives.push({ name, host, ip: now.Networks[NETWORK]?.IPAddress ?? '', asked, known, ended: died.at });
+  lives.push({ name, host, ip: now.Networks[NETWORK]?.IPAddress ?? '', asked, known, ended: died.at, left: left.at });
 }
 
 it('resolves no name of who has gone for more than a second, nor misses who is there', async () => {
@@ -76,7 +78,7 @@ it('resolves no name of who has gone for more than a second, nor misses who is t
 
   const places: Place[] = [];
   for (const { name: host, dockerSocket: socket } of hosts) {
-    const filters = { type: ['container'], event: ['die'] };
+    const filters = { type: ['container', 'network'], event: ['die', 'disconnect'] };
     places.push({ host, socket, events: stack.use(await DockerEvents.open(socket, filters)) });
   }
   const lives: Life[] = [];
@@ -112,6 +114,7 @@ it('resolves no name of who has gone for more than a second, nor misses who is t
     judged: verdict.judged,
     foundWithinMs: slowest(verdict.foundMs),
     goneWithinMs: slowest(verdict.goneMs),
+    leftWithinMs: slowest(lives.map((l) => l.left - l.ended)),
   });
   expect(verdict.faults.map(faultText)).toEqual([]);
   expect(new Set(lives.map((l) => l.host)).size).toBe(HOSTS.length);

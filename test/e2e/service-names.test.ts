@@ -58,7 +58,7 @@ it('a headless one leads to those that answer, on whatever host', async () => {
   await weftOk('service', 'create', 'api', ...made, '--health', 'none');
   await finds('api', ips);
   const srv = await lookup('h3', 'sn-ask', '-type=srv', `_http._tcp.api.${NETWORK}.weft`);
-  expect([...srv.matchAll(/service = 0 1 8080 (\S+)$/gm)].map((m) => m[1]).toSorted()).toEqual(
+  expect([...srv.matchAll(/service = 0 1 8080 (\S+)$/gm)].map((m) => m[1] ?? '').toSorted()).toEqual(
     HOSTS.map((host) => `sn-${host}.${NETWORK}`),
   );
   await weftOk('endpoint', 'set', 'h2/sn-h2', '--drain');

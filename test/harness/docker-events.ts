@@ -4,8 +4,8 @@ import { type ClientRequest, type IncomingMessage, request } from 'node:http';
 export interface DockerEvent {
   readonly type: string;
   readonly action: string;
-  /** Of a container. */
-  readonly name: string;
+  /** Id of the container that it concerns; empty: none. */
+  readonly container: string;
   /** Epoch ms, by Docker's clock. */
   readonly at: number;
 }
@@ -13,7 +13,7 @@ export interface DockerEvent {
 interface Message {
   readonly Type: string;
   readonly Action: string;
-  readonly Actor: { readonly Attributes: Readonly<Record<string, string>> };
+  readonly Actor: { readonly ID: string; readonly Attributes: Readonly<Record<string, string>> };
   readonly timeNano: number;
 }
 
@@ -32,9 +32,10 @@ export class DockerEvents implements Disposable {
       for (const line of lines) {
         if (line === '') continue;
         const { Type: type, Action: action, Actor, timeNano } = JSON.parse(line) as Message;
-        this.seen.push({ type, action, name: Actor.Attributes['name'] ?? '', at: timeNano / 1e6 });
+        const container = type === 'container' ? Actor.ID : (Actor.Attributes['container'] ?? '');
+        this.seen.push({ type, action, container, at: Math.floor(timeNano / 1e6) });
       }
-      for (const look of [...this.#waiting]) look();
+      for (const look of this.#waiting) look();
     });
   }
 

@@ -1,7 +1,8 @@
 /**
  * Judges what resolvers said of names while containers came and went: pure, over a recorded history. A container's life is known by
- * three moments of its own host's Docker: when its start was asked for (no answer may name its address before), when the start had
- * returned (from then on it is known), and when it ended. All times are epoch milliseconds of one clock.
+ * moments of its own host's Docker: when its start was asked for (no answer may name its address before), when the start had returned
+ * (from then on it is known), when it ended, and when Docker had taken it off its network, of which it tells nobody before. All times
+ * are epoch milliseconds of one clock.
  */
 
 export interface Life {
@@ -12,6 +13,7 @@ export interface Life {
   readonly known: number;
   /** Infinity: it still runs. */
   readonly ended: number;
+  readonly left: number;
 }
 
 /** A question, asked in a container. */
@@ -25,7 +27,7 @@ export interface Ask {
 }
 
 export type Fault =
-  /** An address of a container of that name that had ended longer ago than the bound. `late`: by how many ms. */
+  /** An address of a container of that name that had to be forgotten `late` ms before. */
   | { readonly kind: 'stale'; readonly ask: Ask; readonly ip: string; readonly late: number }
   /** An address that no container of that name had by then. */
   | { readonly kind: 'wrong'; readonly ask: Ask; readonly ip: string }
@@ -42,7 +44,10 @@ export interface Verdict {
   readonly judged: number;
 }
 
-/** @param boundMs how much later than it happened a start, or an end, may still be unknown */
+/**
+ * @param boundMs how much later than it happened a start, or an end, may still be unknown. Where Docker itself has taken longer to take
+ * a container off its network, a quarter of that is left from then on.
+ */
 export function judge(lives: readonly Life[], asks: readonly Ask[], boundMs: number): Verdict {
   const byName = Map.groupBy(lives, (life) => life.name);
   const faults: Fault[] = [];
@@ -58,10 +63,12 @@ export function judge(lives: readonly Life[], asks: readonly Ask[], boundMs: num
     for (const life of owed)
       if (!(ask.ips ?? []).includes(life.ip))
         faults.push({ kind: 'missing', ask, life, late: ask.sent - life.known - boundMs });
-    if (owed.length > 0 || known.some((life) => life.ended + boundMs < ask.sent)) judged++;
+    if (owed.length > 0 || known.some((life) => forgotten(life, boundMs) < ask.sent)) judged++;
   }
   return { faults, goneMs, foundMs: foundTimes(lives, asks), judged };
 }
+
+const forgotten = (life: Life, boundMs: number): number => Math.max(life.ended + boundMs, life.left + boundMs / 4);
 
 function judgeAddress(
   ask: Ask,
@@ -76,7 +83,8 @@ function judgeAddress(
   const since = ask.sent - Math.max(...had.map((life) => life.ended));
   if (since <= 0) return null;
   goneMs.push(since);
-  return since > boundMs ? { kind: 'stale', ask, ip, late: since - boundMs } : null;
+  const late = ask.sent - Math.max(...had.map((life) => forgotten(life, boundMs)));
+  return late > 0 ? { kind: 'stale', ask, ip, late } : null;
 }
 
 /** Lives that nobody asked for while they ran, or that ended before they were found, say nothing. */

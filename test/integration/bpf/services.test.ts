@@ -69,7 +69,16 @@ const me: BpfPort = {
   express: true,
 };
 const BASE: BpfModel = {
-  config: { tunnelPort: 101, ttl: 64, dscp: 0, checksum: false, dontFragment: true, source4: null, source6: null },
+  config: {
+    tunnelPort: 101,
+    ttl: 64,
+    dscp: 0,
+    checksum: false,
+    dontFragment: true,
+    source4: null,
+    source6: null,
+    entry: 0n,
+  },
   // The second one's slow path is the link where frames of OVS are run.
   ports: [me, { ...me, ifindex: 100, slow: LINK, mac: parseMac('02:aa:00:00:10:00') }],
   nets: [{ index: NET, device: 102, vni: 4097, mtu: 1450 }],

@@ -29,6 +29,7 @@ const model: fc.Arbitrary<BpfModel> = fc.record({
     dontFragment: fc.boolean(),
     source4: maybe(number32),
     source6: maybe(ip6),
+    entry: mac,
   }),
   ports: fc.array(
     fc.record({
@@ -125,6 +126,7 @@ describe('the model as bytes of the maps', () => {
         dontFragment: true,
         source4: 0xc0000202,
         source6: null,
+        entry: 0x025b00000001n,
       },
       ports: [
         {

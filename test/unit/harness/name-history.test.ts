@@ -10,6 +10,7 @@ const life = (more: Partial<Life> = {}): Life => ({
   asked: 9_000,
   known: 10_000,
   ended: 20_000,
+  left: 20_100,
   ...more,
 });
 const ask = (sent: number, ips: Ask['ips'], more: Partial<Ask> = {}): Ask => ({
@@ -33,11 +34,17 @@ describe('a history of names', () => {
 
   it('is stale when an address outlives its container by more than the bound', () => {
     expect(faults([life()], ask(21_001, ['10.0.0.2']))).toEqual([['stale', 1]]);
-    const moved = life({ ip: '10.0.0.9', host: 'h3', asked: 20_500, known: 20_600, ended: Infinity });
+    const moved = life({ ip: '10.0.0.9', host: 'h3', asked: 20_500, known: 20_600, ended: Infinity, left: Infinity });
     expect(faults([life(), moved], ask(21_500, ['10.0.0.2']))).toEqual([['stale', 500]]);
     expect(faults([life(), moved], ask(22_500, ['10.0.0.2', '10.0.0.9']))).toEqual([['stale', 1500]]);
     // The same address again is another life.
     expect(faults([life(), { ...moved, ip: '10.0.0.2' }], ask(25_000, ['10.0.0.2']))).toEqual([]);
+  });
+
+  it('is not stale while Docker itself has not taken the container off its network, nor right after', () => {
+    const slow = life({ left: 22_000 });
+    expect(faults([slow], ask(22_250, ['10.0.0.2']))).toEqual([]);
+    expect(faults([slow], ask(22_251, ['10.0.0.2']))).toEqual([['stale', 1]]);
   });
 
   it('is wrong when an address is nobody’s of that name, or not yet', () => {
@@ -57,7 +64,7 @@ describe('a history of names', () => {
     expect(faults([life()], ask(19_995, []))).toEqual([]);
     const second = life({ ip: '10.0.0.9', host: 'h3' });
     expect(faults([life(), second], ask(15_000, ['10.0.0.9']))).toEqual([['missing', 4000]]);
-    expect(faults([life({ ended: Infinity })], ask(90_000, []))).toEqual([['missing', 79_000]]);
+    expect(faults([life({ ended: Infinity, left: Infinity })], ask(90_000, []))).toEqual([['missing', 79_000]]);
   });
 
   it('says how long it took, and what could have failed at all', () => {
@@ -85,7 +92,7 @@ describe('a history of names', () => {
         let at = 10_000;
         for (const [i, [pause, length]] of gaps.entries()) {
           const known = at + pause;
-          lives.push(life({ ip: `10.0.0.${i + 2}`, asked: at, known, ended: known + length }));
+          lives.push(life({ ip: `10.0.0.${i + 2}`, asked: at, known, ended: known + length, left: known + length }));
           at = known + length;
         }
         const knowing =

@@ -1,0 +1,50 @@
+import { expect, test } from 'vitest';
+import { encode, FLAG, serviceKey } from '../../../agent/bpf/encode.ts';
+import type { NetworkModel, ServiceModel } from '../../../agent/flows/model.ts';
+import { kernelSide } from '../../../agent/plan/kernel.ts';
+import { MAX_TAGGED_INDEX, type Wiring } from '../../../agent/wiring.ts';
+import { IPV6_MODEL } from '../../harness/flow-models.ts';
+
+const WIRING: Wiring = {
+  datapathType: 'netdev',
+  backend: 'kernel-tunnel',
+  express: true,
+  vtep: '192.0.2.1',
+  encaps: ['vxlan'],
+  udpPorts: { vxlan: 4789, geneve: 6081 },
+  underlayMtu: 1500,
+  complete: { at: 'none', tcp: false, rewritten: true },
+  outer: { ttl: 64, dscp: 'inherit', checksum: false },
+};
+const web: ServiceModel = {
+  id: 7,
+  address: { family: 4, address: 0x0a800901 },
+  protocol: 6,
+  port: 80,
+  affinity: 0,
+  backends: [{ address: { family: 4, address: 0x0a800002 }, mac: 0x02580a800002n, port: 8080 }],
+};
+
+test('services are said under the index of their network, where that has tunnels; its endpoints are marked', () => {
+  const [first, second] = IPV6_MODEL.networks as [NetworkModel, NetworkModel];
+  const networks: NetworkModel[] = [
+    { ...first, services: [web] },
+    second,
+    { ...first, index: 3, encap: 'vlan', services: [web] },
+    { ...first, index: MAX_TAGGED_INDEX + 1, services: [web] },
+  ];
+  const numbers = new Map<string, number>();
+  const { model } = kernelSide(networks, WIRING, (link) => {
+    numbers.set(link, numbers.get(link) ?? numbers.size + 1);
+    return numbers.get(link) ?? 0;
+  });
+  expect(model.services).toEqual([{ ...web, index: first.index }]);
+  const maps = encode(model);
+  const key = { index: first.index, address: web.address };
+  expect([...(maps.get('services')?.keys() ?? [])]).toEqual([serviceKey(key, web), serviceKey(key)]);
+  // The index of a port is its second number, flags follow the MAC.
+  for (const value of maps.get('ports')?.values() ?? []) {
+    const served = (Number.parseInt(value.slice(28, 30), 16) & FLAG.served) !== 0;
+    expect(served).toBe(Number.parseInt(value.slice(8, 10), 16) === first.index);
+  }
+});
