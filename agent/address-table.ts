@@ -1,6 +1,6 @@
 /** What the journal and the view say of a host's addresses: read by choosing, lending and claiming alike. */
 import { type Cidr, containsIp, type Family, familyOfText, lastOf, parseCidr, parseIp } from '../lib/addr.ts';
-import type { Network, Reservation } from '../lib/model.ts';
+import type { Network, Reservation, Service } from '../lib/model.ts';
 import { isAssignable, REST_MS, type Reserved, reservedOf, type Slot } from './address-pick.ts';
 import type { Clock } from './clock.ts';
 import { ipsOf, type Journal, type JournalWrite, type LocalAddress, type LocalBlock, type Mesh } from './contract.ts';
@@ -129,7 +129,13 @@ export class AddressTable {
     return known;
   }
 
-  /** Addresses that no new endpoint may have: whose they are, as the view says (an endpoint's allowed ones, external peers'). */
+  /** Virtual addresses that the view shows: no endpoint ever has one. */
+  *servicesOf(networkId: string): Generator<[string, Service]> {
+    for (const service of this.mesh.view().interests.get(networkId)?.services.values() ?? [])
+      for (const ip of service.ips) yield [ip, service];
+  }
+
+  /** Addresses that no new endpoint may have: whose they are, as the view says (services', an endpoint's allowed ones, external peers'). */
   spokenFor(networkId: string): Map<bigint, string> {
     const found = new Map<bigint, string>();
     const interest = this.mesh.view().interests.get(networkId);
@@ -140,6 +146,8 @@ export class AddressTable {
       const name = interest?.endpoints.get(endpointId)?.container?.name ?? endpointId.slice(0, 12);
       for (const { ip } of allowed) if (ip !== '') found.set(parseIp(ip), `it is an allowed address of ${name}`);
     }
+    for (const [ip, { name }] of this.servicesOf(networkId))
+      found.set(parseIp(ip), `it is the address of service ${name}`);
     return found;
   }
 
@@ -187,10 +195,11 @@ export class AddressTable {
     return free;
   }
 
-  /** Reserved addresses, as the view and the journal say. */
+  /** Reserved addresses, and services', as the view and the journal say. */
   #reservedHere(networkId: string): bigint[] {
     const rows = this.journal.addresses.values().filter((r) => r.networkId === networkId && r.state === 'reserved');
-    return [...this.reservedBy(networkId).keys(), ...rows.map((row) => parseIp(row.ip))];
+    const virtual = this.servicesOf(networkId).map(([ip]) => parseIp(ip));
+    return [...this.reservedBy(networkId).keys(), ...virtual, ...rows.map((row) => parseIp(row.ip))];
   }
 
   hasEndpoints(networkId: string): boolean {

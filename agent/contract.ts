@@ -211,8 +211,8 @@ export interface Mesh {
   reportConflicts(source: ConflictSource, conflicts: readonly Conflict[]): void;
 }
 
-/** Names that mean something else in Docker; peers that cannot be reached; this host's own VTEP; its way out; endpoints' links. */
-export type ConflictSource = 'docker' | 'peers' | 'underlay' | 'gateway' | 'links';
+/** Names that mean something else in Docker; peers that cannot be reached; this host's own VTEP; its way out; endpoints' links; services. */
+export type ConflictSource = 'docker' | 'peers' | 'underlay' | 'gateway' | 'links' | 'services';
 
 /** The datapath as Docker's handlers see it. */
 export interface Datapath {

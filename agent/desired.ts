@@ -42,6 +42,7 @@ import {
   uplinkPort,
 } from './plan/ports.ts';
 import { Settled } from './plan/settled.ts';
+import type { HostServices } from './services/index.ts';
 import type { Wiring } from './wiring.ts';
 
 export interface DesireOptions {
@@ -61,7 +62,7 @@ export const BRIDGE = 'br-weft';
 export interface Desired {
   readonly links: readonly DesiredLink[];
   readonly bridge: DesiredBridge;
-  readonly models: (ports: PortNumbers, snooped: Snooped | null) => NetworkModel[];
+  readonly models: (ports: PortNumbers, snooped: Snooped | null, services: HostServices) => NetworkModel[];
   /** Links, bridge and ports wanted, as kind and id → text: what Settled remembers. */
   readonly wanted: () => Map<string, string>;
 }
@@ -98,7 +99,8 @@ export function desire(view: View, journal: Pick<Journal, 'endpoints' | 'network
   return {
     links,
     bridge,
-    models: (ports, snooped) => networkModels(view, self, journal.networks, endpoints, ports, snooped),
+    models: (ports, snooped, services) =>
+      networkModels(view, self, journal.networks, endpoints, ports, snooped, services),
     wanted: () => {
       const out = new Map<string, string>();
       for (const d of links) out.set(Settled.key('link', d.name), wantText(d));

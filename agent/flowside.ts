@@ -1,6 +1,5 @@
 /** br-weft's flows and meters: rendered, compared with what is there, and changed, the flows in one bundle. */
-import type { Entry } from './flows/memo.ts';
-import { render } from './flows/memo.ts';
+import { type Memo, render } from './flows/memo.ts';
 import type { BridgeModel } from './flows/model.ts';
 import { renderMeters } from './flows/punt.ts';
 import type { FlowDriver, MeterStep } from './openflow/driver.ts';
@@ -26,7 +25,7 @@ export class FlowSide {
   #meters: Map<number, Meter> = new Map();
   #maxMeters = 0;
   #rendered: FlowTable = new Map();
-  readonly #memo = new Map<number, Entry>();
+  readonly #memo: Memo = new Map();
 
   constructor(driver: FlowDriver) {
     this.#driver = driver;

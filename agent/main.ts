@@ -25,6 +25,7 @@ import { devicesOf } from './contract.ts';
 import { BRIDGE } from './desired.ts';
 import { DockerSide } from './docker/index.ts';
 import { JoinWaiter } from './docker/join-wait.ts';
+import { every } from './every.ts';
 import { capabilitiesOf, hostRecord, ovsRun, ovsVersion, vswitchdControl } from './facts.ts';
 import { assignTransit } from './gateway/assign.ts';
 import { GatewayHost, hasIpv6 } from './gateway/host.ts';
@@ -49,6 +50,7 @@ import { answerQueries } from './queries.ts';
 import { Reconciler } from './reconcile.ts';
 import { startResolver } from './resolver.ts';
 import { agentService, serveAgent } from './service.ts';
+import { ServiceSide } from './services/index.ts';
 import { SessionMesh } from './session/mesh.ts';
 import { Versions } from './versions.ts';
 import { ViewStore } from './viewstore.ts';
@@ -158,6 +160,18 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
     datapath: () => reconciler,
     log,
   });
+  const services = new ServiceSide({
+    journal,
+    mesh: () => mesh,
+    datapath: () => reconciler,
+    onPublished: () => gateway.kick(),
+    probes,
+    // Where the kernel's datapath forwards it cannot answer for the gateway (docs/ipv6.md).
+    ipv6: hasIpv6() && wiring.datapathType !== 'system',
+    sees: () => openflow.connected,
+    clock: realClock(),
+    log,
+  });
   const reconciler: Reconciler = new Reconciler({
     journal,
     view: () => mesh.view(),
@@ -169,10 +183,11 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
     kernel: wiring.backend === 'kernel-tunnel' ? new Kernel(bpf, wiring) : null,
     switch: openflow,
     snooped: () => multicast.state(),
+    services: () => services.services(),
     desire: { bridge: BRIDGE, hostId: id, wiring, gateway: true, gateway6: hasIpv6(), gone: isNamespaceGone },
     heal: config.heal,
     onDrift: drifted,
-    onPorts: () => mesh.portsChanged(),
+    onPorts: () => mesh.recordsChanged(),
     onCutOff: (messages) => mesh.reportConflicts('links', messages.flatMap(ownProblem)),
     clock: systemClock,
     log,
@@ -195,6 +210,8 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
   };
   const gateway = new GatewayHost({
     journal,
+    heal: config.heal,
+    published: () => services.services().published.publications,
     onDrift: drifted,
     onProblem: (message) => mesh.reportConflicts('gateway', ownProblem(message)),
     now: () => systemClock.now(),
@@ -208,6 +225,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
     view: fromDisk,
     apply,
     ofport: (endpointId) => reconciler.ofport(endpointId) ?? 0,
+    unhealthy: (endpoint) => services.unhealthy(endpoint),
     onQuery: answerQueries({
       grant: (networkId, ip, forHost) => addresses.grant(networkId, ip, forHost),
       reserve: (networkId, ip, name, forHost) => addresses.reserve(networkId, ip, name, forHost),
@@ -229,6 +247,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
     journal,
     reconciler,
     packets: () => multicast.packets.counters,
+    services: () => services.counts,
     kernelSide: wiring.backend === 'kernel-tunnel' ? () => bpf.counters() : null,
     listen: config.metrics,
   });
@@ -238,6 +257,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
     datapath: reconciler,
     addresses,
     ledOut: () => gateway.settled(),
+    servicePorts: () => gateway.servicePorts,
     config: {
       dockerSocket: config.dockerSocket,
       pluginSocket: config.pluginSocket,
@@ -296,6 +316,8 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
   scope.defer('docker', () => docker.close());
   await multicast.start();
   scope.defer('multicast', () => multicast.close());
+  services.start();
+  scope.defer('services', () => services.close());
   reconciler.start();
   scope.defer('reconciler', () => reconciler.close());
   gateway.start();
@@ -352,24 +374,6 @@ function hostIdOf(cert: string, file: string): string {
 }
 
 const rfc3339 = (ms: number): string => new Date(ms).toISOString();
-
-/** Again and again, with a pause in between, until the signal; what fails is tried again the next time. */
-async function every(ms: number, signal: AbortSignal, work: () => Promise<unknown>): Promise<void> {
-  while (!signal.aborted) {
-    await new Promise<void>((resolve) => {
-      const timer = setTimeout(resolve, ms);
-      signal.addEventListener(
-        'abort',
-        () => {
-          clearTimeout(timer);
-          resolve();
-        },
-        { once: true },
-      );
-    });
-    if (!signal.aborted) await work().catch(() => undefined); // the failure is in status, and logged by the pass
-  }
-}
 
 /** `weft agent [--config FILE] [--underlay CIDR|INTERFACE|ADDRESS]`: runs until SIGTERM or SIGINT. */
 export async function main(argv: readonly string[]): Promise<void> {

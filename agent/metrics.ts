@@ -14,6 +14,7 @@ import type { Journal } from './contract.ts';
 import type { DnsCounters } from './dns/handle.ts';
 import { dnsMetrics } from './dns/metrics.ts';
 import type { Reconciler } from './reconcile.ts';
+import type { HealthCounts } from './services/health.ts';
 import type { SessionMesh } from './session/mesh.ts';
 
 export interface AgentMetrics {
@@ -32,6 +33,7 @@ export function agentMetrics(o: {
   kernelSide: (() => Promise<BpfCounters>) | null;
   /** Packets that the switch gave to the agent, since the start. */
   packets: () => { readonly received: number; readonly dropped: number; readonly sent: number };
+  services: () => HealthCounts;
   listen: string | null;
 }): AgentMetrics {
   const registry = makeRegistry('agent', VERSION);
@@ -80,6 +82,7 @@ export function agentMetrics(o: {
     'Of these, those that were dropped because the agent was behind.',
     () => o.packets().dropped,
   );
+  serviceMetrics(registry, o.services);
   if (o.kernelSide !== null) kernelMetrics(registry, o.kernelSide);
   const server =
     o.listen === null
@@ -96,6 +99,34 @@ export function agentMetrics(o: {
       await server?.close();
     },
   };
+}
+
+/** What the checks of services say of this host's endpoints. */
+function serviceMetrics(registry: Registry, read: () => HealthCounts): void {
+  const registers = [registry];
+  new Gauge({
+    name: 'weft_service_backends',
+    help: 'Endpoints of this host that a service checks, once for each service, by whether they answer.',
+    labelNames: ['state'],
+    registers,
+    collect() {
+      const { healthy, unhealthy } = read();
+      this.set({ state: 'healthy' }, healthy);
+      this.set({ state: 'unhealthy' }, unhealthy);
+    },
+  });
+  new Counter({
+    name: 'weft_service_checks_total',
+    help: 'Checks of these, by what came of them.',
+    labelNames: ['result'],
+    registers,
+    collect() {
+      const { answered, failed } = read();
+      this.reset();
+      this.inc({ result: 'answered' }, answered);
+      this.inc({ result: 'failed' }, failed);
+    },
+  });
 }
 
 /** What the kernel side has carried and dropped. */

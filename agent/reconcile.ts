@@ -26,6 +26,7 @@ import type { Snooped } from './plan/multicast.ts';
 import { driftOf, type Planned } from './plan/planned.ts';
 import { planPorts, portNameOf, stalePorts } from './plan/ports.ts';
 import { Settled } from './plan/settled.ts';
+import type { HostServices } from './services/index.ts';
 
 const RETRY_MS = 500;
 export interface ReconcilerOptions extends DriftLogOptions {
@@ -42,6 +43,8 @@ export interface ReconcilerOptions extends DriftLogOptions {
   readonly desire: DesireOptions;
   /** Who wants which multicast groups; null: everything is flooded. */
   readonly snooped: () => Snooped | null;
+  /** Virtual addresses that its endpoints reach. */
+  readonly services: () => HostServices;
   /** Mend what somebody else changed. */
   readonly heal: boolean;
   readonly onPorts: () => void;
@@ -272,7 +275,7 @@ export class Reconciler implements Datapath {
   /** What depends on the numbers of links and ports. */
   async #forwarding(desired: Desired, fresh: boolean): Promise<Omit<Pass, 'desired' | 'links' | 'ports'>> {
     const ports = { endpoint: (id: string) => this.ofport(id), uplink: (name: string) => this.#portNumber(name) };
-    const networks = desired.models(ports, this.#o.snooped());
+    const networks = desired.models(ports, this.#o.snooped(), this.#o.services());
     const relaysNd = this.#o.desire.wiring.datapathType === 'system';
     const gateway = this.#portNumber(GATEWAY_SWITCH);
     const { wanted, ...flows } = this.#flows.plan({ tunnels: this.#tunnels(), networks, relaysNd, gateway });

@@ -1,8 +1,9 @@
 /**
  * Reserved addresses among this host's: kept from every pick, and used by themselves, like claimed ones, wherever they lie. So that
- * they are kept also without a coordinator, those of own blocks are journalled.
+ * they are kept also without a coordinator, those of own blocks are journalled. Addresses of services are kept in the same way, and
+ * nobody uses them.
  */
-import { parseIp } from '../lib/addr.ts';
+import { containsIp, parseCidr, parseIp } from '../lib/addr.ts';
 import { WeftError } from '../lib/errors.ts';
 import type { Log } from '../lib/log.ts';
 import { type AddressTable, addressKey } from './address-table.ts';
@@ -39,7 +40,7 @@ export class Reserving {
 
   /**
    * The coordinator's ReserveQuery.
-   * @param forHost empty: the reservation is being made; a container named like it keeps the address
+   * @param forHost empty: the reservation, or service, is being made; a container named like it keeps the address
    * @throws ALREADY_EXISTS naming the container that has it
    */
   async reserve(networkId: string, ip: string, name: string, forHost: string): Promise<void> {
@@ -93,27 +94,34 @@ export class Reserving {
   /** A block may have come with them, or the journal without them. */
   *#kept(): Generator<JournalWrite> {
     const { table } = this.#o;
-    for (const { networkId, reservations } of table.mesh.view().interests.values())
-      for (const ip of [...reservations.values()].flatMap((reservation) => reservation.ips)) {
+    for (const { networkId, reservations, services } of table.mesh.view().interests.values()) {
+      const blocks = [...table.blocksOf(networkId)].map(([, block]) => parseCidr(block.cidr));
+      if (blocks.length === 0) continue;
+      for (const ip of [...reservations.values(), ...services.values()].flatMap((one) => one.ips)) {
         const key = addressKey(networkId, ip);
         const row = table.journal.addresses.get(key);
         const free = row === undefined || (row.state === 'resting' && !row.claimed);
-        if (!free || table.claiming.has(key) || table.ownBlock(networkId, parseIp(ip)) === undefined) continue;
-        yield table.row(networkId, ip, 'reserved', false);
+        if (!free || table.claiming.has(key)) continue;
+        const number = parseIp(ip);
+        if (blocks.some((block) => containsIp(block, number))) yield table.row(networkId, ip, 'reserved', false);
       }
+    }
   }
 
   *#back(): Generator<JournalWrite> {
     const { table } = this.#o;
     const { journal, mesh, clock } = table;
     if (!mesh.complete) return;
+    const spokenFor = new Map<string, ReadonlyMap<bigint, string>>();
     for (const [key, row] of journal.addresses) {
       if (row.state !== 'reserved') continue;
       const interest = mesh.view().interests.get(row.networkId);
       if (interest === undefined) continue;
       const number = parseIp(row.ip);
       const reserved = table.reservedBy(row.networkId).has(number);
-      const shown = reserved || interest.addresses.has(row.ip) || table.spokenFor(row.networkId).has(number);
+      const spoken = spokenFor.get(row.networkId) ?? table.spokenFor(row.networkId);
+      spokenFor.set(row.networkId, spoken);
+      const shown = reserved || interest.addresses.has(row.ip) || spoken.has(number);
       if (shown) {
         this.#seen.add(key);
         continue;

@@ -28,6 +28,8 @@ const READS: ReadonlySet<MethodName> = new Set([
   'listHosts',
   'listEndpoints',
   'listPeers',
+  'listReservations',
+  'listServices',
   'getStatus',
   'waitApplied',
 ]);

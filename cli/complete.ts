@@ -73,7 +73,10 @@ async function names(kind: string, command: Command, io: Io): Promise<string[]> 
 }
 
 /** Values of flags that are the same everywhere. */
-const FIXED: Readonly<Record<string, readonly string[]>> = { encap: ['vxlan', 'geneve', 'gre', 'vlan'] };
+const FIXED: Readonly<Record<string, readonly string[]>> = {
+  encap: ['vxlan', 'geneve', 'gre', 'vlan'],
+  health: ['tcp', 'http:/', 'none'],
+};
 
 const READERS: Readonly<Record<string, (mesh: Mesh) => Promise<string[]>>> = {
   network: async (mesh) => (await mesh.call('listNetworks', { project: '' })).networks.map((n) => n.name),
@@ -83,6 +86,8 @@ const READERS: Readonly<Record<string, (mesh: Mesh) => Promise<string[]>>> = {
     (await mesh.call('listReservations', { project: '', network: '' })).reservations.map(
       (r) => r.reservation?.name ?? '',
     ),
+  service: async (mesh) =>
+    (await mesh.call('listServices', { project: '', network: '' })).services.map((s) => s.service?.name ?? ''),
   container: containers,
   endpoint: containers,
 };

@@ -41,6 +41,8 @@ interface SetFlags {
   readonly network?: string;
   readonly allowAddress?: string[];
   readonly disallowAddress?: string[];
+  readonly drain?: boolean;
+  readonly undrain?: boolean;
 }
 
 function registerSet(noun: Command, io: Io): void {
@@ -49,11 +51,16 @@ function registerSet(noun: Command, io: Io): void {
     .option('--network <network>', 'its network, where the name is in several')
     .option('--allow-address <ip[,mac]>', 'may send from this address too (may be repeated)', collect)
     .option('--disallow-address <ip[,mac]>', 'may not any more (may be repeated)', collect)
+    .option('--drain', 'services give it no new connections; those that it has go on')
+    .option('--undrain', 'services give it new connections again')
     .action(async (name: string, _options: unknown, command: Command) => {
       const flags = flagsOf<SetFlags>(command);
       const allow = (flags.allowAddress ?? []).map((text) => allowedAddress('--allow-address', text));
       const disallow = (flags.disallowAddress ?? []).map((text) => allowedAddress('--disallow-address', text));
-      if (allow.length + disallow.length === 0)
+      if (flags.drain === true && flags.undrain === true)
+        throw new UsageError('--drain and --undrain exclude each other.');
+      const draining = flags.drain === true || (flags.undrain === true ? false : undefined);
+      if (allow.length + disallow.length === 0 && draining === undefined)
         throw new UsageError('Nothing to change was given.', 'see weft endpoint set --help');
       const request = {
         project: '',
@@ -61,13 +68,17 @@ function registerSet(noun: Command, io: Io): void {
         network: flags.network === undefined ? '' : nonEmpty('--network', flags.network),
         allow,
         disallow,
+        draining,
       };
       const changed = await withMesh(io, command, async (mesh) => {
         const { endpoint, revision } = await mesh.call('updateEndpoint', request, { timeoutMs: 30_000 });
         if (endpoint === undefined) throw new WeftError('INTERNAL', 'The coordinator answered without an endpoint.');
         await settle(io, mesh, revision, flagsOf(command).json === true);
         const all = await listEndpoints(mesh, {});
-        return all.find((e) => e.id === endpoint.id) ?? endpointJson(endpoint, { networks: {}, hosts: {} });
+        return (
+          all.find((e) => e.id === endpoint.id) ??
+          endpointJson(endpoint, { networks: {}, hosts: {} }, draining === true)
+        );
       });
       print(io, command, changed, () => `${changed.id.slice(0, 12)}\n`);
     });
@@ -88,8 +99,9 @@ export async function listEndpoints(mesh: Mesh, filter: Filter): Promise<Endpoin
     network: filter.network === undefined ? '' : nonEmpty('--network', filter.network),
     host: filter.host === undefined ? '' : nonEmpty('--host', filter.host),
   };
-  const { endpoints, networkNames, hostNames } = await mesh.call('listEndpoints', request);
-  const shown = endpoints.map((e) => endpointJson(e, { networks: networkNames, hosts: hostNames }));
+  const { endpoints, networkNames, hostNames, drainingIds } = await mesh.call('listEndpoints', request);
+  const names = { networks: networkNames, hosts: hostNames };
+  const shown = endpoints.map((e) => endpointJson(e, names, drainingIds.includes(e.id)));
   const order = (e: EndpointJson): string => `${e.network}\0${e.host}\0${e.name ?? ''}\0${e.id}`;
   return shown.sort((a, b) => (order(a) < order(b) ? -1 : 1));
 }

@@ -21,6 +21,7 @@ interface SetFlags {
   readonly subnet?: string[];
   readonly gateway?: string[];
   readonly space?: string;
+  readonly egressIp?: string[];
 }
 
 export function registerSet(noun: Command, io: Io): void {
@@ -40,6 +41,7 @@ export function registerSet(noun: Command, io: Io): void {
     .option('--subnet <cidr>', 'address range', collect)
     .option('--gateway <ip>', 'gateway of the subnet', collect)
     .option('--space <name>', 'address space')
+    .option('--egress-ip <ip>', 'source address of what leaves the mesh (may be repeated; "none": the host’s)', collect)
     .action(async (name: string, _options: unknown, command: Command) => {
       const network = nonEmpty('network name', name);
       const flags = flagsOf<SetFlags>(command);
@@ -78,7 +80,17 @@ function changes(flags: SetFlags): { values: Network; fields: string[] } {
   set('subnets', flags.subnet);
   set('gateways', flags.gateway);
   set('space', flags.space);
+  set('egressIps', egressIps(flags.egressIp));
   return { values, fields };
+}
+
+/** "none" alone takes them all away. */
+function egressIps(given: readonly string[] | undefined): string[] | undefined {
+  if (given === undefined) return undefined;
+  const ips = given.map((ip) => nonEmpty('--egress-ip', ip));
+  if (!ips.includes('none')) return ips;
+  if (ips.length === 1) return [];
+  throw new UsageError('--egress-ip none goes alone.', 'leave the other addresses out');
 }
 
 /** The record's labels as a whole travel: what is there now, changed. */

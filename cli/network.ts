@@ -94,7 +94,7 @@ function registerCreate(noun: Command, io: Io): void {
     .option('--publish-by <who>', 'who leads out and publishes ports: weft (default) or docker')
     .option('--dns-order <order>', 'addresses of a name: rotate (default) or nearest first')
     .option('--encrypt', 'encrypt between hosts')
-    .option('--space <name>', 'address space')
+    .option('--space <name>', 'address space; the same subnet may be in several (default: default)')
     .option('--label <key=value>', 'label (may be repeated)', collect)
     .action(async (name: string, _options: unknown, command: Command) => {
       const request = createRequest(name, flagsOf<CreateFlags>(command));

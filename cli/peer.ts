@@ -1,11 +1,12 @@
 /** weft peer: tunnel ends that are not hosts of the mesh (routers, hypervisors, plain kernel devices). */
 import type { Command } from 'commander';
-import { ExternalPeer, type Revision } from '../gen/weft/v1/types.ts';
+import { ExternalPeer } from '../gen/weft/v1/types.ts';
 import { WeftError } from '../lib/errors.ts';
 import type { Mesh } from './client.ts';
 import { connectionButKey, flagsOf, jsonFlag, networkFlag, print, remote, withMesh } from './command.ts';
 import type { Io } from './io.ts';
-import { keyValues, showError, table } from './output.ts';
+import { keyValues, table } from './output.ts';
+import { removeEach } from './remove.ts';
 import { settle } from './settle.ts';
 import { type PeerJson, peerJson } from './shapes.ts';
 import { UsageError } from './usage.ts';
@@ -110,25 +111,11 @@ function registerRemove(noun: Command, io: Io): void {
     .optionsGroup('Peer:')
     .requiredOption('--network <network>', 'network that they are in')
     .action(async (names: string[], _options: unknown, command: Command) => {
-      const removed: string[] = [];
-      const failures: unknown[] = [];
-      const json = flagsOf(command).json === true;
       const network = networkFlag(command);
-      await withMesh(io, command, async (mesh) => {
-        let last: Revision | undefined;
-        for (const name of names) {
-          try {
-            const request = { project: '', network, peer: nonEmpty('peer', name) };
-            last = (await mesh.call('removePeer', request, { timeoutMs: 30_000 })).revision ?? last;
-            removed.push(name);
-          } catch (error) {
-            failures.push(error);
-          }
-        }
-        if (last !== undefined) await settle(io, mesh, last, json);
+      await removeEach(io, command, names, (mesh, name) => {
+        const request = { project: '', network, peer: nonEmpty('peer', name) };
+        return mesh.call('removePeer', request, { timeoutMs: 30_000 });
       });
-      if (removed.length > 0) print(io, command, { removed }, () => removed.map((n) => `${n}\n`).join(''));
-      for (const failure of failures) io.setExit(showError(io, failure, json));
     });
 }
 

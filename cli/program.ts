@@ -40,6 +40,10 @@ export const NOUNS: Readonly<Record<string, Noun>> = {
     summary: 'addresses and MACs that belong to a name, on every host',
     load: async () => (await import('./reservation.ts')).register,
   },
+  service: {
+    summary: 'names with addresses of their own, in front of containers',
+    load: async () => (await import('./service.ts')).register,
+  },
   wait: {
     summary: 'wait until every connected host has applied a revision',
     load: async () => (await import('./wait.ts')).register,

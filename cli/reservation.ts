@@ -1,12 +1,13 @@
 /** weft reservation: names that own addresses, and perhaps a MAC, of a network, on whatever host their workload runs. */
 import type { Command } from 'commander';
 import type { ReservationStatus } from '../gen/weft/v1/control.ts';
-import { Reservation, type Revision } from '../gen/weft/v1/types.ts';
+import { Reservation } from '../gen/weft/v1/types.ts';
 import { WeftError } from '../lib/errors.ts';
 import type { Mesh } from './client.ts';
 import { flagsOf, networkFlag, print, remote, withMesh } from './command.ts';
 import type { Io } from './io.ts';
-import { keyValues, showError, table } from './output.ts';
+import { keyValues, table } from './output.ts';
+import { removeEach } from './remove.ts';
 import { settle } from './settle.ts';
 import { type ReservationJson, reservationJson } from './shapes.ts';
 import { collect, labels, nonEmpty } from './values.ts';
@@ -78,25 +79,11 @@ function registerRemove(noun: Command, io: Io): void {
     .optionsGroup('Reservation:')
     .requiredOption('--network <network>', 'network that they are of')
     .action(async (names: string[], _options: unknown, command: Command) => {
-      const removed: string[] = [];
-      const failures: unknown[] = [];
-      const json = flagsOf(command).json === true;
       const network = networkFlag(command);
-      await withMesh(io, command, async (mesh) => {
-        let last: Revision | undefined;
-        for (const name of names) {
-          try {
-            const request = { project: '', network, name: nonEmpty('reservation', name) };
-            last = (await mesh.call('removeReservation', request, { timeoutMs: CHANGE_MS })).revision ?? last;
-            removed.push(name);
-          } catch (error) {
-            failures.push(error);
-          }
-        }
-        if (last !== undefined) await settle(io, mesh, last, json);
+      await removeEach(io, command, names, (mesh, name) => {
+        const request = { project: '', network, name: nonEmpty('reservation', name) };
+        return mesh.call('removeReservation', request, { timeoutMs: CHANGE_MS });
       });
-      if (removed.length > 0) print(io, command, { removed }, () => removed.map((n) => `${n}\n`).join(''));
-      for (const failure of failures) io.setExit(showError(io, failure, json));
     });
 }
 

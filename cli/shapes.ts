@@ -1,5 +1,5 @@
 /** JSON of the objects, as people and scripts see it: keys never left out, absent = null, 64-bit numbers as decimal strings. */
-import type { HostAudit, HostStatus, Laggard, PathMtu } from '../gen/weft/v1/control.ts';
+import type { HostAudit, HostStatus, Laggard, PathMtu, ServiceBackend } from '../gen/weft/v1/control.ts';
 import type {
   Conflict,
   Drift,
@@ -9,6 +9,7 @@ import type {
   Network,
   Reservation,
   Revision,
+  Service,
 } from '../gen/weft/v1/types.ts';
 import { endpointName } from '../lib/endpoint-name.ts';
 
@@ -23,6 +24,7 @@ export const networkJson = (n: Network) => ({
   id: n.id,
   vni: n.vni === 0 ? null : n.vni,
   subnets: n.subnets,
+  space: n.space,
   ipRange: orNull(n.ipRange),
   gateways: n.gateways,
   encap: n.encap,
@@ -33,6 +35,7 @@ export const networkJson = (n: Network) => ({
   vlanTag: n.vlanTag === 0 ? null : n.vlanTag,
   allowTrust: n.allowTrust,
   publishBy: n.publishBy === '' ? 'weft' : n.publishBy,
+  egressIps: n.egressIps,
   dnsOrder: n.dnsOrder === '' ? 'rotate' : n.dnsOrder,
   labels: n.labels,
   revision: n.revision.toString(),
@@ -60,6 +63,7 @@ export const hostJson = (h: HostStatus) => ({
 export const endpointJson = (
   e: Endpoint,
   names: { readonly networks: Readonly<Record<string, string>>; readonly hosts: Readonly<Record<string, string>> },
+  draining = false,
 ) => ({
   id: e.id,
   network: names.networks[e.networkId] ?? e.networkId,
@@ -74,6 +78,8 @@ export const endpointJson = (
   allowed: e.allowed.map((a) => ({ ip: orNull(a.ip), mac: orNull(a.mac) })),
   trusted: e.trusted,
   express: e.express,
+  /** Services give it no new connections. */
+  draining,
   /** Ports of its host that lead to it. */
   ports: e.ports.map(({ protocol, port, hostIp, hostPort }) => ({ protocol, port, hostIp, hostPort })),
   /** What policies select by: the container's labels, once known. */
@@ -117,6 +123,61 @@ export const reservationJson = (
           container: orNull(endpointName(holder)),
         },
   revision: r.revision.toString(),
+});
+
+/** @param backends endpoints that have its labels */
+export const serviceJson = (
+  s: Service,
+  backends: readonly ServiceBackend[],
+  names: { readonly networks: Readonly<Record<string, string>>; readonly hosts: Readonly<Record<string, string>> },
+) => ({
+  name: s.name,
+  id: s.id,
+  network: names.networks[s.networkId] ?? s.networkId,
+  ips: s.ips,
+  headless: s.headless,
+  ports: s.ports.map((p) => ({
+    name: orNull(p.name),
+    protocol: p.protocol,
+    port: p.port,
+    targetPort: p.targetPort,
+    hostPort: p.hostPort === 0 ? null : p.hostPort,
+  })),
+  selector: s.selector,
+  /** null: whoever is attached counts as healthy. */
+  health:
+    s.health === undefined
+      ? null
+      : {
+          type: s.health.type,
+          port: s.health.port,
+          path: orNull(s.health.path),
+          intervalMs: s.health.intervalMs,
+          timeoutMs: s.health.timeoutMs,
+          rise: s.health.rise,
+          fall: s.health.fall,
+        },
+  /** null: each connection by itself. */
+  affinitySeconds: s.affinityS === 0 ? null : s.affinityS,
+  localFirst: s.localFirst,
+  /** "all" hosts, or "local": those with a healthy endpoint of it. */
+  publish: orNull(s.publish),
+  labels: s.labels,
+  backends: backends.flatMap(({ endpoint, state }) =>
+    endpoint === undefined
+      ? []
+      : [
+          {
+            endpoint: endpoint.id,
+            container: orNull(endpointName(endpoint)),
+            host: names.hosts[endpoint.hostId] ?? endpoint.hostId,
+            ips: endpoint.ips,
+            state,
+          },
+        ],
+  ),
+  createdAt: orNull(s.createdAt),
+  revision: s.revision.toString(),
 });
 
 export const pathJson = (p: PathMtu) => ({
@@ -171,6 +232,7 @@ export const eventJson = (e: Event) => ({
 export type NetworkJson = ReturnType<typeof networkJson>;
 export type PeerJson = ReturnType<typeof peerJson>;
 export type ReservationJson = ReturnType<typeof reservationJson>;
+export type ServiceJson = ReturnType<typeof serviceJson>;
 export type PathJson = ReturnType<typeof pathJson>;
 export type HostJson = ReturnType<typeof hostJson>;
 export type EndpointJson = ReturnType<typeof endpointJson>;

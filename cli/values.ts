@@ -35,6 +35,17 @@ export function seconds(flag: string, text: string): number {
   return ms;
 }
 
+/** A time like 500ms, 5s, 2m or 1h (without a unit: seconds), as milliseconds; more than nothing, up to a day. */
+export function milliseconds(flag: string, text: string): number {
+  const m = /^(\d{1,9}(?:\.\d{1,9})?)(ms|s|m|h)?$/.exec(text);
+  if (m === null) throw new UsageError(`${flag} takes a time like 500ms or 5s, not ${quote(text)}.`);
+  const unit = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 }[m[2] ?? 's'] ?? 1000;
+  const ms = Math.ceil(Number(m[1]) * unit);
+  if (ms < 1 || ms > 86_400_000)
+    throw new WeftError('INVALID_ARGUMENT', `${flag} ${text} is out of range.`, { hint: `${flag} takes up to 24h` });
+  return ms;
+}
+
 /** N or EPOCH:N; epoch null = the present one. */
 export function revision(flag: string, text: string): { epoch: bigint | null; number: bigint } {
   const match = /^(?:(\d{1,20}):)?(\d{1,20})$/.exec(text);

@@ -3,9 +3,9 @@
  * containers by itself, on disk: also while it is away. Its agent takes them back when it sees that nobody is allowed them any more.
  */
 import { WeftError } from '../lib/errors.ts';
-import type { AllowedAddress, Endpoint, Revision } from '../lib/model.ts';
+import type { Endpoint, Revision } from '../lib/model.ts';
 import { grantorGone } from './claims.ts';
-import type { Grantor } from './contract.ts';
+import type { Grantor, SettingsChange } from './contract.ts';
 import type { Parts } from './parts.ts';
 
 const GRANT_MS = 2500;
@@ -14,16 +14,11 @@ const MAX_ROUNDS = 4;
 
 type Deps = Pick<Parts, 'state' | 'store' | 'fanout'>;
 
-/** @throws as Store.updateAllowed; FAILED_PRECONDITION, UNAVAILABLE a host that is not connected, or silent; ALREADY_EXISTS in use there */
-export async function changeAllowed(
-  deps: Deps,
-  endpoint: Endpoint,
-  allow: readonly AllowedAddress[],
-  disallow: readonly AllowedAddress[],
-): Promise<Revision> {
+/** @throws as Store.updateSettings; FAILED_PRECONDITION, UNAVAILABLE a host that is not connected, or silent; ALREADY_EXISTS in use there */
+export async function changeSettings(deps: Deps, endpoint: Endpoint, change: SettingsChange): Promise<Revision> {
   const granted: Grantor[] = [];
   for (let round = 0; round < MAX_ROUNDS; round++) {
-    const done = await deps.store.updateAllowed(endpoint.networkId, endpoint.id, allow, disallow, granted);
+    const done = await deps.store.updateSettings(endpoint.networkId, endpoint.id, change, granted);
     if ('revision' in done) return done.revision;
     for (const one of done.ask) {
       await askLeave(deps, endpoint, one);

@@ -185,8 +185,11 @@ export class Blocks {
     const network = state.networks.get(networkId);
     const what = network === undefined ? networkId : `${network.name || networkId} (${network.subnets.join(', ')})`;
     const rest = [...silent].map(([name, reason]) => `${name} (${reason})`);
-    const reserved = state.reservations.get(networkId)?.size ?? 0;
-    const kept = reserved === 0 ? '' : ` (${reserved} by reservations)`;
+    const counts = [
+      [state.reservations.get(networkId)?.size ?? 0, 'reservations'],
+      [state.services.get(networkId)?.size ?? 0, 'services'],
+    ].flatMap(([count, what]) => (count === 0 ? [] : [`${count} by ${what}`]));
+    const kept = counts.length === 0 ? '' : ` (${counts.join(', ')})`;
     const unasked = rest.length === 0 ? '' : `; the blocks of ${rest.join(', ')} could not be asked`;
     const head =
       'family' in wanted

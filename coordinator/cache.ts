@@ -14,6 +14,7 @@ import type {
   Memberships,
   Network,
   Reservation,
+  Service,
 } from '../lib/model.ts';
 import type { Change, ChangeSet, CoordinatorRecord, Presence, State } from './contract.ts';
 import { type Decoded, decode, type RawKey } from './store/codec.ts';
@@ -61,6 +62,7 @@ export class Cache implements State {
   readonly settings: Nested<EndpointSettings> = new Map();
   readonly memberships: Nested<Memberships> = new Map();
   readonly reservations: Nested<Reservation> = new Map();
+  readonly services: Nested<Service> = new Map();
   readonly presences = new Map<string, Presence>();
   readonly coordinators = new Map<string, CoordinatorRecord>();
   readonly #names = new Map<string, string>();
@@ -282,6 +284,12 @@ export class Cache implements State {
         const before = replaceIn(this.reservations, networkId, name, after);
         return differs(before, after) ? { kind: 'reservation', networkId, name, before, after } : null;
       }
+      case 'service': {
+        const after = decoded?.kind === 'service' ? decoded.value : null;
+        const { networkId, name } = key;
+        const before = replaceIn(this.services, networkId, name, after);
+        return differs(before, after) ? { kind: 'service', networkId, name, before, after } : null;
+      }
       case 'presence': {
         const after = decoded?.kind === 'presence' ? decoded.value : null;
         const before = replace(this.presences, key.hostId, after);
@@ -307,6 +315,7 @@ export class Cache implements State {
       case 'stamp':
       case 'pool':
       case 'blockguard':
+      case 'portguard':
       case 'restingVni':
       case 'restingSubnet':
         return null;

@@ -8,7 +8,7 @@ import type { Log } from '../lib/log.ts';
 import type { Address, Block } from '../lib/model.ts';
 import { notForEndpoints, spokenFor } from './alloc/externals.ts';
 import { checkAssignable } from './alloc/families.ts';
-import { reservationAt } from './alloc/reserved.ts';
+import { addressOfService, reservationAt, serviceAt } from './alloc/reserved.ts';
 import type { Blocks } from './blocks.ts';
 import type { State, Store } from './contract.ts';
 import type { Reservations } from './reservations.ts';
@@ -62,6 +62,8 @@ export class Claims {
     if (own?.hostId === slot.hostId && own.state === 'held') return { address: own };
     // A host asks for what is in its own block when it takes it for reserved: another coordinator may have made it so just now.
     if (this.#around(networkId, address)?.hostId === slot.hostId) await this.#deps.store.caughtUp();
+    const service = serviceAt(state, networkId, address);
+    if (service !== undefined) throw addressOfService(network, address, service);
     try {
       const reserved = await this.#deps.reservations.claim(slot, networkId, address);
       return reserved === null ? await this.#unreserved(slot, networkId, address) : { address: reserved };

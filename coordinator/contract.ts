@@ -14,6 +14,7 @@ import type {
   Network,
   Reservation,
   Revision,
+  Service,
 } from '../lib/model.ts';
 
 /** Which coordinator has a host's session; a key under that coordinator's lease. */
@@ -86,6 +87,13 @@ export type Change =
       readonly after: Reservation | null;
     }
   | {
+      readonly kind: 'service';
+      readonly networkId: string;
+      readonly name: string;
+      readonly before: Service | null;
+      readonly after: Service | null;
+    }
+  | {
       readonly kind: 'presence';
       readonly hostId: string;
       readonly before: Presence | null;
@@ -127,6 +135,8 @@ export interface State {
   readonly memberships: ReadonlyMap<string, ReadonlyMap<string, Memberships>>;
   /** network id → name → reservation */
   readonly reservations: ReadonlyMap<string, ReadonlyMap<string, Reservation>>;
+  /** network id → name → service */
+  readonly services: ReadonlyMap<string, ReadonlyMap<string, Service>>;
   readonly presences: ReadonlyMap<string, Presence>;
   readonly coordinators: ReadonlyMap<string, CoordinatorRecord>;
   networkByName(project: string, name: string): Network | undefined;
@@ -174,6 +184,11 @@ export interface Store {
    */
   bindNetwork(id: string, bind: NetworkBind): Promise<{ network: Network; won: boolean }>;
   /** FAILED_PRECONDITION names the endpoints (`CONTAINER on HOST`). Quarantines VNI and subnet. */
+  /**
+   * Changes a bound network while it is in use.
+   * @throws NOT_FOUND; INVALID_ARGUMENT, FAILED_PRECONDITION what the network cannot have: nothing is changed
+   */
+  editNetwork(id: string, edit: NetworkEdit): Promise<Network>;
   deleteNetwork(id: string): Promise<Revision>;
   putHost(host: Host): Promise<Revision>;
   /** Host record with all it holds (blocks, addresses, endpoints). */
@@ -204,6 +219,14 @@ export interface Store {
   createReservation(reservation: NewReservation, agreed: ReadonlyMap<string, string>): Promise<Reservation>;
   /** @throws NOT_FOUND the network */
   removeReservation(networkId: string, name: string): Promise<Revision>;
+  /**
+   * Virtual addresses that are not given are picked outside all blocks, where nobody need agree.
+   * @param agreed as for createReservation
+   * @throws ALREADY_EXISTS name, address or port of the hosts taken; ABORTED somebody else would have to agree
+   */
+  createService(service: NewService, agreed: ReadonlyMap<string, string>): Promise<ServiceOutcome>;
+  /** @throws NOT_FOUND the network */
+  removeService(networkId: string, name: string): Promise<Revision>;
   /** Deletes claims or held addresses of that host. */
   releaseAddresses(networkId: string, hostId: string, addresses: readonly string[]): Promise<void>;
   /**
@@ -219,15 +242,14 @@ export interface Store {
   /** @throws NOT_FOUND */
   removePeer(networkId: string, id: string): Promise<Revision>;
   /**
-   * Adds and removes allowed addresses of an endpoint.
+   * Changes what the mesh's side says of an endpoint.
    * @param granted what hosts have said yes to; where another's leave is needed, nothing is written, and it is named
    * @throws NOT_FOUND; INVALID_ARGUMENT no address for endpoints; FAILED_PRECONDITION an address or MAC that is another's own
    */
-  updateAllowed(
+  updateSettings(
     networkId: string,
     endpointId: string,
-    allow: readonly AllowedAddress[],
-    disallow: readonly AllowedAddress[],
+    change: SettingsChange,
     granted: readonly Grantor[],
   ): Promise<Allowing>;
   /**
@@ -247,6 +269,13 @@ export interface Store {
   ): Promise<{ revision: Revision; refused: readonly string[] }>;
 }
 
+/** Allowed addresses that come and go; `draining` null: as it is. */
+export interface SettingsChange {
+  readonly allow: readonly AllowedAddress[];
+  readonly disallow: readonly AllowedAddress[];
+  readonly draining: boolean | null;
+}
+
 /** A host whose leave an allowed address needs: it gives addresses of its blocks to containers without asking anybody. */
 export interface Grantor {
   readonly ip: string;
@@ -259,8 +288,17 @@ export type Allowing = { readonly revision: Revision } | { readonly ask: readonl
 /** Judged and canonical; an empty MAC may be made the holder's by what is stored. */
 export type NewReservation = Omit<Reservation, 'id' | 'createdAt' | 'revision'>;
 
+/** Judged and canonical. Of a family of the network that `ips` does not have, an address is picked, unless it is headless. */
+export type NewService = Omit<Service, 'id' | 'createdAt' | 'revision'>;
+
+/** Done, or the family of which every address lies in a block of some host, who has to be asked. */
+export type ServiceOutcome = { readonly made: Service } | { readonly crowded: 4 | 6 };
+
 /** An address that must be in it, or the family of a block that may be any. */
 export type WantedBlock = { readonly containing: string } | { readonly family: 4 | 6 };
+
+/** What of a network can be changed while it is in use; as checkEdit made it. */
+export type NetworkEdit = Pick<Network, 'egressIps'>;
 
 export interface NetworkBind {
   readonly name: string;

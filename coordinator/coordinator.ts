@@ -15,6 +15,7 @@ import { makeMetrics } from './metrics.ts';
 import type { Auditor, Parts } from './parts.ts';
 import { Reservations } from './reservations.ts';
 import { GrpcServer } from './server.ts';
+import { Services } from './services.ts';
 import { Sessions, type SessionsDeps } from './sessions.ts';
 import { Topics } from './topics.ts';
 import { Wire } from './wire.ts';
@@ -81,10 +82,11 @@ export class Coordinator {
     const fanout = new Fanout({ state, sessions, selfId: self.id, credentials: channelCredentials(options.tls) });
     const blocks = new Blocks({ state, store, sessions, fanout, log });
     const reservations = new Reservations({ state, store, fanout, log });
+    const services = new Services({ state, store, fanout, log });
     const claims = new Claims({ state, store, sessions, blocks, reservations, log });
     const { auditor } = options;
     const shared = { state, store, auditor, self, sessions, wire, events, metrics, log };
-    this.parts = { ...shared, fanout, blocks, claims, reservations };
+    this.parts = { ...shared, fanout, blocks, claims, reservations, services };
     this.#server = new GrpcServer(this.parts, serverCredentials(options.tls));
     // Logs before sessions: what a session sends next must have been logged.
     const stop = state.subscribe((set) => {

@@ -167,6 +167,16 @@ export class Events {
         const message = `${(reservation?.ips ?? []).join(', ')} on ${network}`;
         return { type: 'reservation', action, object: change.name, message };
       }
+      case 'service': {
+        const service = change.after ?? change.before;
+        const ips = service?.headless === true ? 'headless' : (service?.ips ?? []).join(', ');
+        return {
+          type: 'service',
+          action,
+          object: change.name,
+          message: `${ips} on ${this.#networkName(change.networkId, set)}`,
+        };
+      }
       case 'settings':
       case 'memberships':
       case 'block':

@@ -2,13 +2,14 @@
 import { containsIp, formatIp, parseCidr, tryParseIp } from '../lib/addr.ts';
 import { middleCut } from '../lib/errors.ts';
 import type { Endpoint } from '../lib/model.ts';
+import { serviceAt } from './alloc/reserved.ts';
 import type { State } from './contract.ts';
 
-type Source = Pick<State, 'blocks' | 'addresses' | 'hosts'>;
+type Source = Pick<State, 'blocks' | 'addresses' | 'hosts' | 'services'>;
 
 /**
  * @returns null, or the sentence why the endpoint cannot be this host's: one of its addresses is in another host's block and has not
- * been granted, or has been granted to another host. Addresses in no block are nobody's yet: those may be what a restored etcd lost.
+ * been granted, or has been granted to another host, or is a service's. Addresses in no block are nobody's yet: those may be what a restored etcd lost.
  */
 export function notIts(source: Source, hostId: string, endpoint: Endpoint): string | null {
   for (const text of endpoint.ips) {
@@ -16,6 +17,9 @@ export function notIts(source: Source, hostId: string, endpoint: Endpoint): stri
     const ip = tryParseIp(text);
     if (ip === null || formatIp(ip) !== text)
       return `Endpoint ${endpoint.id.slice(0, 12)} has "${middleCut(text)}", which is no address in canonical form.`;
+    const service = serviceAt(source, endpoint.networkId, text);
+    if (service !== undefined)
+      return `Endpoint ${endpoint.id.slice(0, 12)} has ${text}, the address of service ${service.name}.`;
     const granted = source.addresses.get(endpoint.networkId)?.get(text);
     const held = granted?.state === 'held' ? granted.hostId : null;
     if (held === hostId) continue;

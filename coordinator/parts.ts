@@ -7,6 +7,7 @@ import type { Events } from './events.ts';
 import type { Fanout } from './fanout.ts';
 import type { Metrics } from './metrics.ts';
 import type { Reservations } from './reservations.ts';
+import type { Services } from './services.ts';
 import type { Sessions } from './sessions.ts';
 import type { Wire } from './wire.ts';
 
@@ -28,5 +29,6 @@ export interface Parts {
   readonly blocks: Blocks;
   readonly claims: Claims;
   readonly reservations: Reservations;
+  readonly services: Services;
   readonly log: Log;
 }

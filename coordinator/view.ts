@@ -18,6 +18,7 @@ export type ViewSource = Pick<
   | 'settings'
   | 'memberships'
   | 'reservations'
+  | 'services'
 >;
 
 /** Claims that nobody has granted yet stay between the coordinators: only a held address may be sent to. */
@@ -67,6 +68,7 @@ export function completeNetwork(source: ViewSource, networkId: string, revision:
     memberships: [...(source.memberships.get(networkId)?.values() ?? [])],
     settings: [...(source.settings.get(networkId)?.values() ?? [])],
     reservations: [...(source.reservations.get(networkId)?.values() ?? [])],
+    services: [...(source.services.get(networkId)?.values() ?? [])],
   };
 }
 
@@ -167,6 +169,9 @@ function addRecord(update: NetworkUpdate, change: Change): void {
   } else if (change.kind === 'reservation') {
     if (change.after === null) update.removedReservations.push(change.name);
     else update.reservations.push(change.after);
+  } else if (change.kind === 'service') {
+    if (change.after === null) update.removedServices.push(change.name);
+    else update.services.push(change.after);
   }
 }
 

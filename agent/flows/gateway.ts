@@ -55,7 +55,7 @@ export const gatewayBase = (port: number): Flow[] => [
 ];
 
 /** What a local endpoint sends to the host that stands for its gateway. */
-const toGateway: readonly MatchField[] = [is(REG.side, SIDE.local), is('eth_dst', ANYCAST_MAC)];
+export const toGateway: readonly MatchField[] = [is(REG.side, SIDE.local), is('eth_dst', ANYCAST_MAC)];
 
 /** A vlan network's machines have their own gateway and resolver. */
 export function gateway(n: NetworkModel, port: number, relaysNd: boolean): Flow[] {
@@ -68,7 +68,7 @@ export function gateway(n: NetworkModel, port: number, relaysNd: boolean): Flow[
   ];
 }
 
-type Reached = LocalPort & { readonly transit: number };
+export type Reached = LocalPort & { readonly transit: number };
 
 function resolver(n: NetworkModel): Flow[] {
   const inNetwork = is(REG.network, n.index);
@@ -80,7 +80,8 @@ function resolver(n: NetworkModel): Flow[] {
   ];
 }
 
-const answers = (n: NetworkModel, ip: number): Flow =>
+/** ARP for an address that stands for the host. */
+export const answers = (n: Pick<NetworkModel, 'index'>, ip: number): Flow =>
   flow(
     'arpNd',
     n.index,
@@ -108,7 +109,7 @@ function leadOut(n: NetworkModel, relaysNd: boolean): Flow[] {
 }
 
 /** RFC 792: the answer to a ping. */
-const echo = (n: NetworkModel, to: readonly MatchField[], ip: number): Flow =>
+export const echo = (n: Pick<NetworkModel, 'index'>, to: readonly MatchField[], ip: number): Flow =>
   flow(
     'l2',
     n.index,

@@ -1,38 +1,44 @@
-/** Renders only what changed since the last time: a network whose model is the same gives the same flows. */
+/** Renders only what changed since the last time: a network whose model is the same gives the same flows, and so does a virtual address. */
 import type { Flow } from '../openflow/flow.ts';
 import { type FlowTable, keyed } from '../plan/flows.ts';
 import type { BridgeModel } from './model.ts';
 import { renderBase, renderNetwork } from './render.ts';
+import { renderAddress, virtualAddresses } from './services.ts';
 
 export interface Entry {
   readonly fingerprint: string;
   readonly flows: ReadonlyMap<string, Flow>;
 }
 
-const BASE = 0;
+/** By what they are of: the base, a network's index, a virtual address in it. Kept by the caller between calls. */
+export type Memo = Map<string, Entry>;
 
-/** @param memo network index → what it rendered to; kept by the caller between calls. */
-export function render(model: BridgeModel, memo: Map<number, Entry>): FlowTable {
+const BASE = 'base';
+
+export function render(model: BridgeModel, memo: Memo): FlowTable {
   const all = new Map<string, Flow>();
-  const used = new Set<number>([BASE]);
-  const take = (index: number, fingerprint: string, flows: () => Flow[]): void => {
-    let entry = memo.get(index);
+  const used = new Set<string>();
+  const take = (of: string, fingerprint: string, flows: () => Flow[]): void => {
+    used.add(of);
+    let entry = memo.get(of);
     if (entry?.fingerprint !== fingerprint) {
       entry = { fingerprint, flows: keyed(flows()) };
-      memo.set(index, entry);
+      memo.set(of, entry);
     }
     for (const [key, flow] of entry.flows) all.set(key, flow);
   };
   const { networks, ...bridge } = model;
   const { tunnels, ...rest } = bridge;
   take(BASE, JSON.stringify(rest), () => renderBase(rest));
-  for (const network of networks) {
-    used.add(network.index);
+  for (const n of networks) {
+    const { services: _, ...network } = n;
     const fingerprint = JSON.stringify([tunnels, rest, network], (_, v: unknown) =>
       typeof v === 'bigint' ? `${v}n` : v,
     );
-    take(network.index, fingerprint, () => renderNetwork(network, bridge));
+    take(String(network.index), fingerprint, () => renderNetwork(network, bridge));
+    for (const [name, address] of virtualAddresses(n))
+      take(`${network.index} ${name}`, String(rest.relaysNd), () => renderAddress(network, address, rest.relaysNd));
   }
-  for (const index of memo.keys()) if (!used.has(index)) memo.delete(index);
+  for (const of of memo.keys()) if (!used.has(of)) memo.delete(of);
   return all;
 }

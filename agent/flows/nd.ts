@@ -20,7 +20,7 @@ const SOLICITED = 0x4000_0000n;
 const OVERRIDE = 0x2000_0000n;
 const TARGET_OPTION = 2n;
 
-const solicits = (n: NetworkModel): MatchField[] => [
+const solicits = (n: Pick<NetworkModel, 'index'>): MatchField[] => [
   is(REG.network, n.index),
   is('eth_type', ETH_IPV6),
   is('ip_proto', ICMPV6),
@@ -67,7 +67,13 @@ const taken = (mac: bigint): Action[] => [
 ];
 
 /** One address, one MAC. */
-function exact(n: NetworkModel, priority: number, ip: bigint, mac: bigint, relays: boolean): Flow[] {
+export function ndExact(
+  n: Pick<NetworkModel, 'index'>,
+  priority: number,
+  ip: bigint,
+  mac: bigint,
+  relays: boolean,
+): Flow[] {
   const target = is('nd_target', ip);
   if (relays) return [flow('arpNd', n.index, priority, [...solicits(n), target], [set('eth_dst', mac), goto('l2')])];
   return [
@@ -84,12 +90,12 @@ export function ndLocal(n: NetworkModel, port: LocalPort, relays: boolean): Flow
   const own = n.encap === 'vlan' ? [goto('l2')] : [];
   return addressesOf(port).flatMap((ip) => [
     flow('arpNd', n.index, PRIORITY.guard, [...solicits(n), is('in_port', port.ofport), is('nd_target', ip)], own),
-    ...exact(n, PRIORITY.local, ip, port.mac, relays),
+    ...ndExact(n, PRIORITY.local, ip, port.mac, relays),
   ]);
 }
 
 export const ndEntry = (n: NetworkModel, e: Entry, relays: boolean): Flow[] =>
-  addressesOf(e).flatMap((ip) => exact(n, PRIORITY.entry, ip, e.mac, relays));
+  addressesOf(e).flatMap((ip) => ndExact(n, PRIORITY.entry, ip, e.mac, relays));
 
 /** @param out towards the block's host */
 export function ndBlock(n: NetworkModel, block: Cidr, out: readonly Action[], relays: boolean): Flow[] {

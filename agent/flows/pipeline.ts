@@ -41,8 +41,12 @@ export const REG = { network: 'reg0', side: 'reg1', out: 'reg2', scratch: 'reg4'
 export const SIDE = { local: 1n, tunnel: 2n, host: 3n } as const;
 
 export const PRIORITY = {
+  /** The host's own questions, before what it passes on. */
+  check: 510,
   /** Exceptions to what a local endpoint may do. */
   guard: 500,
+  /** What is for a virtual address, and no port of it. */
+  virtual: 490,
   /** What the gateway does not lead out. */
   barred: 480,
   /** Broadcasts and multicasts of an endpoint of this host: counted. */

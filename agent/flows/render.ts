@@ -6,6 +6,7 @@ import { MAC_PREFIX } from '../../lib/mac.ts';
 import type { Action, Flow } from '../openflow/flow.ts';
 import { type Backend, backendOf } from './backend.ts';
 import { ARP_REQUEST, arpAnswer, arpReply, ETH_ARP, flow, goto, inCidr, is, masked, move, set } from './build.ts';
+import { renderChecks } from './checks.ts';
 import { gateway, gatewayBase } from './gateway.ts';
 import type { BridgeModel, Entry, LocalPort, NetworkModel, Remote } from './model.ts';
 import { cappedClassify, multicast } from './multicast.ts';
@@ -13,11 +14,14 @@ import { ndAlias, ndBase, ndBlock, ndBlock4, ndEntry, ndLocal } from './nd.ts';
 import { PRIORITY, REG, SIDE } from './pipeline.ts';
 import { renderPunt } from './punt.ts';
 import { portSecurity, securityBase } from './security.ts';
+import { renderAddress, virtualAddresses } from './services.ts';
 import { renderShared } from './shared.ts';
 import { renderVlan } from './vlan.ts';
 
 export function render(model: BridgeModel): Flow[] {
-  return [...renderBase(model), ...model.networks.flatMap((n) => renderNetwork(n, model))];
+  const addresses = (n: NetworkModel): Flow[] =>
+    [...virtualAddresses(n).values()].flatMap((a) => renderAddress(n, a, model.relaysNd));
+  return [...renderBase(model), ...model.networks.flatMap((n) => [...renderNetwork(n, model), ...addresses(n)])];
 }
 
 /** What holds whatever networks there are. Without a match a table drops (OpenFlow 1.4 §5.4), said aloud to be counted. */
@@ -37,7 +41,7 @@ export function renderBase({ maxMeters, gateway: port }: Omit<BridgeModel, 'netw
   ];
 }
 
-/** All flows of one network; none where it has no local endpoint: then nothing of it concerns this host. */
+/** All flows of one network, but for those of virtual addresses; none where it has no local endpoint: then nothing of it concerns this host. */
 export function renderNetwork(n: NetworkModel, bridge: Omit<BridgeModel, 'networks'>): Flow[] {
   if (n.locals.length === 0) return [];
   const { maxMeters, relaysNd = false, gateway: port } = bridge;
@@ -55,7 +59,7 @@ export function renderNetwork(n: NetworkModel, bridge: Omit<BridgeModel, 'networ
     ]),
     ...(n.encap === 'vlan' ? renderVlan(n) : renderOverlay(n, backend, relaysNd)),
     ...renderShared(n, backend),
-    ...(port == null ? [] : gateway(n, port, relaysNd)),
+    ...(port == null ? [] : [...gateway(n, port, relaysNd), ...renderChecks(n, port, relaysNd)]),
   ];
 }
 

@@ -16,14 +16,17 @@ type Described = Pick<Network, 'encap' | 'internal' | 'publishBy' | 'gateways' |
 /** Null: no way out by the host (internal, a vlan with gateways of its own, or Docker's own bridge leads out). */
 export function egressOf(network: Described): Egress | null {
   if (network.encap === 'vlan' || network.internal || network.publishBy === BY_DOCKER) return null;
-  const [four, six] = ([4, 6] as const).map((family) => ofFamily(network.gateways, family)[0]);
-  if (four === undefined && six === undefined) return null;
+  const gateways = gatewaysOf(network);
+  if (gateways === null) return null;
   const subnets = ([4, 6] as const).map((family) => subnetOf(network, family)).filter((subnet) => subnet !== null);
-  return {
-    ip: four === undefined ? null : lowOf(parseIp(four)),
-    ip6: six === undefined ? null : parseIp(six),
-    subnets,
-  };
+  return { ...gateways, subnets };
+}
+
+/** Gateway addresses that stand for the host; null: none, or none of that family. A vlan's are machines there. */
+export function gatewaysOf(network: Pick<Network, 'encap' | 'gateways'>): Pick<Egress, 'ip' | 'ip6'> | null {
+  const [four, six] = ([4, 6] as const).map((family) => ofFamily(network.gateways, family)[0]);
+  if (network.encap === 'vlan' || (four === undefined && six === undefined)) return null;
+  return { ip: four === undefined ? null : lowOf(parseIp(four)), ip6: six === undefined ? null : parseIp(six) };
 }
 
 /** What Docker is told when a container joins. Empty: no default route of that family. */

@@ -6,7 +6,7 @@
 import { type Family, familyOfText, formatIp } from '../../lib/addr.ts';
 import { formatCidr, parseIp } from '../../lib/ip.ts';
 import { formatIp6 } from '../../lib/ip6.ts';
-import { deviceOf, type LocalEndpoint } from '../contract.ts';
+import { deviceOf, type LocalEndpoint, type LocalNetwork } from '../contract.ts';
 import { GATEWAY, GATEWAY_SWITCH, TUNNEL_SWITCH } from '../link/names.ts';
 import { TRANSIT, TRANSIT6, transit6 } from './addresses.ts';
 import { ANY4, ANY6 } from './ports.ts';
@@ -57,20 +57,67 @@ const OWN_LINKS = ['wft*', 'wfk*', 'wfo*', TUNNEL_SWITCH, GATEWAY_SWITCH];
 /** Others cannot be written there: '*' stands for many, quotes end a name. */
 const PLAIN = /^[\w.-]+$/;
 
+/** A source address of what an endpoint sends to the world. */
+export interface Source {
+  /** Transit address. */
+  readonly of: string;
+  /** Null: its network wants one that the host has not, so nothing leaves. */
+  readonly as: string | null;
+}
+
 export interface NftModel {
   readonly publications: readonly Publication[];
+  /** Of those that do not leave by the address of the host's interface; in the order of their transit addresses. */
+  readonly sources: readonly Source[];
   /** The user's devices that are endpoints' ports. */
   readonly devices: readonly string[];
 }
 
-export function nftModel(endpoints: Iterable<LocalEndpoint>): NftModel {
+/** @param hostIps addresses of the host, canonical */
+export function nftModel(
+  endpoints: Iterable<LocalEndpoint>,
+  networks: ReadonlyMap<string, LocalNetwork>,
+  hostIps: ReadonlySet<string>,
+): NftModel {
   const all = [...endpoints];
   const devices = all.map(deviceOf).filter((name) => name !== null && PLAIN.test(name)) as string[];
-  return { publications: publicationsOf(all), devices: devices.sort() };
+  return {
+    publications: publicationsOf(all),
+    sources: all.flatMap((e) => sourcesOf(e, networks.get(e.networkId)?.network.egressIps ?? [], hostIps)),
+    devices: devices.sort(),
+  };
+}
+
+function sourcesOf(e: LocalEndpoint, egressIps: readonly string[], hostIps: ReadonlySet<string>): Source[] {
+  const { transit } = e;
+  if (transit === undefined) return [];
+  return FAMILIES.flatMap((family) => {
+    const wanted = egressIps.filter((ip) => familyOfText(ip) === family);
+    if (wanted.length === 0 || (family === 4 ? e.ip : e.ip6) === '') return [];
+    const of = family === 4 ? transit : formatIp6(transit6(parseIp(transit)));
+    return [{ of, as: wanted.find((ip) => hostIps.has(ip)) ?? null }];
+  });
+}
+
+/** Egress addresses of networks with endpoints here of which the host has none: sentences, sorted. */
+export function egressProblems(
+  endpoints: Iterable<LocalEndpoint>,
+  networks: ReadonlyMap<string, LocalNetwork>,
+  hostIps: ReadonlySet<string>,
+): string[] {
+  const found = new Set<string>();
+  for (const e of endpoints) {
+    const network = networks.get(e.networkId)?.network;
+    if (network !== undefined && sourcesOf(e, network.egressIps, hostIps).some(({ as }) => as === null))
+      found.add(
+        `containers of network ${network.name} do not leave the mesh from here: the host has none of its egress addresses ${network.egressIps.join(', ')}`,
+      );
+  }
+  return [...found].sort();
 }
 
 /** Replaces the tables as a whole, in one transaction: no packet meets half of them. */
-export function renderNft({ publications, devices }: NftModel): string {
+export function renderNft({ publications, sources, devices }: NftModel): string {
   const unheard = [...OWN_LINKS, ...devices].map((name) => `iifname "${name}" drop`);
   return [
     ...NFT_FAMILIES.flatMap((family) => [`table ${family} ${NFT_TABLE}`, `delete table ${family} ${NFT_TABLE}`]),
@@ -78,7 +125,7 @@ export function renderNft({ publications, devices }: NftModel): string {
     ...chain('input', 'filter', 'input', 'filter', unheard),
     '}',
     `table inet ${NFT_TABLE} {`,
-    ...FAMILIES.flatMap((family) => maps(family, publications)),
+    ...FAMILIES.flatMap((family) => [...maps(family, publications), ...leaving(family, sources)]),
     ...chain('guard', 'filter', 'prerouting', 'raw', [
       ...unheard,
       // route_localnet lets the host's own loopback reach published ports; containers have no business there.
@@ -90,6 +137,9 @@ export function renderNft({ publications, devices }: NftModel): string {
     ...chain('output', 'nat', 'output', '-100', FAMILIES.flatMap(dnat)),
     ...chain('forward', 'filter', 'forward', 'filter', [
       `iifname ${gw} ct status dnat accept`,
+      ...FAMILIES.map(
+        (family) => `iifname ${gw} ${WORD[family]} saddr @kept${family} reject with icmpx type admin-prohibited`,
+      ),
       `iifname ${gw} oifname ${gw} drop`,
       ...DOCKERS_BRIDGES.map((name) => `iifname ${gw} oifname ${name} meta oifkind "bridge" ct state new drop`),
       `oifname ${gw} ct status dnat accept`,
@@ -128,6 +178,30 @@ function maps(family: Family, publications: readonly Publication[]): string[] {
   ];
 }
 
+/** By which address what leaves does so, and who does not leave. */
+function leaving(family: Family, sources: readonly Source[]): string[] {
+  const type = family === 4 ? 'ipv4_addr' : 'ipv6_addr';
+  const of = sources.filter((s) => familyOfText(s.of) === family).sort((a, b) => (a.of < b.of ? -1 : 1));
+  const block = (head: string, body: string, elements: readonly string[]): string[] => [
+    `  ${head}${family} {`,
+    `    type ${body}`,
+    ...(elements.length === 0 ? [] : [`    elements = { ${elements.join(', ')} }`]),
+    '  }',
+  ];
+  return [
+    ...block(
+      'map from',
+      `${type} : ${type}`,
+      of.flatMap((s) => (s.as === null ? [] : [`${s.of} : ${s.as}`])),
+    ),
+    ...block(
+      'set kept',
+      type,
+      of.flatMap((s) => (s.as === null ? [s.of] : [])),
+    ),
+  ];
+}
+
 function chain(name: string, type: string, hook: string, priority: string, rules: readonly string[]): string[] {
   return [
     `  chain ${name} {`,
@@ -150,5 +224,6 @@ const dnat = (family: Family): string[] => {
 /** Who comes from outside is seen as what it is; the host's loopback and other containers of the host, as the host. */
 const snat = (family: Family): string[] => [
   `oifname ${gw} ${WORD[family]} saddr ${family === 4 ? `{ 127.0.0.0/8, ${CIDR[4]} }` : CIDR[6]} ct status dnat masquerade`,
+  `oifname != ${gw} snat ${WORD[family]} to ${WORD[family]} saddr map @from${family}`,
   `oifname != ${gw} ${WORD[family]} saddr ${CIDR[family]} masquerade`,
 ];

@@ -1,13 +1,15 @@
 /** Gives endpoints ports of the host, as Docker asks, and takes them back: in the journal first, then in the kernel. */
 import { readFile } from 'node:fs/promises';
-import { networkInterfaces } from 'node:os';
-import { canonicalIp, tryParseIp } from '../../lib/addr.ts';
+import type { PublishedPort } from '../../lib/model.ts';
 import type { Journal, LocalEndpoint } from '../contract.ts';
+import { hostIps } from './host-ips.ts';
 import { allocatePorts, type PortWish } from './ports.ts';
-import { isFree, type Listening, parseListening, SOCKET_TABLES } from './sockets.ts';
+import { isFree, readListening } from './sockets.ts';
 
 export interface PublisherOptions {
   readonly journal: Journal;
+  /** What leads to services. */
+  readonly services: () => readonly PublishedPort[];
   /** The kernel has what the journal has. */
   readonly settled: () => Promise<void>;
 }
@@ -58,12 +60,11 @@ export class Publisher {
 
   async #state(e: LocalEndpoint): Promise<Parameters<typeof allocatePorts>[1]> {
     const listening = await readListening();
-    const own = Object.values(networkInterfaces()).flatMap((list = []) => list.map(({ address }) => address));
     const others = [...this.#o.journal.endpoints.values()].filter((other) => other.id !== e.id);
     return {
-      taken: others.flatMap((other) => other.external?.ports ?? []),
+      taken: [...others.flatMap((other) => other.external?.ports ?? []), ...this.#o.services()],
       free: (port) => isFree(port, listening),
-      hostIps: new Set(own.filter((ip) => tryParseIp(ip) !== null).map(canonicalIp)),
+      hostIps: hostIps(),
       families: [...(e.ip === '' ? [] : [4 as const]), ...(e.ip6 === '' ? [] : [6 as const])],
       ephemeral: await readRange(),
     };
@@ -74,13 +75,6 @@ export class Publisher {
     this.#queue = next.catch(() => undefined);
     return next;
   }
-}
-
-async function readListening(): Promise<Listening[]> {
-  const texts = SOCKET_TABLES.map(async (table) =>
-    parseListening(table, await readFile(`/proc/self/net/${table}`, 'utf8').catch(() => '')),
-  );
-  return (await Promise.all(texts)).flat();
 }
 
 async function readRange(): Promise<readonly [number, number]> {

@@ -66,6 +66,15 @@ export function decide(f: Findings, c: Choices): { wiring: Wiring; probes: Probe
         ? 'Open vSwitch carries every frame: the express path belongs to the kernel-tunnel backend.'
         : 'agent.yaml says so: Open vSwitch carries every frame.',
   );
+  say(
+    'services',
+    express ? 'yes' : 'no',
+    express
+      ? 'Virtual addresses of services are translated where frames leave their container.'
+      : `Virtual addresses of services are translated on the express path, and ${
+          backend.name === 'ovs-tunnel' ? 'that belongs to the kernel-tunnel backend' : 'agent.yaml switches that off'
+        }.`,
+  );
   const encaps: TunnelEncap[] = [];
   for (const encap of ENCAPS) {
     // Open vSwitch brings its own in user space; in the kernel it uses the kernel's.

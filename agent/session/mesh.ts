@@ -31,6 +31,8 @@ export interface MeshOptions {
   readonly view: View;
   readonly apply: Apply;
   readonly ofport: (endpointId: string) => number;
+  /** Ids of services whose check it fails. */
+  readonly unhealthy: (e: LocalEndpoint) => readonly string[];
   readonly onQuery: (query: Query, answer: (message: AgentMessage) => void) => void;
   readonly onSaved: (view: View) => void;
   readonly random: () => number;
@@ -229,11 +231,12 @@ export class SessionMesh implements Mesh {
   /** What the mesh is to know of an endpoint of this host. */
   recordOf(e: LocalEndpoint): Endpoint {
     const network = this.#o.journal.networks.get(e.networkId)?.network;
-    return recordOf(e, this.hostId, this.#o.ofport(e.id), standingOf(e, network, this.#view));
+    const standing = standingOf(e, network, this.#view);
+    return recordOf(e, this.hostId, this.#o.ofport(e.id), standing, this.#o.unhealthy(e));
   }
 
-  /** The port numbers may have changed: register again what is affected. */
-  portsChanged(): void {
+  /** Port numbers, or who is healthy, may have changed: register again what is affected. */
+  recordsChanged(): void {
     this.#registrar.kick();
   }
 

@@ -15,10 +15,19 @@ const RETRY_MS = 1_000;
 /** What another host had may be free by now. */
 const REFUSED_RETRY_MS = 10_000;
 
+/** What of a record changes without the journal. */
+const NOT_JOURNALLED = ['ofport', 'trusted', 'express', 'unhealthy'] as const;
+
 export type Register = (request: Omit<RegisterEndpointsRequest, 'sessionId'>) => Promise<RegisterEndpointsResponse>;
 
-/** An endpoint's record for the mesh. */
-export function recordOf(e: LocalEndpoint, hostId: string, ofport: number, standing: Standing): Endpoint {
+/** An endpoint's record for the mesh. @param unhealthy ids of services whose check it fails */
+export function recordOf(
+  e: LocalEndpoint,
+  hostId: string,
+  ofport: number,
+  standing: Standing,
+  unhealthy: readonly string[] = [],
+): Endpoint {
   return {
     id: e.id,
     networkId: e.networkId,
@@ -36,7 +45,7 @@ export function recordOf(e: LocalEndpoint, hostId: string, ofport: number, stand
     ...standing,
     kind: e.attached?.kind ?? 'container',
     ports: (e.external?.ports ?? []).map((port) => ({ ...port })),
-    unhealthy: [],
+    unhealthy: [...unhealthy],
     revision: 0n,
   };
 }
@@ -188,8 +197,8 @@ export class Registrar {
       const known = this.#unsure.has(e.id) ? undefined : this.#known.get(e.id);
       if (this.#refused.get(e.id)?.endpoint === e) continue;
       const record = this.#record(e);
-      const same = ['ofport', 'trusted', 'express'] as const;
-      if (known?.endpoint === e && same.every((key) => known.told[key] === record[key])) continue;
+      if (known?.endpoint === e && NOT_JOURNALLED.every((key) => isDeepStrictEqual(known.told[key], record[key])))
+        continue;
       // A sandbox, an interface's name: nobody else's business.
       if (known !== undefined && isDeepStrictEqual(known.told, record)) known.endpoint = e;
       else upserts.push(e);

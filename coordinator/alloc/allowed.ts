@@ -17,9 +17,12 @@ import { isDefaultForm } from '../../lib/mac.ts';
 import type { AllowedAddress, Endpoint, Network } from '../../lib/model.ts';
 import type { Grantor, State } from '../contract.ts';
 import { blockAround, endpointWith } from './externals.ts';
-import { reservationAt, reservationOfMac } from './reserved.ts';
+import { reservationAt, reservationOfMac, serviceAt } from './reserved.ts';
 
-type Source = Pick<State, 'hosts' | 'blocks' | 'addresses' | 'endpoints' | 'externals' | 'settings' | 'reservations'>;
+type Source = Pick<
+  State,
+  'hosts' | 'blocks' | 'addresses' | 'endpoints' | 'externals' | 'settings' | 'reservations' | 'services'
+>;
 
 const OWN = 'choose one that nobody has for itself';
 const ROUTER = 'what a router forwards it may send from a MAC: --allow-address ,MAC';
@@ -61,6 +64,8 @@ function ipClash(source: Source, network: Network, endpoint: Endpoint, text: str
   if (owner !== null) return refused(`the address ${text} is ${owner}'s own`);
   const reserved = reservationAt(source, network.id, text);
   if (reserved !== undefined) return refused(`the address ${text} is reserved as "${reserved.name}"`);
+  const service = serviceAt(source, network.id, text);
+  if (service !== undefined) return refused(`the address ${text} is the address of service ${service.name}`);
   const claim = source.addresses.get(network.id)?.get(text);
   if (claim !== undefined && claim.state !== 'refused') {
     const host = source.hosts.get(claim.hostId)?.name ?? claim.hostId;

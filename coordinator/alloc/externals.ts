@@ -6,9 +6,12 @@ import { WeftError } from '../../lib/errors.ts';
 import { isDefaultForm } from '../../lib/mac.ts';
 import type { Block, Endpoint, ExternalPeer, Network } from '../../lib/model.ts';
 import type { State } from '../contract.ts';
-import { reservationAt, reservationOfMac } from './reserved.ts';
+import { addressOfService, reservationAt, reservationOfMac, serviceAt } from './reserved.ts';
 
-type Source = Pick<State, 'hosts' | 'blocks' | 'addresses' | 'endpoints' | 'externals' | 'settings' | 'reservations'>;
+type Source = Pick<
+  State,
+  'hosts' | 'blocks' | 'addresses' | 'endpoints' | 'externals' | 'settings' | 'reservations' | 'services'
+>;
 type AllNetworks = Source & Pick<State, 'networks'>;
 
 const refused = (message: string, hint: string): WeftError => new WeftError('FAILED_PRECONDITION', message, { hint });
@@ -87,6 +90,8 @@ function ipClash(source: Source, network: Network, ip: string, others: readonly 
   const reserved = reservationAt(source, network.id, ip);
   if (reserved !== undefined)
     return exists(`the address ${ip} is reserved as "${reserved.name}"`, 'choose another address');
+  const service = serviceAt(source, network.id, ip);
+  if (service !== undefined) return addressOfService(network, ip, service);
   const sharer = allowedIp(source.settings.get(network.id)?.values() ?? [], ip);
   if (sharer !== null)
     return exists(

@@ -8,11 +8,11 @@ import type { Address, Endpoint, Network, Reservation } from '../../lib/model.ts
 import type { NewReservation, State } from '../contract.ts';
 import { spokenFor, whoIs } from './externals.ts';
 import { checkAssignable } from './families.ts';
-import { reservationAt, reservationOfMac } from './reserved.ts';
+import { reservationAt, reservationOfMac, serviceAt } from './reserved.ts';
 
 export const MAX_RESERVATIONS = 1000;
 
-type Source = Pick<State, 'hosts' | 'addresses' | 'endpoints' | 'externals' | 'settings' | 'reservations'>;
+type Source = Pick<State, 'hosts' | 'addresses' | 'endpoints' | 'externals' | 'settings' | 'reservations' | 'services'>;
 
 const invalid = (message: string, hint: string): WeftError => new WeftError('INVALID_ARGUMENT', message, { hint });
 const taken = (message: string, hint = 'choose another address'): WeftError =>
@@ -59,6 +59,8 @@ function addressClash(source: Source, network: Network, wanted: NewReservation, 
   const what = `the address ${ip} of network ${network.name}`;
   const other = reservationAt(source, network.id, ip);
   if (other !== undefined) return taken(`${what} is reserved as "${other.name}"`);
+  const service = serviceAt(source, network.id, ip);
+  if (service !== undefined) return taken(`${what} is the address of service ${service.name}`);
   if (spokenFor(source, network.id).has(ip))
     return taken(`${what} is an allowed address of an endpoint, or behind an external peer`);
   const user = endpointOf(source, network.id, (e) => e.ips.includes(ip) && endpointName(e) !== wanted.name);

@@ -16,6 +16,8 @@ const DOCKERS_OWN = ['bridge', 'host', 'none', 'default'];
 
 /** A spec in numbers; null = to be picked. */
 export interface CheckedSpec extends CheckedFamilies {
+  /** Address space: subnets of one do not overlap. */
+  readonly space: string;
   readonly vni: number | null;
   readonly mtu: number | null;
   readonly wire: Wire;
@@ -36,18 +38,26 @@ export interface Wire {
 const invalid = (message: string, hint: string): WeftError => new WeftError('INVALID_ARGUMENT', message, { hint });
 const missing = (message: string, hint: string): WeftError => new WeftError('UNIMPLEMENTED', message, { hint });
 
+/** Where subnets are unless something else is said. */
+const DEFAULT_SPACE = 'default';
+
 /** Everything that can be said of a spec without knowing other networks. @throws INVALID_ARGUMENT, UNIMPLEMENTED */
 export function checkSpec(spec: NetworkSpec): CheckedSpec {
   if (spec.name !== '') checkName(spec.name);
   if (spec.project !== 'default')
     throw missing(`projects are not there yet: "${middleCut(spec.project)}"`, 'leave the project out');
-  if (spec.space !== '' && spec.space !== 'default')
-    throw missing(`address spaces are not there yet: "${middleCut(spec.space)}"`, 'leave --space out');
+  const space = spec.space || DEFAULT_SPACE;
+  if (!/^[a-z0-9][a-z0-9_.-]{0,62}$/.test(space))
+    throw invalid(
+      `"${middleCut(space)}" cannot be the name of an address space`,
+      'use 1 to 63 lower-case letters, digits, "_", "." or "-", beginning with a letter or digit',
+    );
   if (spec.encrypted) throw missing('encryption is not there yet', 'leave --encrypt out');
   checkTexts(spec.labels, spec.options);
   const said = networkOptions(spec.options);
   const wire = checkWire(spec, said);
   return {
+    space,
     vni: checkVni(spec.vni, wire.encap),
     ...checkFamilies(spec),
     mtu: checkMtu(spec.mtu === 0 ? (said.mtu ?? 0) : spec.mtu),

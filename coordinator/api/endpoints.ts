@@ -5,7 +5,7 @@ import { endpointName } from '../../lib/endpoint-name.ts';
 import { middleCut, WeftError } from '../../lib/errors.ts';
 import { normalMac } from '../../lib/mac.ts';
 import type { AllowedAddress, Endpoint } from '../../lib/model.ts';
-import { changeAllowed } from '../allow.ts';
+import { changeSettings } from '../allow.ts';
 import type { State } from '../contract.ts';
 import type { Parts } from '../parts.ts';
 import type { Method } from './method.ts';
@@ -20,12 +20,13 @@ export function endpointMethods(parts: Parts, method: Method): Pick<ControlServe
       const endpoint = findEndpoint(state, request.endpoint, network);
       const allow = request.allow.map(canonical);
       const disallow = request.disallow.map(canonical);
-      if (allow.length + disallow.length === 0)
+      const draining = request.draining ?? null;
+      if (allow.length + disallow.length === 0 && draining === null)
         throw new WeftError('INVALID_ARGUMENT', 'Nothing to change was given.', {
-          hint: 'weft endpoint set E --allow-address IP[,MAC]',
+          hint: 'weft endpoint set E --allow-address IP[,MAC], or --drain',
         });
-      const revision = await changeAllowed(parts, endpoint, allow, disallow);
-      log.info({ endpoint: endpoint.id, allow, disallow }, 'allowed addresses changed');
+      const revision = await changeSettings(parts, endpoint, { allow, disallow, draining });
+      log.info({ endpoint: endpoint.id, allow, disallow, draining }, 'endpoint changed');
       return { endpoint: withSettings(state, endpoint), revision };
     }),
 
@@ -45,7 +46,9 @@ export function endpointMethods(parts: Parts, method: Method): Pick<ControlServe
         networkNames[networkId] = state.networks.get(networkId)?.name ?? networkId;
         hostNames[hostId] = state.hosts.get(hostId)?.name ?? hostId;
       }
-      return { endpoints, networkNames, hostNames, revision: revisionOf(state) };
+      const draining = endpoints.filter((e) => state.settings.get(e.networkId)?.get(e.id)?.draining === true);
+      const drainingIds = draining.map((e) => e.id);
+      return { endpoints, networkNames, hostNames, revision: revisionOf(state), drainingIds };
     }),
   };
 }

@@ -1,6 +1,8 @@
 /** Control: networks. */
 import type { ControlServer } from '../../gen/weft/v1/control.ts';
+import { Network as NetworkMessage } from '../../gen/weft/v1/types.ts';
 import { WeftError } from '../../lib/errors.ts';
+import { checkEdit } from '../alloc/edits.ts';
 import type { Parts } from '../parts.ts';
 import type { Method } from './method.ts';
 import { removeNetwork } from './remove-network.ts';
@@ -35,9 +37,10 @@ export function networkMethods(parts: Parts, method: Method): Methods {
 
     updateNetwork: method(async ({ request }) => {
       const network = networkOf(state, request.project, request.network);
-      throw new WeftError('UNIMPLEMENTED', `Network ${network.name} cannot be changed: live edits are not there yet.`, {
-        hint: 'make another network with the settings that you want',
-      });
+      const edit = checkEdit(network, request.fields, request.values ?? NetworkMessage.fromPartial({}));
+      const changed = await store.editNetwork(network.id, edit);
+      log.info({ network: network.name, id: network.id, fields: request.fields }, 'network changed');
+      return changed;
     }),
 
     deleteNetwork: method(async ({ request, signal }) => {

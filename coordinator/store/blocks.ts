@@ -5,7 +5,7 @@ import type { Address, Block, Network } from '../../lib/model.ts';
 import { addressPlan, isPartition, pickBlock, pickBlockContaining } from '../alloc/blocks.ts';
 import { notForEndpoints, spokenFor } from '../alloc/externals.ts';
 import { checkAssignable } from '../alloc/families.ts';
-import { reservationAt } from '../alloc/reserved.ts';
+import { addressOfService, reservationAt, serviceAt } from '../alloc/reserved.ts';
 import type { WantedBlock } from '../contract.ts';
 import { encode } from './codec.ts';
 import { type Deps, fresh, modOf } from './deps.ts';
@@ -73,6 +73,12 @@ export async function allocateBlock(
   });
 }
 
+/** @throws ALREADY_EXISTS: no endpoint may have a service's address. */
+function refuseService({ cache }: Deps, network: Network, address: string): void {
+  const service = serviceAt(cache, network.id, address);
+  if (service !== undefined) throw addressOfService(network, address, service);
+}
+
 /** A CIDR to write; a block that the host has already; null = nothing is free. */
 function chooseBlock(deps: Deps, network: Network, hostId: string, wanted: WantedBlock): string | Block | null {
   const taken = (): Cidr[] => takenBlocks(deps.cache, network.id, hostId);
@@ -83,6 +89,7 @@ function chooseBlock(deps: Deps, network: Network, hostId: string, wanted: Wante
     return textOf(pickBlock(plan, taken()));
   }
   const { ip, plan } = checkAssignable(network, wanted.containing);
+  refuseService(deps, network, wanted.containing);
   const block = blockOf(deps.cache, network.id, wanted.containing);
   if (block !== undefined) return block.hostId === hostId ? block : null;
   return textOf(pickBlockContaining(plan, taken(), ip));
@@ -166,6 +173,7 @@ export async function claimAddress(
   return deps.committer.run<Address>(guard, () => {
     const network = needNetwork(deps, claim.networkId);
     checkAssignable(network, claim.address);
+    refuseService(deps, network, claim.address);
     if (reservationAt(deps.cache, network.id, claim.address) !== undefined)
       throw new WeftError('ABORTED', `${claim.address} of ${ownerName(network)} has just been reserved`);
     const present = deps.cache.addresses.get(network.id)?.get(claim.address);
@@ -260,6 +268,9 @@ export async function restoreAddress(deps: Deps, held: Address): Promise<string 
     );
     if (user !== undefined)
       return { done: conflict(deps, network, `address ${held.address}`, held.address, user.hostId) };
+    const service = serviceAt(deps.cache, network.id, held.address);
+    if (service !== undefined)
+      return { done: `address ${held.address} of ${ownerName(network)}: it is the address of service ${service.name}` };
     const key = keys.address(network.project, network.id, held.address);
     const { compares, ops } = guarded(deps, network);
     const value = encode.address({ ...held, state: 'held', reason: '' });

@@ -9,6 +9,7 @@ import {
   Memberships,
   Network,
   Reservation,
+  Service,
 } from '../../gen/weft/v1/types.ts';
 import { parseCidr, tryParseIp } from '../../lib/addr.ts';
 import { isUplink, isVlanTag } from '../alloc/encap.ts';
@@ -45,6 +46,7 @@ export type Decoded =
   | { readonly kind: 'settings'; readonly value: EndpointSettings }
   | { readonly kind: 'memberships'; readonly value: Memberships }
   | { readonly kind: 'reservation'; readonly value: Reservation }
+  | { readonly kind: 'service'; readonly value: Service }
   | { readonly kind: 'presence'; readonly value: Presence }
   | { readonly kind: 'coordinator'; readonly value: CoordinatorRecord }
   | { readonly kind: 'cluster'; readonly value: Cluster }
@@ -68,6 +70,7 @@ export const encode = {
     stored(Memberships.toJSON({ ...memberships, revision: 0n }) as object),
   reservation: (reservation: Reservation): string =>
     stored(Reservation.toJSON({ ...reservation, revision: 0n }) as object),
+  service: (service: Service): string => stored(Service.toJSON({ ...service, revision: 0n }) as object),
   presence: (presence: Presence): string => stored(presence),
   coordinator: (record: CoordinatorRecord): string => stored(record),
   cluster: (cluster: Cluster): string => stored({ id: cluster.id, epoch: String(cluster.epoch) }),
@@ -84,6 +87,7 @@ const TEXT_KINDS: readonly Key['kind'][] = [
   'stamp',
   'pool',
   'blockguard',
+  'portguard',
 ];
 
 /** The value of a key, or null when it is not what the key says it is (written by hand, or damaged). */
@@ -146,6 +150,12 @@ function decodeObject(key: Key, json: Record<string, unknown>, revision: bigint)
       const ok = value.networkId === key.networkId && value.name === key.name && value.ips.length > 0;
       return ok && value.ips.every((ip) => tryParseIp(ip) !== null) ? { kind: 'reservation', value } : null;
     }
+    case 'service': {
+      const value: Service = { ...Service.fromJSON(json), revision };
+      const ok =
+        value.networkId === key.networkId && value.name === key.name && value.headless === (value.ips.length === 0);
+      return ok && value.ips.every((ip) => tryParseIp(ip) !== null) ? { kind: 'service', value } : null;
+    }
     case 'presence': {
       const { hostId, coordinatorId, sessionId } = json;
       if (hostId !== key.hostId || typeof coordinatorId !== 'string' || typeof sessionId !== 'string') return null;
@@ -175,6 +185,7 @@ function decodeObject(key: Key, json: Record<string, unknown>, revision: bigint)
     case 'stamp':
     case 'pool':
     case 'blockguard':
+    case 'portguard':
       return null;
   }
 }

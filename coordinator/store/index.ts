@@ -11,6 +11,7 @@ import { EtcdClient, type EtcdOptions } from './client.ts';
 import { ensureCluster, raiseEpoch, raiseEpochAfterRestore } from './cluster.ts';
 import { encode } from './codec.ts';
 import { DEFAULT_LIMITS, type Deps, type Limits } from './deps.ts';
+import { editNetwork } from './edit-network.ts';
 import * as endpoints from './endpoints.ts';
 import * as hosts from './hosts.ts';
 import { keys, ROOT } from './keys.ts';
@@ -19,7 +20,8 @@ import { putMemberships } from './memberships.ts';
 import * as networks from './networks.ts';
 import { addPeer, removePeer } from './peers.ts';
 import * as reservations from './reservations.ts';
-import { updateAllowed } from './settings.ts';
+import * as services from './services.ts';
+import { updateSettings } from './settings.ts';
 import { Committer } from './txn.ts';
 import { PrefixWatch } from './watch.ts';
 
@@ -138,6 +140,7 @@ function makeStore(deps: Deps): Store {
   return {
     createNetwork: (spec) => networks.createNetwork(deps, spec),
     bindNetwork: (id, bind) => networks.bindNetwork(deps, id, bind),
+    editNetwork: (id, edit) => editNetwork(deps, id, edit),
     deleteNetwork: (id) => networks.deleteNetwork(deps, id),
     putHost: async (host) => hosts.putHost(deps, host),
     deleteHost: (id) => hosts.deleteHost(deps, id),
@@ -152,12 +155,14 @@ function makeStore(deps: Deps): Store {
     holdOwn: (networkId, address, hostId) => reservations.holdOwn(deps, networkId, address, hostId),
     createReservation: (reservation, agreed) => reservations.createReservation(deps, reservation, agreed),
     removeReservation: (networkId, name) => reservations.removeReservation(deps, networkId, name),
+    createService: (service, agreed) => services.createService(deps, service, agreed),
+    removeService: (networkId, name) => services.removeService(deps, networkId, name),
     caughtUp: async () => deps.cache.reached(await deps.committer.barrier()),
     registerEndpoints: (hostId, upserts, removed) => endpoints.registerEndpoints(deps, hostId, upserts, removed),
     addPeer: (peer) => addPeer(deps, peer),
     removePeer: (networkId, id) => removePeer(deps, networkId, id),
-    updateAllowed: (networkId, endpointId, allow, disallow, granted) =>
-      updateAllowed(deps, networkId, endpointId, allow, disallow, granted),
+    updateSettings: (networkId, endpointId, change, granted) =>
+      updateSettings(deps, networkId, endpointId, change, granted),
     putMemberships: (hostId, sessionId, networkId, groups) =>
       putMemberships(deps, hostId, sessionId, networkId, groups),
     replaceHoldings: (hostId, holdings) => endpoints.replaceHoldings(deps, hostId, holdings),

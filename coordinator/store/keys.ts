@@ -19,6 +19,7 @@ export const GLOBAL_SEGMENTS = [
   'hostnames',
   'presence',
   'coordinators',
+  'portguard',
 ] as const;
 
 /** A key taken apart. */
@@ -41,6 +42,8 @@ export type Key =
   | { readonly kind: 'external'; readonly project: string; readonly networkId: string; readonly id: string }
   | { readonly kind: 'settings'; readonly project: string; readonly networkId: string; readonly endpointId: string }
   | { readonly kind: 'reservation'; readonly project: string; readonly networkId: string; readonly name: string }
+  | { readonly kind: 'service'; readonly project: string; readonly networkId: string; readonly name: string }
+  | { readonly kind: 'portguard' }
   | { readonly kind: 'memberships'; readonly project: string; readonly networkId: string; readonly hostId: string }
   | { readonly kind: 'host'; readonly id: string }
   | { readonly kind: 'hostname'; readonly name: string }
@@ -69,7 +72,7 @@ export const keys = {
   blocks: (project: string, networkId: string): string => `${ROOT}${project}/blocks/${networkId}/`,
   block: (project: string, networkId: string, cidr: string): string =>
     `${ROOT}${project}/blocks/${networkId}/${cidrSegment(cidr)}`,
-  /** Compared and rewritten by whatever adds a block, an address or a reservation to the network. */
+  /** Compared and rewritten by whatever adds a block, an address, a reservation or a service to the network. */
   blockguard: (project: string, networkId: string): string => `${ROOT}${project}/blockguard/${networkId}`,
   addresses: (project: string, networkId: string): string => `${ROOT}${project}/addresses/${networkId}/`,
   address: (project: string, networkId: string, address: string): string =>
@@ -87,6 +90,11 @@ export const keys = {
   reservations: (project: string, networkId: string): string => `${ROOT}${project}/reservations/${networkId}/`,
   reservation: (project: string, networkId: string, name: string): string =>
     `${ROOT}${project}/reservations/${networkId}/${name}`,
+  services: (project: string, networkId: string): string => `${ROOT}${project}/services/${networkId}/`,
+  service: (project: string, networkId: string, name: string): string =>
+    `${ROOT}${project}/services/${networkId}/${name}`,
+  /** Compared and rewritten by whatever publishes a port of the hosts. */
+  portguard: (): string => `${ROOT}portguard`,
   /** Under the lease of the coordinator that has the host's session: they go with its presence. */
   allMemberships: (project: string, networkId: string): string => `${ROOT}${project}/memberships/${networkId}/`,
   memberships: (project: string, networkId: string, hostId: string): string =>
@@ -119,6 +127,7 @@ export function parseKey(text: string): Key | null {
   if (second === 'externals') return { kind: 'external', project, networkId: third, id: fourth };
   if (second === 'settings') return { kind: 'settings', project, networkId: third, endpointId: fourth };
   if (second === 'reservations') return { kind: 'reservation', project, networkId: third, name: fourth };
+  if (second === 'services') return { kind: 'service', project, networkId: third, name: fourth };
   if (second === 'memberships') return { kind: 'memberships', project, networkId: third, hostId: fourth };
   const cidr = cidrOfSegment(fourth);
   if (cidr === null) return null;
@@ -131,6 +140,7 @@ function parseGlobal(parts: readonly string[]): Key | null {
   const [head, second, third, fourth, fifth] = parts as [string, string?, string?, string?, string?];
   if (parts.length === 1) {
     if (head === 'cluster') return { kind: 'cluster' };
+    if (head === 'portguard') return { kind: 'portguard' };
     return head === 'stamp' ? { kind: 'stamp' } : null;
   }
   if (parts.length === 2 && second !== undefined) {

@@ -25,7 +25,7 @@ export async function createNetwork(deps: Deps, spec: NetworkSpec): Promise<Netw
   const checked = checkSpec(spec);
   const id = deps.newId();
   const lease = spec.name === '' ? await grantLease(deps, deps.limits.reserveSeconds) : '0';
-  const guard = keys.pool('default', 'default');
+  const guard = keys.pool(spec.project, checked.space);
   try {
     return await deps.committer.run(guard, () => planCreate(deps, spec, checked, id, lease));
   } catch (error) {
@@ -79,8 +79,7 @@ function refuseTakenName(deps: Deps, project: string, name: string): void {
 
 function composeNetwork(deps: Deps, spec: NetworkSpec, checked: CheckedSpec, id: string): Network {
   const { project } = spec;
-  const space = 'default';
-  const { wire } = checked;
+  const { space, wire } = checked;
   const hosts = connectedHosts(deps);
   checkCarried(hosts, wire);
   const vni = wire.encap === 'vlan' ? 0 : chooseVni(deps, checked);
@@ -121,6 +120,7 @@ function composeNetwork(deps: Deps, spec: NetworkSpec, checked: CheckedSpec, id:
     vlanTag: wire.vlanTag,
     allowTrust: wire.allowTrust,
     publishBy: wire.publishBy,
+    egressIps: [],
     dnsOrder: wire.dnsOrder,
   };
   checkRoom(network);
@@ -324,6 +324,7 @@ function planDelete(deps: Deps, present: Network, lease: string): Planned<Revisi
     { delPrefix: keys.allSettings(project, id) },
     { delPrefix: keys.allMemberships(project, id) },
     { delPrefix: keys.reservations(project, id) },
+    { delPrefix: keys.services(project, id) },
     ...rest.map((key): Op => ({ put: key, value, lease })),
   ];
   return { txn: { compares, ops }, result: (revision) => revisionOf(deps, revision) };

@@ -2,33 +2,15 @@
 import { rfc3339 } from '../../lib/clock.ts';
 import { WeftError } from '../../lib/errors.ts';
 import type { Address, Network, Reservation, Revision } from '../../lib/model.ts';
-import { mustAgree, reservationClash, textOf, withMac } from '../alloc/reservations.ts';
+import { reservationClash, textOf, withMac } from '../alloc/reservations.ts';
 import { reservationAt } from '../alloc/reserved.ts';
 import type { NewReservation } from '../contract.ts';
 import { encode } from './codec.ts';
-import { type Deps, fresh, modOf, revisionOf } from './deps.ts';
+import { type Deps, modOf } from './deps.ts';
+import { findNetwork, guarded, guardOf, refuseUnagreed, removeGuarded } from './guarded.ts';
 import { keys } from './keys.ts';
 import { blockOf, ownerName } from './taken.ts';
-import type { Compare, Op, Planned } from './txn.ts';
-
-const guardOf = (network: Network): string => keys.blockguard(network.project, network.id);
-
-async function findNetwork(deps: Deps, id: string): Promise<Network> {
-  const network = await fresh(deps, () => deps.cache.networks.get(id));
-  if (network === undefined) throw new WeftError('NOT_FOUND', `there is no network ${id}`);
-  return network;
-}
-
-function guarded(deps: Deps, network: Network, by: string): { compares: Compare[]; ops: Op[] } {
-  const guard = guardOf(network);
-  return {
-    compares: [
-      { key: keys.network(network.project, network.id), exists: true },
-      { key: guard, mod: modOf(deps.cache, guard) },
-    ],
-    ops: [{ put: guard, value: by }],
-  };
-}
+import type { Compare, Planned } from './txn.ts';
 
 export async function createReservation(
   deps: Deps,
@@ -53,13 +35,7 @@ function planCreate(
   if (done?.id === made.id) return { done };
   const clash = reservationClash(cache, network, wanted);
   if (clash !== null) throw clash;
-  for (const ip of wanted.ips) {
-    const host = mustAgree(cache.addresses.get(network.id)?.get(ip), blockOf(cache, network.id, ip)?.hostId);
-    if (host !== null && agreed.get(ip) !== host)
-      throw new WeftError('ABORTED', `the address ${ip} of ${ownerName(network)} has come to another host meanwhile`, {
-        hint: 'try again',
-      });
-  }
+  refuseUnagreed(deps, network, wanted.ips, agreed);
   const record: Reservation = { ...withMac(cache, wanted), ...made };
   const key = keys.reservation(network.project, network.id, record.name);
   const { compares, ops } = guarded(deps, network, record.id);
@@ -72,19 +48,8 @@ function planCreate(
   };
 }
 
-export async function removeReservation(deps: Deps, networkId: string, name: string): Promise<Revision> {
-  const network = await findNetwork(deps, networkId);
-  const key = keys.reservation(network.project, networkId, name);
-  return deps.committer.run(guardOf(network), () => {
-    if (!deps.cache.raw.has(key)) return { done: revisionOf(deps, deps.cache.revision) };
-    const { compares, ops } = guarded(deps, network, name);
-    const txn = {
-      compares: [...compares, { key, mod: modOf(deps.cache, key) }],
-      ops: [...ops, { del: key }],
-    };
-    return { txn, result: (revision) => revisionOf(deps, revision) };
-  });
-}
+export const removeReservation = (deps: Deps, networkId: string, name: string): Promise<Revision> =>
+  removeGuarded(deps, networkId, name, (network) => keys.reservation(network.project, networkId, name));
 
 export async function holdReserved(deps: Deps, networkId: string, address: string, hostId: string): Promise<Address> {
   const network = await findNetwork(deps, networkId);

@@ -1,21 +1,20 @@
-/** What the mesh's side sets on an endpoint: allowed addresses. Kept by the endpoint's id, apart from what its host registers. */
+/** What the mesh's side sets on an endpoint: allowed addresses, and that services drain it. Kept by the endpoint's id, apart from what its host registers. */
 import { rfc3339 } from '../../lib/clock.ts';
 import { WeftError } from '../../lib/errors.ts';
-import type { AllowedAddress, EndpointSettings } from '../../lib/model.ts';
+import type { EndpointSettings } from '../../lib/model.ts';
 import { allowedClash, changedAllowed, leaveNeeded } from '../alloc/allowed.ts';
-import type { Allowing, Grantor } from '../contract.ts';
+import type { Allowing, Grantor, SettingsChange } from '../contract.ts';
 import { encode } from './codec.ts';
 import { type Deps, fresh, modOf, revisionOf } from './deps.ts';
 import { keys } from './keys.ts';
 
 const MAX_ALLOWED = 64;
 
-export async function updateAllowed(
+export async function updateSettings(
   deps: Deps,
   networkId: string,
   endpointId: string,
-  allow: readonly AllowedAddress[],
-  disallow: readonly AllowedAddress[],
+  { allow, disallow, draining: drain }: SettingsChange,
   granted: readonly Grantor[],
 ): Promise<Allowing> {
   const endpoint = await fresh(deps, () => deps.cache.endpoints.get(networkId)?.get(endpointId));
@@ -39,15 +38,18 @@ export async function updateAllowed(
     }
     const { ask, sharedWith } = leaveNeeded(cache, network, allow, granted);
     if (ask.length > 0) return { done: { ask } };
-    const same = encode.settings({ ...blank(networkId, endpointId), allowed: [...(before?.allowed ?? [])] });
-    if (same === encode.settings({ ...blank(networkId, endpointId), allowed }))
+    const draining = drain ?? before?.draining ?? false;
+    const text = (of: Pick<EndpointSettings, 'allowed' | 'draining'>): string =>
+      encode.settings({ ...blank(networkId, endpointId), allowed: of.allowed, draining: of.draining });
+    if (text(before ?? blank(networkId, endpointId)) === text({ allowed, draining }))
       return { done: { revision: revisionOf(deps, cache.revision) } };
     const record: EndpointSettings = {
       ...blank(networkId, endpointId),
       allowed,
+      draining,
       updatedAt: rfc3339(deps.clock),
     };
-    const op = allowed.length === 0 ? { del: key } : { put: key, value: encode.settings(record) };
+    const op = allowed.length === 0 && !draining ? { del: key } : { put: key, value: encode.settings(record) };
     const compares = [
       { key: owner, exists: true as const },
       { key, mod: modOf(cache, key) },

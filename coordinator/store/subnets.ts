@@ -12,7 +12,7 @@ export function refuseOverlap(deps: Deps, project: string, space: string, wanted
   throw new WeftError(
     'FAILED_PRECONDITION',
     `the subnet ${formatCidr(wanted)} overlaps ${formatCidr(other.cidr)} of ${other.owner}`,
-    { hint: 'choose another subnet, or leave --subnet out' },
+    { hint: 'choose another subnet, leave --subnet out, or give an address space of its own with --space' },
   );
 }
 

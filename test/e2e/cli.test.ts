@@ -70,6 +70,7 @@ describe('JSON', () => {
       allowed: [],
       trusted: false,
       express: expect.any(Boolean),
+      draining: false,
       ports: [],
       identity: { tier: 'front' },
     });

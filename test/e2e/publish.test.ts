@@ -9,6 +9,7 @@ import {
   onOk,
   pings,
   sleeper,
+  until,
   weft,
   weftJson,
   weftOk,
@@ -93,9 +94,112 @@ describe('the way out', () => {
     expect(await whoAmI(atStranger(outside), 'tcp', transit?.[0] ?? '', PORT)).toBeNull();
   });
 
+  it('has the egress address of the network where the host has it, and is shut where it has none', async () => {
+    const [four, six] = ['198.51.100.7', 'fd98::7'];
+    const routes = [
+      [ipOf('h1'), four],
+      [SIX.h1, six],
+    ] as const;
+    await onOk('h1', 'ip', 'addr', 'add', `${four}/32`, 'dev', 'lo');
+    await onOk('h1', 'ip', 'addr', 'add', `${six}/128`, 'dev', 'lo', 'nodad');
+    for (const [via, to] of routes) await outside.run('ip', 'route', 'add', to, 'via', via);
+    try {
+      await weftOk('network', 'set', OUT, '--egress-ip', four, '--egress-ip', six);
+      await weftOk('wait');
+      const here = await inContainer('h1', 'pb-a');
+      const there = await inContainer('h2', 'pb-b');
+      await until('h1 sends from the address', async () => (await whoAmI(here, 'tcp', outside.ip, PORT)) === four);
+      expect(await whoAmI(here, 'udp', outside.ip, PORT)).toBe(four);
+      expect(await whoAmI(here, 'tcp', SIX.outside, PORT)).toBe(six);
+      await until('h2 sends nothing', async () => (await whoAmI(there, 'tcp', outside.ip, PORT)) === null);
+      await until('status names h2', async () => {
+        const { conflicts } = await weftJson<{ conflicts: { host: string; message: string }[] }>('status');
+        return conflicts.some((c) => c.host === 'h2' && c.message.includes(four));
+      });
+      expect(await whoAmI(atStranger(outside), 'tcp', ipOf('h2'), 8001)).toBe(outside.ip);
+    } finally {
+      await weftOk('network', 'set', OUT, '--egress-ip', 'none');
+      await onOk('h1', 'ip', 'addr', 'del', `${four}/32`, 'dev', 'lo');
+      await onOk('h1', 'ip', 'addr', 'del', `${six}/128`, 'dev', 'lo');
+      for (const [via, to] of routes) await outside.run('ip', 'route', 'del', to, 'via', via);
+    }
+    const there = await inContainer('h2', 'pb-b');
+    await until('h2 leads out again', async () => (await whoAmI(there, 'tcp', outside.ip, PORT)) === ipOf('h2'));
+    expect(await weft('network', 'set', OUT, '--egress-ip', 'eth0')).toMatchObject({ code: 1 });
+    expect(await weft('network', 'set', SHUT, '--egress-ip', four)).toMatchObject({ code: 1 });
+  });
+
   it('is not there on an internal network', async () => {
     expect(await whoAmI(await inContainer('h1', 'pb-shut'), 'tcp', outside.ip, PORT)).toBeNull();
     expect(await docker('h1', 'exec', 'pb-shut', 'ip', 'route')).not.toMatch(/default/);
+  });
+});
+
+describe('two networks with the same subnet, each in an address space of its own', () => {
+  const TWINS = ['pb-left', 'pb-right'] as const;
+  const same = '10.77.0.5';
+
+  beforeAll(async () => {
+    for (const twin of TWINS)
+      await weftOk('network', 'create', twin, '--subnet', '10.77.0.0/24', '--subnet', 'fd77::/64', '--space', twin);
+    await weftOk('wait');
+    await sleeper(
+      'h1',
+      TWINS[0],
+      TWINS[0],
+      '--ip',
+      same,
+      '--ip6',
+      'fd77::5',
+      '-p',
+      `8100:${PORT}`,
+      '-p',
+      `8100:${PORT}/udp`,
+    );
+    await sleeper(
+      'h1',
+      TWINS[1],
+      TWINS[1],
+      '--ip',
+      same,
+      '--ip6',
+      'fd77::5',
+      '-p',
+      `8101:${PORT}`,
+      '-p',
+      `8101:${PORT}/udp`,
+    );
+    await sleeper('h2', 'pb-left2', TWINS[0], '--ip', '10.77.0.6');
+    for (const twin of TWINS) await serve(await inContainer('h1', twin));
+  });
+  afterAll(async () => {
+    await docker('h1', 'rm', '-f', ...TWINS);
+    await docker('h2', 'rm', '-f', 'pb-left2');
+  });
+
+  it.each(['tcp', 'udp'] as const)('lead out, and are led in, each by itself: %s', async (protocol) => {
+    for (const [twin, port] of [
+      [TWINS[0], 8100],
+      [TWINS[1], 8101],
+    ] as const) {
+      const from = await inContainer('h1', twin);
+      expect(await whoAmI(from, protocol, outside.ip, PORT)).toBe(ipOf('h1'));
+      expect(await whoAmI(from, protocol, SIX.outside, PORT)).toBe(SIX.h1);
+      expect(await whoAmI(atStranger(outside), protocol, ipOf('h1'), port)).toBe(outside.ip);
+      expect(await whoAmI(atStranger(outside), protocol, SIX.h1, port)).toBe(SIX.outside);
+      expect(await whoAmI(atHost('h1'), protocol, ipOf('h1'), port)).toBe(ipOf('h1'));
+      expect(await whoAmI(atHost('h2'), protocol, ipOf('h1'), port)).toBe(ipOf('h2'));
+    }
+  });
+
+  it('do not meet', async () => {
+    expect(await pings('h2', 'pb-left2', same)).toBe(true);
+    expect(await pings('h1', TWINS[0], '10.77.0.6')).toBe(true);
+    expect(await pings('h1', TWINS[1], '10.77.0.6')).toBe(false);
+    expect(await weft('network', 'create', 'pb-third', '--subnet', '10.77.0.0/25', '--space', TWINS[0])).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining(`10.77.0.0/24 of network "${TWINS[0]}"`),
+    });
   });
 });
 

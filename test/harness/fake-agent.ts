@@ -24,6 +24,7 @@ import type {
   Network,
   Reservation,
   Revision,
+  Service,
 } from '../../lib/model.ts';
 import { callUnary, channelCredentials, channelOptions, type Method } from '../../lib/rpc.ts';
 import type { TlsMaterial } from '../../lib/tls.ts';
@@ -38,6 +39,7 @@ export interface FakeNetwork {
   memberships: Map<string, Memberships>;
   settings: Map<string, EndpointSettings>;
   reservations: Map<string, Reservation>;
+  services: Map<string, Service>;
 }
 
 const emptyNetwork = (): FakeNetwork => ({
@@ -50,6 +52,7 @@ const emptyNetwork = (): FakeNetwork => ({
   memberships: new Map(),
   settings: new Map(),
   reservations: new Map(),
+  services: new Map(),
 });
 
 /** What an agent answers to a query: a body, or an error. Undefined = nothing at all. */
@@ -268,6 +271,8 @@ export class FakeAgent {
     for (const one of update.settings) view.settings.set(one.endpointId, one);
     for (const name of update.removedReservations) view.reservations.delete(name);
     for (const one of update.reservations) view.reservations.set(one.name, one);
+    for (const name of update.removedServices) view.services.delete(name);
+    for (const one of update.services) view.services.set(one.name, one);
     view.at = update.revision?.number ?? 0n;
     this.views.set(update.networkId, view);
     this.#reached(update.revision);

@@ -13,10 +13,12 @@ import type {
   NetworkView,
   Reservation,
   Revision,
+  Service,
   View,
 } from '../../lib/model.ts';
 import { FakeSettings, freeBlock, networkOf } from './fake-network.ts';
 import { claimByItself, reservationAt } from './fake-reservations.ts';
+import { refuseService } from './fake-services.ts';
 
 export { networkOf };
 
@@ -29,6 +31,8 @@ export class FakeWorld {
   readonly endpoints = new Map<string, Endpoint>();
   /** Key: network id/name. */
   readonly reservations = new Map<string, Reservation>();
+  /** Key: network id/name. */
+  readonly services = new Map<string, Service>();
   readonly settings = new FakeSettings();
   readonly hosts = new Map<string, FakeMesh>();
   /** Awaited inside every call: a test lets others run here. */
@@ -120,7 +124,8 @@ export class FakeWorld {
 
   /** What no new block may have any of. */
   #taken(networkId: string): Cidr[] {
-    const reserved = [...this.reservations.values()].filter((r) => r.networkId === networkId).flatMap((r) => r.ips);
+    const kept = [...this.reservations.values(), ...this.services.values()];
+    const reserved = kept.filter((r) => r.networkId === networkId).flatMap((r) => r.ips);
     const blocks = this.blocksOf(networkId).map((block) => parseCidr(block.cidr));
     return [...blocks, ...reserved.map((ip) => ({ base: parseIp(ip), prefix: 128 }))];
   }
@@ -208,7 +213,7 @@ export class FakeMesh implements Mesh {
         externals: new Map(),
         memberships: new Map(),
         settings: world.settings.of(networkId),
-        services: new Map(),
+        services: new Map([...of(world.services).values()].map((service) => [service.name, service])),
         reservations: new Map(
           [...of(world.reservations).values()].map((reservation) => [reservation.name, reservation]),
         ),
@@ -255,6 +260,7 @@ export class FakeMesh implements Mesh {
     const around = async () =>
       world.blocksOf(networkId).find((block) => containsIp(parseCidr(block.cidr), parseIp(ip)));
     const holding = await world.inTurn(this.hostId, networkId, around);
+    refuseService(world, networkId, ip);
     if (reservationAt(world, networkId, ip) !== undefined) return await this.claimAddress(networkId, ip);
     if (holding === undefined)
       return { block: await world.allocate(networkId, hostId, ip), revision: world.revision, reservation };

@@ -41,6 +41,7 @@ export const networkOf = (fields: Partial<Network> & { id: string; subnets: stri
   vlanTag: 0,
   allowTrust: false,
   publishBy: '',
+  egressIps: [],
   dnsOrder: '',
   ...fields,
 });

@@ -1,19 +1,29 @@
 /** Reservations of the mesh in memory, as a coordinator makes and claims them. */
 import { containsIp, parseCidr, parseIp } from '../../lib/addr.ts';
 import { WeftError } from '../../lib/errors.ts';
-import type { Address, Reservation } from '../../lib/model.ts';
+import type { Address, Reservation, Service } from '../../lib/model.ts';
 import type { FakeWorld } from './fake-mesh.ts';
 
 export const reservationAt = (world: FakeWorld, networkId: string, ip: string): Reservation | undefined =>
   world.reservations.values().find((r) => r.networkId === networkId && r.ips.includes(ip));
 
-function whoMustAgree(world: FakeWorld, networkId: string, ip: string): string | null {
+export const serviceAt = (world: FakeWorld, networkId: string, ip: string): Service | undefined =>
+  world.services.values().find((s) => s.networkId === networkId && s.ips.includes(ip));
+
+export function whoMustAgree(world: FakeWorld, networkId: string, ip: string): string | null {
   const held = world.addresses.get(`${networkId}/${ip}`);
   const block = world.blocksOf(networkId).find(({ cidr }) => containsIp(parseCidr(cidr), parseIp(ip)));
   return held?.hostId ?? block?.hostId ?? null;
 }
 
-async function ask(world: FakeWorld, host: string, networkId: string, ip: string, name: string, forHost: string) {
+export async function ask(
+  world: FakeWorld,
+  host: string,
+  networkId: string,
+  ip: string,
+  name: string,
+  forHost: string,
+) {
   const mesh = world.hosts.get(host)!;
   if (!mesh.connected) throw new WeftError('FAILED_PRECONDITION', `host ${mesh.hostName} is not connected`);
   await mesh.book!.reserve(networkId, ip, name, forHost);
@@ -23,7 +33,11 @@ async function ask(world: FakeWorld, host: string, networkId: string, ip: string
 export async function reserve(world: FakeWorld, networkId: string, name: string, ip: string, mac = ''): Promise<void> {
   for (;;) {
     const free = !world.reservations.has(`${networkId}/${name}`) && reservationAt(world, networkId, ip) === undefined;
-    if (!free || world.addresses.get(`${networkId}/${ip}`)?.state === 'claimed')
+    if (
+      !free ||
+      serviceAt(world, networkId, ip) !== undefined ||
+      world.addresses.get(`${networkId}/${ip}`)?.state === 'claimed'
+    )
       throw new WeftError('ALREADY_EXISTS', `${name} or ${ip} is taken`);
     const host = whoMustAgree(world, networkId, ip);
     if (host !== null) await ask(world, host, networkId, ip, name, '');
@@ -31,6 +45,7 @@ export async function reserve(world: FakeWorld, networkId: string, name: string,
     if (now !== null && now !== host) continue;
     if (reservationAt(world, networkId, ip) !== undefined || world.reservations.has(`${networkId}/${name}`)) continue;
     if (world.addresses.get(`${networkId}/${ip}`)?.state === 'claimed') continue;
+    if (serviceAt(world, networkId, ip) !== undefined) continue;
     const fields = { id: world.newId(), networkId, name, ips: [ip], mac, labels: {}, createdAt: '' };
     world.reservations.set(`${networkId}/${name}`, { ...fields, revision: world.bump() });
     world.publish();

@@ -10,6 +10,7 @@ import type {
   Memberships,
   Network,
   Reservation,
+  Service,
 } from '../../lib/model.ts';
 
 type Nested<T> = Map<string, Map<string, T>>;
@@ -25,6 +26,7 @@ export type Write =
   | { readonly settings: string; readonly of: string; readonly after: EndpointSettings | null }
   | { readonly memberships: string; readonly of: string; readonly after: Memberships | null }
   | { readonly reservation: string; readonly of: string; readonly after: Reservation | null }
+  | { readonly service: string; readonly of: string; readonly after: Service | null }
   | { readonly presence: string; readonly after: Presence | null };
 
 export class FakeState implements State {
@@ -40,6 +42,7 @@ export class FakeState implements State {
   readonly settings: Nested<EndpointSettings> = new Map();
   readonly memberships: Nested<Memberships> = new Map();
   readonly reservations: Nested<Reservation> = new Map();
+  readonly services: Nested<Service> = new Map();
   readonly presences = new Map<string, Presence>();
   readonly coordinators = new Map<string, CoordinatorRecord>();
   readonly #listeners = new Set<(set: ChangeSet) => void>();
@@ -120,6 +123,10 @@ export class FakeState implements State {
     if ('reservation' in write) {
       const change = put(inner(this.reservations, write.of), write.reservation, write.after);
       return { kind: 'reservation', networkId: write.of, name: write.reservation, ...change };
+    }
+    if ('service' in write) {
+      const change = put(inner(this.services, write.of), write.service, write.after);
+      return { kind: 'service', networkId: write.of, name: write.service, ...change };
     }
     const change = put(inner(this.endpoints, write.of), write.endpoint, write.after);
     return { kind: 'endpoint', networkId: write.of, id: write.endpoint, ...change };

@@ -1,5 +1,5 @@
 /** Short forms of the renderer's model, for tests of flows with IPv6. */
-import type { BridgeModel, LocalPort, NetworkModel, Remote } from '../../agent/flows/model.ts';
+import type { BridgeModel, LocalPort, NetworkModel, Remote, ServiceModel } from '../../agent/flows/model.ts';
 import { addressesOf } from '../../agent/plan/entries.ts';
 import { parseCidr as parse6, parseIp as parseIp6 } from '../../lib/addr.ts';
 import { parseCidr, parseIp } from '../../lib/ip.ts';
@@ -81,3 +81,39 @@ export const IPV6_MODEL: BridgeModel = {
     }),
   ],
 };
+
+export const virtualPort = (address: ServiceModel['address'], port: number): ServiceModel => ({
+  id: port,
+  address,
+  protocol: 6,
+  port,
+  affinity: 0,
+  backends: [],
+});
+export const VIP4 = { family: 4, address: parseIp('10.1.0.200') } as const;
+export const VIP6 = { family: 6, address: parseIp6('fd00:1::200') } as const;
+const GATEWAYS = { ip: parseIp('10.1.0.1'), ip6: parseIp6('fd00:1::1') };
+
+/** A network that leads out, with a service of two ports in both families whose endpoints are checked; one that does not, with one. */
+export const SERVED: Pick<NetworkModel, 'services' | 'checks'>[] = [
+  {
+    services: [virtualPort(VIP4, 80), virtualPort(VIP4, 443), virtualPort(VIP6, 80), virtualPort(VIP6, 443)],
+    checks: GATEWAYS,
+  },
+  { services: [virtualPort(VIP4, 80)] },
+];
+export const servicesModel = (served: readonly Pick<NetworkModel, 'services' | 'checks'>[]): BridgeModel => ({
+  maxMeters: 65_536,
+  tunnels: { kind: 'kernel', port: 1 },
+  gateway: 9,
+  networks: [
+    network({
+      index: 1,
+      remotes: [],
+      egress: { ...GATEWAYS, subnets: [parse6('10.1.0.0/24'), parse6('fd00:1::/64')] },
+      locals: [{ ...localPort(2, '10.1.0.2', 'fd00:1::2'), transit: parseIp('169.254.70.1') }],
+      ...served[0],
+    }),
+    network({ index: 2, ipv6: false, remotes: [], locals: [localPort(3, '10.1.0.2', '')], ...served[1] }),
+  ],
+});

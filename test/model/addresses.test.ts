@@ -4,20 +4,22 @@ import { AddressBook } from '../../agent/addresses.ts';
 import { containsCidr, type Family, parseCidr } from '../../lib/addr.ts';
 import { silentLog } from '../../lib/log.ts';
 import { FakeWorld } from '../harness/fake-mesh.ts';
-import { reservationAt, reserve, unreserve } from '../harness/fake-reservations.ts';
+import { reservationAt, reserve, serviceAt, unreserve } from '../harness/fake-reservations.ts';
+import { serve, unserve } from '../harness/fake-services.ts';
 import { FakeClock, MemoryJournal } from '../harness/memory-journal.ts';
 
 /** One thing that a host does, or that happens to it. */
 type Step =
   | { readonly do: 'request' | 'release' | 'cut' | 'join'; readonly host: number; readonly n: number }
   | { readonly do: 'given' | 'reserve' | 'unreserve'; readonly host: number; readonly n: number }
+  | { readonly do: 'serve' | 'unserve'; readonly host: number; readonly n: number }
   | { readonly do: 'time' | 'idle'; readonly host: number; readonly n: number };
 
 const HOSTS = 3;
 const step: fc.Arbitrary<Step> = fc.record({
   do: fc.constantFrom(
     ...(['request', 'request', 'request', 'release', 'release', 'given', 'cut', 'join', 'time', 'idle'] as const),
-    ...(['given', 'reserve', 'unreserve'] as const),
+    ...(['given', 'reserve', 'unreserve', 'serve', 'unserve'] as const),
   ),
   host: fc.nat(HOSTS - 1),
   n: fc.nat(31),
@@ -46,9 +48,12 @@ async function walk(steps: readonly Step[], family: Family, order: () => number)
   /** Oracle: address to host, while Docker has it. */
   const held = new Map<string, number>();
   const reserved = new Set<string>();
+  /** Of services: from the answer on, until its end, no endpoint has one. */
+  const virtual = new Set<string>();
   const running = new Set<Promise<void>>();
   const take = (ip: string, host: number): void => {
     expect(held.has(ip), `${ip} is given to h${host + 1}, and h${(held.get(ip) ?? 0) + 1} has it`).toBe(false);
+    expect(virtual.has(ip), `${ip} is given to h${host + 1}, and is a service's`).toBe(false);
     held.set(ip, host);
   };
   const one = async (s: Step): Promise<void> => {
@@ -64,6 +69,14 @@ async function walk(steps: readonly Step[], family: Family, order: () => number)
     } else if (s.do === 'unreserve') {
       reserved.delete(given(s.n));
       unreserve(world, network.id, `r${s.n}`);
+    } else if (s.do === 'serve') {
+      await serve(world, network.id, `s${s.n}`, given(s.n));
+      if (serviceAt(world, network.id, given(s.n)) === undefined) return;
+      expect(held.has(given(s.n)), `${given(s.n)} has become a service's, and a host has it`).toBe(false);
+      virtual.add(given(s.n));
+    } else if (s.do === 'unserve') {
+      virtual.delete(given(s.n));
+      unserve(world, network.id, `s${s.n}`);
     } else if (s.do === 'given') take(await book.requestGiven(network, given(s.n)), s.host);
     else if (s.do === 'cut') mesh.setConnected(false);
     else if (s.do === 'join') mesh.setConnected(true);
@@ -110,7 +123,7 @@ function blocksAreDisjoint(world: FakeWorld): void {
   expect(new Set(cidrs).size).toBe(cidrs.length);
 }
 
-test('no address is ever held twice: requests, claims, reservations, lending, giving back, cuts (I1)', async () => {
+test('no address is ever held twice: requests, claims, reservations, services, lending, giving back, cuts (I1)', async () => {
   await fc.assert(
     fc.asyncProperty(
       fc.array(step, { minLength: 10, maxLength: 120 }),

@@ -148,6 +148,7 @@ export const aNetwork = (name: string, subnet = '') => ({
   vlanTag: 0,
   allowTrust: false,
   publishBy: '',
+  egressIps: [],
   dnsOrder: '',
 });
 

@@ -63,6 +63,24 @@ describe('networks through two coordinators on one etcd', () => {
     expectNoOverlap([...two.state.networks.values()]);
   });
 
+  test('an address space has each subnet once; names and VNIs are of all spaces', async () => {
+    const here = await one.store.createNetwork(aSpec('here', { subnets: ['10.9.0.0/16'] }));
+    const there = await two.store.createNetwork(aSpec('there', { subnets: ['10.9.0.0/16'], space: 'other' }));
+    expect([here.space, there.space]).toEqual(['default', 'other']);
+    expect(there.vni).not.toBe(here.vni);
+    const clashes = [aSpec('third', { subnets: ['10.9.1.0/24'], space: 'other' }), aSpec('here', { space: 'other' })];
+    const results = await Promise.allSettled(clashes.map((spec) => one.store.createNetwork(spec)));
+    expect(results.map((r) => (r.status === 'rejected' ? codeOf(r.reason) : 'done'))).toEqual([
+      'FAILED_PRECONDITION',
+      'ALREADY_EXISTS',
+    ]);
+    // What rests does so in its own space.
+    await one.store.deleteNetwork(there.id);
+    await two.store.caughtUp();
+    const again = await two.store.createNetwork(aSpec('again', { subnets: ['10.9.0.0/16'], space: 'other' }));
+    expect(again.subnets).toEqual(['10.9.0.0/16']);
+  });
+
   test('one name, two coordinators: one wins', async () => {
     const results = await Promise.allSettled(
       Array.from({ length: 10 }, (_, i) => (i % 2 === 0 ? one : two).store.createNetwork(aSpec('same'))),

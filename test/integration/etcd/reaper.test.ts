@@ -110,7 +110,7 @@ test('settings of an endpoint that is gone go after a while', async () => {
   const here = anEndpoint(id, 'h1', 'e1', '10.77.0.9');
   await one.store.registerEndpoints('h1', [here], []);
   const allowed = [{ ip: '10.77.0.99', mac: '' }];
-  await one.store.updateAllowed(id, 'e1', allowed, [], []);
+  await one.store.updateSettings(id, 'e1', { allow: allowed, disallow: [], draining: null }, []);
   const value = one.deps.cache.raw.get(keys.settings('default', id, 'e1'))!.value;
   const lost = { put: keys.settings('default', id, 'e2'), value: value.replace('"e1"', '"e2"') };
   await one.state.reached((await one.deps.committer.send({ compares: [], ops: [lost] })).revision);

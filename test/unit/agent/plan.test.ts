@@ -1,6 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import type { LocalEndpoint, LocalNetwork } from '../../../agent/contract.ts';
 import { desire } from '../../../agent/desired.ts';
+import type { ServiceModel } from '../../../agent/flows/model.ts';
+import { entryMac } from '../../../agent/gateway/addresses.ts';
 import { containerLink, hostLink } from '../../../agent/link/names.ts';
 import {
   hostCommands,
@@ -16,10 +18,14 @@ import { networkModels } from '../../../agent/plan/bridge.ts';
 import { planLinks } from '../../../agent/plan/links.ts';
 import { planPorts } from '../../../agent/plan/ports.ts';
 import { Settled } from '../../../agent/plan/settled.ts';
+import type { ServiceIndex } from '../../../agent/services/members.ts';
+import { NOTHING_PUBLISHED } from '../../../agent/services/published.ts';
 import { EMPTY_VIEW } from '../../../agent/view.ts';
 import type { Wiring } from '../../../agent/wiring.ts';
 import { Peer } from '../../../gen/weft/v1/session.ts';
-import { Block, Endpoint, Network } from '../../../gen/weft/v1/types.ts';
+import { Block, Endpoint, Network, Service } from '../../../gen/weft/v1/types.ts';
+import { parseIp } from '../../../lib/ip.ts';
+import { parseIp6 } from '../../../lib/ip6.ts';
 import { macOfIp } from '../../../lib/mac.ts';
 import type { View } from '../../../lib/model.ts';
 
@@ -233,6 +239,27 @@ describe('what the bridge must know', () => {
       [1, 1],
       [0, 1],
     ]);
+  });
+
+  it('has the virtual addresses that it is told, and asks endpoints from the gateway where a service has a check', () => {
+    const ports = { endpoint: () => 3, uplink: () => null };
+    const gateways = ['10.0.0.1', 'fd00::1'];
+    const networks = new Map([...NETWORKS].map(([id, n]) => [id, { ...n, network: { ...n.network, gateways } }]));
+    const interest = view.interests.get('n1')!;
+    const checked = Service.fromPartial({ id: 's', name: 's', health: { type: 'tcp' } });
+    const served = { ...view, interests: new Map([['n1', { ...interest, services: new Map([['s', checked]]) }]]) };
+    const models: ServiceModel[] = [];
+    const index = new Map([['n1', { models }]]) as unknown as ServiceIndex;
+    const services = { index, published: NOTHING_PUBLISHED };
+    const [model] = networkModels(served, SELF, networks, [endpoint()], ports, null, services);
+    expect(model?.services).toBe(models);
+    expect(model?.checks).toEqual({ ip: parseIp('10.0.0.1'), ip6: parseIp6('fd00::1') });
+    const [plain] = networkModels(view, SELF, networks, [endpoint()], ports);
+    expect([plain?.services, plain?.checks, plain?.published]).toEqual([undefined, undefined, undefined]);
+    const out = { ...checked, publish: 'all' };
+    const published = { ...view, interests: new Map([['n1', { ...interest, services: new Map([['s', out]]) }]]) };
+    const [led] = networkModels(published, SELF, networks, [endpoint()], ports, null, services);
+    expect(led?.published).toEqual({ entry: entryMac(SELF.hostId), services: [] });
   });
 
   it('leaves out networks without a local endpoint that has a port', () => {

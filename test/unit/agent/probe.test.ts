@@ -28,6 +28,25 @@ function outcome(more: Partial<Findings>, choices: Partial<Choices> = {}): strin
   return [wiring.datapathType, wiring.backend, completion, `${offload?.result}`, `${offload?.reason}`];
 }
 
+describe('services', () => {
+  const services = (more: Partial<Findings>, choices: Partial<Choices> = {}) => {
+    const { probes } = decide({ ...found, ...more }, { ...chosen, ...choices });
+    return probes.find((p) => p.name === 'services');
+  };
+
+  it('are there where frames are translated on containers’ links, else it is said why not', () => {
+    expect(services({})?.result).toBe('yes');
+    expect(services({ module: true })).toMatchObject({
+      result: 'no',
+      reason: expect.stringContaining('kernel-tunnel'),
+    });
+    expect(services({}, { express: false })).toMatchObject({
+      result: 'no',
+      reason: expect.stringContaining('agent.yaml'),
+    });
+  });
+});
+
 describe('choice of offloads', () => {
   it('takes segments whole where the userspace datapath gets them right', () => {
     expect(outcome({})).toEqual([

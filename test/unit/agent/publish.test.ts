@@ -1,9 +1,9 @@
 /** Ports of the host: what Docker asks for, what is free, and the table that leads them to containers. */
 import { describe, expect, it } from 'vitest';
-import type { LocalEndpoint } from '../../../agent/contract.ts';
+import type { LocalEndpoint, LocalNetwork } from '../../../agent/contract.ts';
 import { egressOf, joinGateway } from '../../../agent/gateway/egress.ts';
 import { planForward, planForwardRemoval } from '../../../agent/gateway/forward.ts';
-import { nftModel, renderNft } from '../../../agent/gateway/nft.ts';
+import { egressProblems, nftModel, renderNft } from '../../../agent/gateway/nft.ts';
 import { allocatePorts, clash, type PortState, parsePortMap } from '../../../agent/gateway/ports.ts';
 import { isFree, parseListening } from '../../../agent/gateway/sockets.ts';
 import { Network } from '../../../gen/weft/v1/types.ts';
@@ -191,8 +191,41 @@ describe('the table', () => {
     },
   } as unknown as LocalEndpoint;
 
+  const model = (endpoints: LocalEndpoint[], egressIps: string[] = []) => {
+    const network = { name: 'web', egressIps };
+    return nftModel(
+      endpoints,
+      new Map([['n1', { network } as unknown as LocalNetwork]]),
+      new Set(['192.0.2.7', '2001:db8::7']),
+    );
+  };
+
+  describe('of a network with egress addresses', () => {
+    const inside = { ...endpoint, networkId: 'n1', ip: '10.1.0.2', ip6: 'fd00::2' };
+
+    it('sends from the one that the host has, in each family', () => {
+      const text = renderNft(model([inside], ['192.0.2.6', '192.0.2.7', '2001:db8::7']));
+      expect(text).toContain('elements = { 169.254.65.2 : 192.0.2.7 }');
+      expect(text).toContain('elements = { fd57:6566:7400::a9fe:4102 : 2001:db8::7 }');
+    });
+
+    it('sends nothing where the host has none, and says so', () => {
+      const { sources } = model([inside], ['192.0.2.6']);
+      expect(sources).toEqual([{ of: '169.254.65.2', as: null }]);
+      expect(renderNft(model([inside], ['192.0.2.6']))).toMatch(
+        /set kept4 \{\n +type ipv4_addr\n +elements = \{ 169\.254\.65\.2 \}/,
+      );
+      const networks = new Map([
+        ['n1', { network: { name: 'web', egressIps: ['192.0.2.6'] } } as unknown as LocalNetwork],
+      ]);
+      expect(egressProblems([inside, inside], networks, new Set(['192.0.2.7']))).toEqual([
+        'containers of network web do not leave the mesh from here: the host has none of its egress addresses 192.0.2.6',
+      ]);
+    });
+  });
+
   it('leads ports to transit addresses of their family', () => {
-    const text = renderNft(nftModel([endpoint, {} as LocalEndpoint]));
+    const text = renderNft(model([endpoint, {} as LocalEndpoint]));
     expect(text).toContain('elements = { tcp . 8080 : 169.254.65.2 . 80 }');
     expect(text).toContain('elements = { tcp . 8080 : fd57:6566:7400::a9fe:4102 . 80 }');
     expect(text).toContain('elements = { 192.0.2.1 . udp . 53 : 169.254.65.2 . 53 }');
@@ -204,15 +237,15 @@ describe('the table', () => {
       transit: '169.254.65.3',
       external: { ports: [{ ...endpoint.external!.ports[0]!, hostPort: 9 }] },
     };
-    expect(renderNft(nftModel([endpoint, other]))).toBe(renderNft(nftModel([other, endpoint])));
+    expect(renderNft(model([endpoint, other]))).toBe(renderNft(model([other, endpoint])));
   });
 
   it('names no device that nft would take for something else', () => {
     const tap = (link: string) => ({ ...endpoint, attached: { kind: 'tap', link } }) as unknown as LocalEndpoint;
-    expect(nftModel([tap('tap0'), tap('t"; drop'), tap('tap*')]).devices).toEqual(['tap0']);
+    expect(model([tap('tap0'), tap('t"; drop'), tap('tap*')]).devices).toEqual(['tap0']);
   });
 
   it('as a whole', () => {
-    expect(renderNft({ publications: [], devices: ['tap0'] })).toMatchSnapshot();
+    expect(renderNft({ publications: [], sources: [], devices: ['tap0'] })).toMatchSnapshot();
   });
 });

@@ -62,6 +62,20 @@ describe('the registrar', () => {
     await expect.poll(() => calls).toEqual([{ upserts: ['a'], removed: [] }]);
   });
 
+  it('tells who is not healthy any more, though the journal is the same', async () => {
+    const { endpoints, calls, register } = setup('a', 'b');
+    let sick: string[] = [];
+    const record = (e: LocalEndpoint) => recordOf(e, 'h', 1, PLAIN, e.id === 'a' ? sick : []);
+    const registrar = new Registrar({ endpoints } as unknown as Journal, record, silentLog());
+    registrar.session(register(), hello(endpoints), NONE);
+    registrar.kick();
+    sick = ['s1'];
+    registrar.kick();
+    await expect.poll(() => calls).toEqual([{ upserts: ['a'], removed: [] }]);
+    registrar.kick();
+    expect(calls).toHaveLength(1);
+  });
+
   it('tells what left, and what changed', async () => {
     const { registrar, calls, register, endpoints } = setup('a', 'b');
     registrar.session(register(), hello(endpoints), NONE);

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import { ListEndpointsResponse } from '../../../gen/weft/v1/control.ts';
 import { WeftError } from '../../../lib/errors.ts';
 import { FakeControl, runCli } from './fake-control.ts';
 import { BLUE, endpoint, hostStatus } from './fixtures.ts';
@@ -58,7 +59,9 @@ test('port', async () => {
     endpoint('d', 'h1id', 'db', '10.128.0.9'),
     endpoint('e', 'h1id', null, '10.128.0.10'),
   ];
-  fake.answers.set('listEndpoints', () => ({ endpoints, networkNames: {}, hostNames: { h1id: 'h1', h2id: 'h2' } }));
+  fake.answers.set('listEndpoints', () =>
+    ListEndpointsResponse.fromPartial({ endpoints, hostNames: { h1id: 'h1', h2id: 'h2' } }),
+  );
   const text = '53/udp -> 192.0.2.1:5353 on h1\n80/tcp -> 0.0.0.0:8080 on h1\n80/tcp -> [::]:8080 on h1\n';
   for (const name of ['web', 'h1/web', 'ca'.repeat(6)])
     expect(await fake.run('port', name)).toMatchObject({ code: 0, out: text });
@@ -87,6 +90,7 @@ test('endpoint ls and inspect', async () => {
     networkNames: { [BLUE.id]: 'blue' },
     hostNames: { h1id: 'h1', h2id: 'h2' },
     revision: undefined,
+    drainingIds: ['b'.repeat(64)],
   }));
   const list = (await fake.run('endpoint', 'ls', '--network', 'blue', '--host', 'h1', '--json')).json() as unknown[];
   expect(fake.calls.at(-1)?.request).toEqual({ project: '', network: 'blue', host: 'h1' });
@@ -105,9 +109,17 @@ test('endpoint ls and inspect', async () => {
     allowed: [],
     trusted: false,
     express: false,
+    draining: false,
     identity: { app: 'x' },
   });
-  expect(list[0]).toMatchObject({ host: 'gone', name: null, container: null, identity: null, state: 'pending' });
+  expect(list[0]).toMatchObject({
+    host: 'gone',
+    draining: true,
+    name: null,
+    container: null,
+    identity: null,
+    state: 'pending',
+  });
   for (const name of ['a'.repeat(64), 'aaaa', 'h1/web', '10.128.0.7', 'caca'])
     expect((await fake.run('endpoint', 'inspect', name, '--json')).json()).toEqual(list[1]);
   expect(await fake.run('endpoint', 'inspect', 'web')).toMatchObject({

@@ -18,6 +18,8 @@ const BLUE_JSON = {
   vlanTag: null,
   allowTrust: false,
   publishBy: 'weft',
+  egressIps: [],
+  space: 'default',
   dnsOrder: 'rotate',
   labels: { team: 'a' },
   revision: '9007199254740993',
@@ -217,7 +219,7 @@ test('inspect: one object for one name, an array for several, an error for none'
     { ...BLUE_JSON, name: 'b' },
   ]);
   expect((await fake.run('network', 'inspect', 'blue')).out).toContain(
-    'Subnets:       10.128.0.0/20\nIp range:      -\n',
+    'Subnets:       10.128.0.0/20\nSpace:         default\nIp range:      -\n',
   );
   const failed = await fake.run('network', 'inspect', 'gone', '--json');
   expect(failed.code).toBe(1);
@@ -293,4 +295,27 @@ test('a flag with one value, given twice, is a mistake; lists are not', async ()
   await twice('peer', 'add', 'x', '--network', 'blue', '--vtep', '192.0.2.9', '--key', 'a', '--key', 'b');
   expect(fake.calls).toEqual([]);
   expect((await fake.run('network', 'create', 'blue', '--label', 'a=1', '--label', 'b=2')).code).toBe(0);
+});
+
+test('set sends the egress addresses that were given; "none" takes them away', async () => {
+  fake.answers.set('updateNetwork', () => ({ ...BLUE, egressIps: ['192.0.2.7'] }));
+  const given = await fake.run(
+    'network',
+    'set',
+    'blue',
+    '--egress-ip',
+    '192.0.2.7',
+    '--egress-ip',
+    '2001:db8::7',
+    '--json',
+  );
+  expect(given.json()).toEqual({ ...BLUE_JSON, egressIps: ['192.0.2.7'] });
+  const request = { project: '', network: 'blue', fields: ['egressIps'] };
+  expect(fake.calls.at(-1)?.request).toMatchObject({ ...request, values: { egressIps: ['192.0.2.7', '2001:db8::7'] } });
+  await fake.run('network', 'set', 'blue', '--egress-ip', 'none');
+  expect(fake.calls.at(-1)?.request).toMatchObject({ ...request, values: { egressIps: [] } });
+  expect(await fake.run('network', 'set', 'blue', '--egress-ip', 'none', '--egress-ip', '192.0.2.7')).toMatchObject({
+    code: 2,
+    err: expect.stringContaining('goes alone'),
+  });
 });

@@ -110,7 +110,12 @@ test('peer ls, inspect, rm', async () => {
 test('endpoint set', async () => {
   const web = { ...endpoint('a', 'h1id', 'web', '10.128.0.7'), allowed: [{ ip: '10.128.0.99', mac: '' }] };
   fake.answers.set('updateEndpoint', () => ({ endpoint: web, revision: { epoch: 1n, number: 13n } }));
-  const names = { networkNames: { [BLUE.id]: 'blue' }, hostNames: { h1id: 'h1' }, revision: undefined };
+  const names = {
+    networkNames: { [BLUE.id]: 'blue' },
+    hostNames: { h1id: 'h1' },
+    revision: undefined,
+    drainingIds: [],
+  };
   fake.answers.set('listEndpoints', () => ({ endpoints: [web], ...names }));
   const argv = ['endpoint', 'set', 'web', '--network', 'blue', '--allow-address', '10.128.0.99'];
   argv.push('--allow-address', '10.128.0.98,00:00:5e:00:01:05', '--disallow-address', ',02:00:00:00:00:09');

@@ -114,7 +114,7 @@ describe('what a user may ask a network to be', () => {
     ['encap as option', { options: { 'weft.encap': 'nvgre' } }, 'INVALID_ARGUMENT', /nvgre/],
     ['unknown encap', { encap: 'nvgre' }, 'INVALID_ARGUMENT', /nvgre/],
     ['--encrypt', { encrypted: true }, 'UNIMPLEMENTED', /encryption/],
-    ['--space', { space: 'other' }, 'UNIMPLEMENTED', /address spaces/],
+    ['--space', { space: 'Other/x' }, 'INVALID_ARGUMENT', /name of an address space/],
     ['project', { project: 'other' }, 'UNIMPLEMENTED', /projects/],
     ['ip-range outside', { subnets: ['10.0.0.0/24'], ipRange: '10.0.1.0/26' }, 'INVALID_ARGUMENT', /not inside/],
     ['ip-range larger', { subnets: ['10.0.0.0/24'], ipRange: '10.0.0.0/16' }, 'INVALID_ARGUMENT', /not inside/],
@@ -156,7 +156,7 @@ describe('what a user may ask a network to be', () => {
   test('accepted: defaults, everything given, and a reservation without name', () => {
     const wire = { encap: 'vxlan', uplink: '', vlanTag: 0, allowTrust: false, publishBy: '', dnsOrder: '' };
     const family = { subnet: null, ipRange: null, gateway: null };
-    expect(checkSpec(aSpec('n'))).toEqual({ vni: null, four: family, six: null, mtu: null, wire });
+    expect(checkSpec(aSpec('n'))).toEqual({ space: 'default', vni: null, four: family, six: null, mtu: null, wire });
     const options = { 'weft.encap': 'vlan', 'weft.uplink': 'eth1', 'weft.tag': '100', 'weft.allow-trust': 'true' };
     const vlan = { encap: 'vlan', uplink: 'eth1', vlanTag: 100, allowTrust: true, publishBy: '', dnsOrder: '' };
     expect(checkSpec(aSpec('', { options }))).toMatchObject({ wire: vlan });
@@ -171,7 +171,11 @@ describe('what a user may ask a network to be', () => {
       expect(checkSpec(aSpec('', { dnsOrder: order }))).toMatchObject(wanted);
     }
     const all = { subnets: ['10.5.0.0/30'], gateways: ['10.5.0.2'], ipRange: '10.5.0.0/31', vni: 7, mtu: 9000 };
-    expect(checkSpec(aSpec('n', { ...all, encap: 'vxlan', space: '' }))).toMatchObject({ vni: 7, mtu: 9000 });
+    expect(checkSpec(aSpec('n', { ...all, encap: 'vxlan', space: 'a.b-c' }))).toMatchObject({
+      space: 'a.b-c',
+      vni: 7,
+      mtu: 9000,
+    });
     expect(checkSpec(aSpec(''))).toMatchObject({ vni: null });
   });
 

@@ -44,6 +44,7 @@ export const aNetworkRecord = (id: string, more: Partial<Network> = {}): Network
   vlanTag: 0,
   allowTrust: false,
   publishBy: '',
+  egressIps: [],
   dnsOrder: '',
   ...more,
 });

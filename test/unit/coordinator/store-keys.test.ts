@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { decode, encode, type RawKey } from '../../../coordinator/store/codec.ts';
 import { keys, parseKey } from '../../../coordinator/store/keys.ts';
-import { Endpoint, EndpointSettings, ExternalPeer, Memberships, Network } from '../../../gen/weft/v1/types.ts';
+import { Endpoint, EndpointSettings, ExternalPeer, Memberships, Network, Service } from '../../../gen/weft/v1/types.ts';
 
 const raw = (value: string): RawKey => ({ value, create: 1n, mod: 7n, lease: '0' });
 
@@ -30,6 +30,8 @@ describe('keys', () => {
       [keys.settings('p', 'n', 'e'), { kind: 'settings', project: 'p', networkId: 'n', endpointId: 'e' }],
       [keys.memberships('p', 'n', 'h'), { kind: 'memberships', project: 'p', networkId: 'n', hostId: 'h' }],
       [keys.reservation('p', 'n', 'db'), { kind: 'reservation', project: 'p', networkId: 'n', name: 'db' }],
+      [keys.service('p', 'n', 'shop'), { kind: 'service', project: 'p', networkId: 'n', name: 'shop' }],
+      [keys.portguard(), { kind: 'portguard' }],
       [keys.host('h'), { kind: 'host', id: 'h' }],
       [keys.hostname('h1'), { kind: 'hostname', name: 'h1' }],
       [keys.presence('h'), { kind: 'presence', hostId: 'h' }],
@@ -109,6 +111,19 @@ describe('values', () => {
       kind: 'settings',
       value: { ...settings, revision: 7n },
     });
+    const service = Service.fromPartial({
+      networkId: 'n1',
+      name: 'shop',
+      ips: ['10.0.0.9'],
+      selector: { app: 'shop' },
+    });
+    const ofService = { kind: 'service', project: 'default', networkId: 'n1', name: 'shop' } as const;
+    expect(decode(ofService, raw(encode.service(service)))).toEqual({
+      kind: 'service',
+      value: { ...service, revision: 7n },
+    });
+    for (const wrong of [{ name: 'x' }, { ips: ['x'] }, { ips: [] }, { headless: true }])
+      expect(decode(ofService, raw(encode.service({ ...service, ...wrong })))).toBe(null);
     const cluster = { id: 'c', epoch: 2n };
     expect(decode({ kind: 'cluster' }, raw(encode.cluster(cluster)))).toEqual({ kind: 'cluster', value: cluster });
   });
