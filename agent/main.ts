@@ -346,6 +346,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
     mesh,
     vtep: wiring.vtep,
     resolvConf: config.resolvConf,
+    health: services,
     counters: metrics.dns,
     random: Math.random,
     clock: realClock(),

@@ -3,10 +3,10 @@
 import type { Clock } from '../lib/clock.ts';
 import { formatIp } from '../lib/ip.ts';
 import type { Log } from '../lib/log.ts';
-import type { Journal, Mesh } from './contract.ts';
+import type { Journal, LocalEndpoint, Mesh } from './contract.ts';
 import { Forwarder } from './dns/forward.ts';
 import { type DnsCounters, makeHandler } from './dns/handle.ts';
-import { indexNames, type NameIndex, type Unhealthy } from './dns/names.ts';
+import { indexNames, type NameIndex } from './dns/names.ts';
 import { DnsServer } from './dns/server.ts';
 import { resolvConf } from './dns/upstreams.ts';
 import { DNS_ADDRESS, DNS_PORT } from './gateway/addresses.ts';
@@ -28,7 +28,8 @@ export interface ResolverOptions {
 }
 
 export interface Health {
-  readonly unhealthy: Unhealthy;
+  /** Ids of the services whose health check it fails. */
+  unhealthy(e: LocalEndpoint): readonly string[];
   /** Called after an endpoint's health changed. */
   onChange(listener: () => void): () => void;
 }
@@ -55,7 +56,7 @@ export function startResolver(o: ResolverOptions): { close(): Promise<void> } {
       stale = false;
       const { networks, endpoints } = journal;
       const told = { hostId: mesh.hostId, view: mesh.view(), endpoints: endpoints.values(), networks };
-      index = indexNames(health === undefined ? told : { ...told, unhealthy: health.unhealthy }, index);
+      index = indexNames(health === undefined ? told : { ...told, unhealthy: (e) => health.unhealthy(e) }, index);
       return index;
     },
     asker: (source) => askers.find(source),

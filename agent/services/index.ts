@@ -36,6 +36,7 @@ export class ServiceSide {
   #index: ServiceIndex = NO_SERVICES;
   #services: HostServices = NO_HOST_SERVICES;
   #stop: (() => void)[] = [];
+  readonly #listeners = new Set<() => void>();
 
   constructor(options: ServiceSideOptions) {
     this.#o = options;
@@ -90,6 +91,12 @@ export class ServiceSide {
     return this.#health.unhealthy(e);
   }
 
+  /** Called after the health of an endpoint of this host changed. @returns ends that */
+  onChange(listener: () => void): () => void {
+    this.#listeners.add(listener);
+    return () => void this.#listeners.delete(listener);
+  }
+
   get counts(): HealthCounts {
     return this.#health.counts;
   }
@@ -110,6 +117,7 @@ export class ServiceSide {
 
   /** This host's own clients first; the others hear of it from the coordinator. */
   #judged(): void {
+    for (const listener of this.#listeners) listener();
     this.#o.datapath().kick();
     this.#o.onPublished();
     this.#o.mesh().recordsChanged();
