@@ -72,7 +72,7 @@ export class ServiceSide {
     if (this.#lacks !== null) return NO_HOST_SERVICES;
     const index = this.#indexed();
     if (index === this.#services.index) return this.#services;
-    const transits = this.#o.journal.endpoints.values().flatMap((e) => e.transit ?? []);
+    const transits = [...this.#o.journal.endpoints.values()].flatMap((e) => e.transit ?? []);
     this.#services = { index, published: publishedServices(index, transits) };
     return this.#services;
   }
