@@ -4,6 +4,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { familyOfText } from '../../lib/addr.ts';
 import { codeOf, WeftError } from '../../lib/errors.ts';
 import { type ExecResult, exec } from '../../lib/exec.ts';
 import type { Log } from '../../lib/log.ts';
@@ -23,6 +24,7 @@ import {
   type Publication,
   renderNft,
 } from './nft.ts';
+import { ANY4, ANY6 } from './ports.ts';
 import { portKey, servicePorts } from './service-ports.ts';
 import { isFree, readListening } from './sockets.ts';
 
@@ -162,7 +164,9 @@ export class GatewayHost {
       throw new WeftError('UNAVAILABLE', `nft does not take table ${NFT_TABLE}: ${firstLine(r.stderr)}`);
     this.#written = { text, shown: await this.#shown() };
     const targets = new Set(model.publications.map((p) => p.to));
-    await Promise.all([...this.#targets.difference(targets)].map((to) => this.#forgetConnections(to)));
+    await Promise.all([...this.#targets.difference(targets)].map((to) => this.#forget('--dst-nat', to)));
+    const fresh = model.publications.filter(({ protocol, to }) => protocol === 'udp' && !this.#targets.has(to));
+    for (const one of fresh) await this.#forgetStrays(one);
     this.#targets = targets;
   }
 
@@ -188,12 +192,22 @@ export class GatewayHost {
     return this.#services;
   }
 
+  /** Who has sent UDP to the port before it led anywhere would be led nowhere, for as long as he goes on. */
+  async #forgetStrays({ protocol, hostIp, hostPort }: Publication): Promise<void> {
+    const family = familyOfText(hostIp);
+    const all = hostIp === ANY4 || hostIp === ANY6;
+    const ips = all ? [...hostIps()].filter((ip) => familyOfText(ip) === family) : [hostIp];
+    // What comes back from the very address is not led anywhere.
+    const port = ['-p', protocol, '--orig-port-dst', String(hostPort)];
+    await Promise.all(ips.map((ip) => this.#forget('-d', ip, ...port, '--reply-src', ip)));
+  }
+
   /** Whoever goes on sending UDP from the same port would be led to where nobody is any more, for as long as he does. */
-  async #forgetConnections(to: string): Promise<void> {
-    const family = to.includes(':') ? 'ipv6' : 'ipv4';
+  async #forget(what: string, ip: string, ...more: readonly string[]): Promise<void> {
+    const family = ip.includes(':') ? 'ipv6' : 'ipv4';
     // Ends with 1 where there were none.
-    await exec('conntrack', ['-D', '-f', family, '--dst-nat', to]).catch((error: unknown) => {
-      this.#o.log.warn({ err: error, to }, 'connections to a container that has gone are kept until they time out');
+    await exec('conntrack', ['-D', '-f', family, what, ip, ...more]).catch((error: unknown) => {
+      this.#o.log.warn({ err: error, ip }, 'connections to a published port are kept as they are until they time out');
     });
   }
 

@@ -99,6 +99,14 @@ describe('a service that every host leads to', () => {
     await until('both answer', async () => (await healthy('sp-all')) === 2);
   });
 
+  it('is reached by who has sent to the port before it led anywhere, and goes on', async () => {
+    const ask = () => whoAmI(atStranger(outside), 'udp', ipOf('h1'), 8202, 45_000);
+    expect(await ask()).toBeNull();
+    await create('sp-late', '--port', `80:${PORT}/udp`, '--publish', '8202:80');
+    await until('it is led in', async () => (await ask()) === outside.ip);
+    await weftOk('service', 'rm', 'sp-late', '--network', NET);
+  });
+
   it('has the port for itself; what has it already keeps it', async () => {
     const r = await on(
       'h1',
