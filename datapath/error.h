@@ -86,7 +86,7 @@ static __always_inline bool put_error6(struct __sk_buff *skb, const struct frame
 }
 
 /* @returns false: it is spoiled. */
-static __noinline bool answer_error(struct __sk_buff *skb, __u32 index, const struct frame *f) {
+static __noinline bool answer_error(struct __sk_buff *skb, __u32 index, const struct frame *f, struct work *w) {
   struct flow k = { .index = index, .family = f->family };
   struct quoted q = {};
   __u8 type;
@@ -94,9 +94,11 @@ static __noinline bool answer_error(struct __sk_buff *skb, __u32 index, const st
   if (f->family == 4) {
     if (f->protocol != IPPROTO_ICMP || (type != UNREACHABLE && type != TIME_EXCEEDED && type != PARAMETER_PROBLEM)) return true;
     if (!read_quoted4(skb, &k, f->payload + ERROR_HEADER, &q)) return true;
+    w->answered = same_address(f->source, q.was);
     return put_error4(skb, f, &q) && count(SERVICE_REPLY, true);
   }
   if (f->protocol != IPPROTO_ICMPV6 || type < FIRST_ERROR6 || type > LAST_ERROR6) return true;
   if (!read_quoted6(skb, &k, f->payload + ERROR_HEADER, &q)) return true;
+  w->answered = same_address(f->source, q.was);
   return put_error6(skb, f, &q) && count(SERVICE_REPLY, true);
 }

@@ -5,6 +5,7 @@
  */
 #pragma once
 #include <linux/bpf.h>
+#include <stdbool.h>
 #include <bpf/bpf_helpers.h>
 
 #define EXPRESS 1u  /* may take the express path */
@@ -230,6 +231,7 @@ struct work {
   struct flow flow;
   struct flow answers;
   struct change change;
+  bool answered; /* by a virtual address, whom the frame comes from now */
 };
 
 struct traffic {

@@ -237,23 +237,26 @@ static __noinline int ask(struct __sk_buff *skb, const struct port *p, struct fr
   return changed(skb, f, &w->change, k);
 }
 
-/* What a container is to get. @returns false: it is spoiled. */
+/* What a container is to get; `answered` of the work at hand says whether it is an answer. @returns false: it is spoiled. */
 static __noinline bool answer(struct __sk_buff *skb, __u32 index, struct frame *f) {
   struct work *w = begin_work();
   if (!w) return true;
+  w->answered = false;
   struct flow *k = &w->flow;
   struct change *change = &w->change;
-  if (f->protocol == IPPROTO_ICMP || f->protocol == IPPROTO_ICMPV6) return answer_error(skb, index, f);
+  if (f->protocol == IPPROTO_ICMP || f->protocol == IPPROTO_ICMPV6) return answer_error(skb, index, f, w);
   if (f->protocol != IPPROTO_TCP && f->protocol != IPPROTO_UDP) return true;
   flow_of(k, index, f);
   if (f->part == LATER) {
     struct change *first = bpf_map_lookup_elem(&fragments, k);
+    w->answered = first != NULL;
     return !first || (rewrite(skb, f, first, k) && count(SERVICE_REPLY, true));
   }
   if (!read_ports(skb, f, k)) return true;
   note_entry(f, w);
   struct face *face = bpf_map_lookup_elem(&faces, k);
   if (!face) return true;
+  w->answered = true;
   __builtin_memset(change, 0, sizeof(*change));
   change->what = CHANGE_FROM;
   change->from_port = face->port;

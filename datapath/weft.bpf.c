@@ -95,12 +95,17 @@ static __always_inline int deliver(struct __sk_buff *skb, __u32 index, struct fr
   return count(reason, bpf_redirect_peer(ifindex, 0));
 }
 
-/* To the host's own end of the link: for who came in by one of its ports. Its packet filter drops what nobody has asked for. */
+/*
+ * To the host's own end of the link: answers for who came in by one of its ports, and nothing else, whoever says what he likes to that MAC.
+ * The host's packet filter knows them by their source.
+ */
 static __always_inline int to_host(struct __sk_buff *skb, __u32 index, struct frame *f, const struct place *to) {
   /* 02:57:65:66:74:02, from 02:57:65:66:74:01 (agent/gateway/addresses.ts). As numbers: bytes would be a map of their own. */
   __u64 first = bpf_cpu_to_be64(0x0257656674020257);
   __u32 last = bpf_htonl(0x65667401);
   if (!answer(skb, index | OUTSIDE, f)) return count(FAILED, TC_ACT_SHOT);
+  struct work *w = begin_work();
+  if (!w || !w->answered) return count(SECURITY, TC_ACT_SHOT);
   if (bpf_skb_store_bytes(skb, 0, &first, 8, 0) || bpf_skb_store_bytes(skb, 8, &last, 4, 0)) return count(FAILED, TC_ACT_SHOT);
   return count(SERVICE_EXIT, bpf_redirect(to->device, 0));
 }

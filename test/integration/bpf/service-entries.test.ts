@@ -17,7 +17,9 @@ const NET = 3;
 const GATEWAY = '02:57:65:66:74:01';
 const OTHER_HOST = '02:5b:c0:00:02:02';
 const THIRD_HOST = '02:5b:c0:00:02:03';
+const THIS_HOST = '02:5b:c0:00:02:01';
 const MY_MAC = '02:58:0a:80:00:07';
+const LINK_LOCAL = 'fe80:0:0:0:58:aff:fe80:7';
 const FAMILIES = [
   ['IPv4', '10.128.0.7', '203.0.113.9'],
   ['IPv6', 'fd00:128:0:0:0:0:0:7', '2001:db8:0:0:0:0:0:9'],
@@ -31,7 +33,7 @@ const port: BpfPort = {
   mac: parseMac(MY_MAC),
   ip4: parseIp('10.128.0.7'),
   ip6: parseIp6('fd00:128::7'),
-  linkLocal: null,
+  linkLocal: parseIp6('fe80::58:aff:fe80:7'),
   express: true,
 };
 const MODEL: BpfModel = {
@@ -47,7 +49,15 @@ const MODEL: BpfModel = {
   },
   ports: [port, { ...port, ifindex: 100, slow: LINK }],
   nets: [{ index: NET, device: 102, vni: 4097, mtu: 1450 }],
-  fdb: [{ index: NET, mac: parseMac(OTHER_HOST), place: remote, express: true }],
+  fdb: [
+    { index: NET, mac: parseMac(OTHER_HOST), place: remote, express: true },
+    {
+      index: NET,
+      mac: parseMac(THIS_HOST),
+      place: { kind: 'local', ifindex: LINK, rewrite: null, host: true },
+      express: true,
+    },
+  ],
   blocks: [],
   sources: [],
   lists: [],
@@ -94,6 +104,17 @@ describe('entries', () => {
         expect(read(frame).sums).toEqual({ header: true, transport: true });
         expect(await leaves(answer(50_001))).toBe(answer(50_001));
         expect(await seen()).toEqual({ service_entry: 1, express_remote: 1, slow: 1 });
+      });
+
+      it('the host gets nothing that is no answer to who came in by it, whoever knows its MAC', async () => {
+        const seen = await counting(driver);
+        for (const src of [me, ...(me.includes(':') ? [LINK_LOCAL] : [])])
+          await driver.run(
+            'from_container',
+            packet({ to: THIS_HOST, from: MY_MAC, src, dst: caller, protocol, sport: 8080, dport: 9 }),
+            LINK,
+          );
+        expect(await seen()).toEqual({ security: me.includes(':') ? 2 : 1 });
       });
 
       it('the last host counts', async () => {
