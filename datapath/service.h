@@ -146,8 +146,11 @@ static __always_inline bool connect(const struct port *p, struct work *w, const 
   __u32 now = seconds();
   struct connection c = { .id = s->id, .seen = now };
   struct connection *known = bpf_map_lookup_elem(&connections, k);
+  struct live *here = known && known->id == s->id && opening ? live_of(s->id, &known->backend) : NULL;
   bool itself;
-  if (known && known->id == s->id && !(opening && !live_of(s->id, &known->backend))) {
+  if (known && known->id == s->id && (here || !opening)) {
+    /* Another container may have the address by now, with a MAC of its own. */
+    if (here) __builtin_memcpy(known->backend.mac, here->mac, ETH_ALEN);
     c.backend = known->backend;
     itself = is_own(p, k->family, c.backend.address);
     if (known->seen != now) {

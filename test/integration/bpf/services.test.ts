@@ -222,11 +222,15 @@ describe('services', () => {
       expect(await seen()).toEqual({ no_backend: 2 });
     });
 
-    it('a service that took another’s place has none of its connections', async () => {
+    it('what took another’s place, service or container, has none of its connections', async () => {
       await serve(service(f, 1));
       await sent(ask(f));
-      await serve(service(f, 0, { backends: [backend(f, 7)] }));
+      const next = service(f, 0, { backends: [backend(f, 7)] });
+      await serve(next);
       expect((await sent(ask(f, { flags: ACK }))).dst).toBe(f.backend(7));
+      // Another container has its address now.
+      await serve({ ...next, backends: [{ ...backend(f, 7), mac: parseMac(macOf(9)) }] });
+      for (const flags of [SYN, ACK]) expect((await sent(ask(f, { flags }))).to).toBe(macOf(9));
     });
 
     it('affinity: a client stays with its backend from any port, while that is live and the time has not run out', async () => {
