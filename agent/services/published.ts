@@ -42,8 +42,10 @@ export function publishedServices(index: ServiceIndex, transits: Iterable<string
   const ids = new Set([...index.values()].flatMap((n) => n.models.map((m) => m.id)));
   const publications: ServicePublication[] = [];
   const models = new Map<string, ServiceModel[]>();
-  // Who has which transit address must not depend on what else changes.
-  for (const { networkId, service, behind } of all.sort((a, b) => (a.service.id < b.service.id ? -1 : 1))) {
+  // A service that comes takes no transit address or port from one that is there: connections lead to it.
+  const order = new Map(all.map(({ service }) => [service.id, `${service.createdAt} ${service.id}`]));
+  const orderOf = ({ service }: Pick<ServicePublication, 'service'>): string => order.get(service.id) ?? '';
+  for (const { networkId, service, behind } of all.sort((a, b) => (orderOf(a) < orderOf(b) ? -1 : 1))) {
     const list = models.get(networkId) ?? [];
     models.set(networkId, list);
     const transit = pickServiceTransit(service.id, used);
@@ -72,8 +74,6 @@ export function publishedServices(index: ServiceIndex, transits: Iterable<string
     }
   }
   for (const [id, list] of models) models.set(id, numbered(list, ids));
-  const order = new Map(all.map(({ service }) => [service.id, `${service.createdAt} ${service.id}`]));
-  const orderOf = (p: ServicePublication): string => order.get(p.service.id) ?? '';
   publications.sort((a, b) => (orderOf(a) < orderOf(b) ? -1 : orderOf(a) > orderOf(b) ? 1 : a.hostPort - b.hostPort));
   return { publications, models };
 }
