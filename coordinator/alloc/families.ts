@@ -88,6 +88,7 @@ const SPECIAL: readonly (readonly [string, string])[] = [
   ['224.0.0.0/4', 'multicast addresses'],
   ['240.0.0.0/4', 'reserved addresses'],
   ['::/8', 'reserved addresses'],
+  ['fd57:6566:7400::/64', 'addresses by which hosts know their containers'], // agent/gateway/addresses.ts
   ['fe80::/10', 'link-local addresses'],
   ['ff00::/8', 'multicast addresses'],
 ];

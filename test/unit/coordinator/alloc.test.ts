@@ -90,6 +90,7 @@ describe('what a user may ask a network to be', () => {
     ['loopback', { subnets: ['127.1.0.0/16'] }, 'INVALID_ARGUMENT', /loopback/],
     ['multicast', { subnets: ['239.0.0.0/24'] }, 'INVALID_ARGUMENT', /multicast/],
     ['zero', { subnets: ['0.0.0.0/0'] }, 'INVALID_ARGUMENT', /this network/],
+    ['transit', { subnets: ['fd57:6566:7400::/80'] }, 'INVALID_ARGUMENT', /hosts know/],
     ['link-local', { subnets: ['169.254.1.0/24'] }, 'INVALID_ARGUMENT', /link-local/],
     ['reserved', { subnets: ['255.255.255.0/24'] }, 'INVALID_ARGUMENT', /reserved/],
     ['/31', { subnets: ['10.0.0.0/31'] }, 'INVALID_ARGUMENT', /no room/],
