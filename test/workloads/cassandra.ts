@@ -16,7 +16,8 @@ const SETTINGS = {
 export async function startCassandra(site: Site): Promise<void> {
   for (const [i, node] of NODES.entries()) {
     const host = site.hosts[i] ?? site.hosts[0];
-    await example(host, 'cassandra/node.sh', [node], SETTINGS);
+    const rack = site.name === 'weft' ? { RACK: `r${i + 1}` } : {};
+    await example(host, 'cassandra/node.sh', [node], { ...SETTINGS, ...rack });
     await logged(host, node, 'Starting listening for CQL clients');
   }
   await allSee(site, ['UN', 'UN', 'UN']);
@@ -24,10 +25,18 @@ export async function startCassandra(site: Site): Promise<void> {
 
 /** What a node says of each: UN, DN, … @param at number of the node that is asked */
 export async function statusAt(site: Site, at: number): Promise<string[]> {
-  const [host, node] = [site.hosts[at] ?? site.hosts[0], NODES[at] ?? NODES[0]];
-  const listed = await docker(host, 'exec', node, 'nodetool', 'status');
+  const listed = await nodetoolStatus(site, at);
   return [...listed.matchAll(/^([UD][NLJM]) /gm)].map(([, state = '']) => state).toSorted();
 }
+
+/** Racks of the nodes, as one of them lists them. */
+export async function racksAt(site: Site, at: number): Promise<string[]> {
+  const listed = await nodetoolStatus(site, at);
+  return [...listed.matchAll(/^[UD][NLJM] .* (\S+) *$/gm)].map(([, rack = '']) => rack).toSorted();
+}
+
+const nodetoolStatus = (site: Site, at: number): Promise<string> =>
+  docker(site.hosts[at] ?? site.hosts[0], 'exec', NODES[at] ?? NODES[0], 'nodetool', 'status');
 
 /** Waits until these nodes see the others so. */
 export async function allSee(
