@@ -42,7 +42,7 @@ import {
   uplinkPort,
 } from './plan/ports.ts';
 import { Settled } from './plan/settled.ts';
-import type { ServiceIndex } from './services/members.ts';
+import type { HostServices } from './services/index.ts';
 import type { Wiring } from './wiring.ts';
 
 export interface DesireOptions {
@@ -62,7 +62,7 @@ export const BRIDGE = 'br-weft';
 export interface Desired {
   readonly links: readonly DesiredLink[];
   readonly bridge: DesiredBridge;
-  readonly models: (ports: PortNumbers, snooped: Snooped | null, services: ServiceIndex) => NetworkModel[];
+  readonly models: (ports: PortNumbers, snooped: Snooped | null, services: HostServices) => NetworkModel[];
   /** Links, bridge and ports wanted, as kind and id → text: what Settled remembers. */
   readonly wanted: () => Map<string, string>;
 }

@@ -1,10 +1,11 @@
 /** The kernel side of this host (eBPF maps and programs): planned with the rest of a pass, applied after links and ports. */
+import { describeValue } from './bpf/describe.ts';
 import type { BpfDriver } from './bpf/driver.ts';
 import { type EncodedMaps, encode } from './bpf/encode.ts';
 import type { NetworkModel } from './flows/model.ts';
 import type { Link } from './link/steps.ts';
 import { type KernelSide, kernelLinks, kernelSide } from './plan/kernel.ts';
-import { type AttachedProgram, type BpfStep, planMaps, planPrograms } from './plan/maps.ts';
+import { type AttachedProgram, type BpfStep, mapEntryId, planMaps, planPrograms } from './plan/maps.ts';
 import type { Planned } from './plan/planned.ts';
 import type { Wiring } from './wiring.ts';
 
@@ -14,6 +15,8 @@ export class Kernel {
   /** By ifindex: what is at our place, as this process knows it. A link that is new has nothing. */
   #attached: Map<number, AttachedProgram> | null = null;
   #encoded: { side: KernelSide; maps: EncodedMaps } | null = null;
+  /** What was wanted last, as kind and id → text, and of which bytes it was told. */
+  #told: { readonly maps: EncodedMaps; readonly wanted: ReadonlyMap<string, string> } | null = null;
 
   constructor(driver: BpfDriver, wiring: Wiring) {
     this.#driver = driver;
@@ -47,7 +50,7 @@ export class Kernel {
     this.#encoded = { side, maps };
     return {
       planned: [...planMaps(maps, actual), ...programs],
-      wanted: () => wantedOf(side, maps),
+      wanted: () => this.#wantedOf(side, maps),
     };
   }
 
@@ -68,7 +71,9 @@ export class Kernel {
   /** Readable text of what is wanted. */
   dump(): string {
     if (this.#encoded === null) return '';
-    return [...wantedOf(this.#encoded.side, this.#encoded.maps)].map(([id, text]) => `${id} = ${text}`).join('\n');
+    return [...this.#wantedOf(this.#encoded.side, this.#encoded.maps)]
+      .map(([id, text]) => `${id} = ${text}`)
+      .join('\n');
   }
 
   async #numbers(
@@ -80,11 +85,21 @@ export class Kernel {
     const asked = unknown.length === 0 ? new Map<string, number>() : await this.#driver.ifindexes(unknown);
     return (name) => links.get(name)?.ifindex ?? asked.get(name) ?? null;
   }
-}
 
-function wantedOf(side: KernelSide, maps: EncodedMaps): Map<string, string> {
-  const out = new Map<string, string>();
-  for (const p of planMaps(maps, new Map())) out.set(`${p.kind} ${p.id}`, p.want);
-  for (const { link, program } of side.attachments) out.set(`program ${link}`, program);
-  return out;
+  /** Each pass asks, and what did not change is not put into words again. */
+  #wantedOf(side: KernelSide, maps: EncodedMaps): Map<string, string> {
+    const before = this.#told;
+    const wanted = new Map<string, string>();
+    for (const [map, entries] of maps) {
+      const old = before?.maps.get(map);
+      for (const [key, value] of entries) {
+        const id = `map ${mapEntryId(map, key)}`;
+        const kept = old?.get(key) === value ? before?.wanted.get(id) : undefined;
+        wanted.set(id, kept ?? describeValue(map, value));
+      }
+    }
+    for (const { link, program } of side.attachments) wanted.set(`program ${link}`, program);
+    this.#told = { maps, wanted };
+    return wanted;
+  }
 }

@@ -164,6 +164,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
     journal,
     mesh: () => mesh,
     datapath: () => reconciler,
+    onPublished: () => gateway.kick(),
     probes,
     // Where the kernel's datapath forwards it cannot answer for the gateway (docs/ipv6.md).
     ipv6: hasIpv6() && wiring.datapathType !== 'system',
@@ -182,7 +183,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
     kernel: wiring.backend === 'kernel-tunnel' ? new Kernel(bpf, wiring) : null,
     switch: openflow,
     snooped: () => multicast.state(),
-    services: () => services.index(),
+    services: () => services.services(),
     desire: { bridge: BRIDGE, hostId: id, wiring, gateway: true, gateway6: hasIpv6(), gone: isNamespaceGone },
     heal: config.heal,
     onDrift: drifted,
@@ -210,6 +211,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
   const gateway = new GatewayHost({
     journal,
     heal: config.heal,
+    published: () => services.services().published.publications,
     onDrift: drifted,
     onProblem: (message) => mesh.reportConflicts('gateway', ownProblem(message)),
     now: () => systemClock.now(),
@@ -255,6 +257,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
     datapath: reconciler,
     addresses,
     ledOut: () => gateway.settled(),
+    servicePorts: () => gateway.servicePorts,
     config: {
       dockerSocket: config.dockerSocket,
       pluginSocket: config.pluginSocket,
@@ -343,6 +346,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
     mesh,
     vtep: wiring.vtep,
     resolvConf: config.resolvConf,
+    health: services,
     counters: metrics.dns,
     random: Math.random,
     clock: realClock(),

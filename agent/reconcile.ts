@@ -26,7 +26,7 @@ import type { Snooped } from './plan/multicast.ts';
 import { driftOf, type Planned } from './plan/planned.ts';
 import { planPorts, portNameOf, stalePorts } from './plan/ports.ts';
 import { Settled } from './plan/settled.ts';
-import type { ServiceIndex } from './services/members.ts';
+import type { HostServices } from './services/index.ts';
 
 const RETRY_MS = 500;
 export interface ReconcilerOptions extends DriftLogOptions {
@@ -44,7 +44,7 @@ export interface ReconcilerOptions extends DriftLogOptions {
   /** Who wants which multicast groups; null: everything is flooded. */
   readonly snooped: () => Snooped | null;
   /** Virtual addresses that its endpoints reach. */
-  readonly services: () => ServiceIndex;
+  readonly services: () => HostServices;
   /** Mend what somebody else changed. */
   readonly heal: boolean;
   readonly onPorts: () => void;

@@ -3,7 +3,7 @@
 import type { Clock } from '../lib/clock.ts';
 import { formatIp } from '../lib/ip.ts';
 import type { Log } from '../lib/log.ts';
-import type { Journal, Mesh } from './contract.ts';
+import type { Journal, LocalEndpoint, Mesh } from './contract.ts';
 import { Forwarder } from './dns/forward.ts';
 import { type DnsCounters, makeHandler } from './dns/handle.ts';
 import { indexNames, type NameIndex } from './dns/names.ts';
@@ -19,15 +19,24 @@ export interface ResolverOptions {
   readonly vtep: string;
   /** Where the host's own resolvers stand (resolv.conf(5)). */
   readonly resolvConf: string;
+  /** What this host finds of its own endpoints; absent: all are healthy. */
+  readonly health?: Health;
   readonly counters: DnsCounters;
   readonly random: () => number;
   readonly clock: Clock;
   readonly log: Log;
 }
 
+export interface Health {
+  /** Ids of the services whose health check it fails. */
+  unhealthy(e: LocalEndpoint): readonly string[];
+  /** Called after an endpoint's health changed. */
+  onChange(listener: () => void): () => void;
+}
+
 /** Listens as soon as the address is there. Answers from what this host knows, with or without a coordinator. */
 export function startResolver(o: ResolverOptions): { close(): Promise<void> } {
-  const { journal, mesh, clock, log, counters } = o;
+  const { journal, mesh, health, clock, log, counters } = o;
   const address = formatIp(DNS_ADDRESS);
   const askers = new Askers({ journal, underlay: () => o.vtep, now: () => clock.monotonic() });
   let index: NameIndex = new Map();
@@ -36,7 +45,7 @@ export function startResolver(o: ResolverOptions): { close(): Promise<void> } {
     stale = true;
     askers.forget();
   };
-  const stop = [journal.onChange(changed), mesh.onView(changed)];
+  const stop = [journal.onChange(changed), mesh.onView(changed), health?.onChange(changed)];
   const forwarder = new Forwarder({
     upstreams: resolvConf(o.resolvConf, clock),
     own: { address, port: DNS_PORT },
@@ -46,12 +55,13 @@ export function startResolver(o: ResolverOptions): { close(): Promise<void> } {
       if (!stale) return index;
       stale = false;
       const { networks, endpoints } = journal;
-      index = indexNames({ hostId: mesh.hostId, view: mesh.view(), endpoints: endpoints.values(), networks }, index);
+      const told = { hostId: mesh.hostId, view: mesh.view(), endpoints: endpoints.values(), networks };
+      index = indexNames(health === undefined ? told : { ...told, unhealthy: (e) => health.unhealthy(e) }, index);
       return index;
     },
     asker: (source) => askers.find(source),
     forward: (query, source) => forwarder.forward(query, source),
-    order: { random: o.random, nearest: () => false },
+    order: { random: o.random },
     counters,
     clock,
   });
@@ -59,7 +69,7 @@ export function startResolver(o: ResolverOptions): { close(): Promise<void> } {
   server.start();
   return {
     close: async () => {
-      for (const end of stop) end();
+      for (const end of stop) end?.();
       forwarder[Symbol.dispose]();
       await server.close();
     },

@@ -1,6 +1,6 @@
 /**
- * The load of `bench/dns.ts`, a process of its own: `dns-load.ts PORT RATE SECONDS CONTAINERS`. Queries for names, aliases, addresses and
- * names that are not there; RATE 0 keeps 64 of them on their way.
+ * The load of `bench/dns.ts`, a process of its own: `dns-load.ts PORT RATE SECONDS CONTAINERS SERVICES`. Queries for names, aliases, addresses
+ * and names that are not there; with SERVICES above 0, for services as well. RATE 0 keeps 64 of them on their way.
  */
 import { createSocket, type Socket } from 'node:dgram';
 import { once } from 'node:events';
@@ -26,8 +26,8 @@ const LAST_MS = 300;
 
 if (process.send !== undefined) await main(process.argv.slice(2).map(Number));
 
-async function main([port = 0, rate = 0, seconds = 1, containers = 1]: readonly number[]): Promise<void> {
-  const queries = Array.from({ length: 10_000 }, (_, i) => question(i, containers));
+async function main([port = 0, rate = 0, seconds = 1, containers = 1, services = 0]: readonly number[]): Promise<void> {
+  const queries = Array.from({ length: 10_000 }, (_, i) => question(i, containers, services));
   const sentAt = new Float64Array(0x1_0000);
   const sockets: Socket[] = [];
   const latencies: number[] = [];
@@ -72,17 +72,28 @@ async function main([port = 0, rate = 0, seconds = 1, containers = 1]: readonly 
   }, 1);
 }
 
-function question(i: number, containers: number): { readonly bytes: Buffer; readonly rcode: number } {
+/** @returns `rcode` that the reply should have */
+function question(i: number, containers: number, services: number): { readonly bytes: Buffer; readonly rcode: number } {
   const n = (i * 7919) % containers;
-  const kinds = [
+  const plain = [
     { type: 'A', name: `c${n}` },
     { type: 'A', name: `C${n}.web` },
     { type: 'A', name: `group${n % 100}` },
     { type: 'AAAA', name: `c${n}.web.weft` },
     { type: 'PTR', name: `${n & 255}.${1 + (n >> 8)}.128.10.in-addr.arpa` },
-    { type: 'A', name: `nobody${n}.web.weft` },
   ] as const;
-  const at = i % kinds.length;
-  const bytes = encode({ type: 'query', id: 0, flags: 0x0100, questions: [kinds[at]!] });
-  return { bytes, rcode: at === kinds.length - 1 ? NXDOMAIN : 0 };
+  const served = [
+    { type: 'A', name: `virtual${n % services}.web` },
+    { type: 'AAAA', name: `virtual${n % services}` },
+    { type: 'SRV', name: `_80._tcp.virtual${n % services}` },
+    { type: 'A', name: `headless${n % 20}` },
+    { type: 'SRV', name: `_80._tcp.headless${n % 20}.web.weft` },
+  ] as const;
+  const known = [...plain, ...(services > 0 ? served : [])];
+  const at = i % (known.length + 1);
+  const asked = known[at] ?? { type: 'A', name: `nobody${n}.web.weft` };
+  return {
+    bytes: encode({ type: 'query', id: 0, flags: 0x0100, questions: [asked] }),
+    rcode: at < known.length ? 0 : NXDOMAIN,
+  };
 }

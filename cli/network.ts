@@ -28,6 +28,7 @@ interface CreateFlags {
   readonly tag?: string;
   readonly allowTrust?: boolean;
   readonly publishBy?: string;
+  readonly dnsOrder?: string;
 }
 
 export function register(program: Command, io: Io): void {
@@ -91,6 +92,7 @@ function registerCreate(noun: Command, io: Io): void {
     .option('--allow-trust', 'endpoints may be made trusted (weft.trust=true)')
     .option('--internal', 'no way out of the mesh')
     .option('--publish-by <who>', 'who leads out and publishes ports: weft (default) or docker')
+    .option('--dns-order <order>', 'addresses of a name: rotate (default) or nearest first')
     .option('--encrypt', 'encrypt between hosts')
     .option('--space <name>', 'address space; the same subnet may be in several (default: default)')
     .option('--label <key=value>', 'label (may be repeated)', collect)
@@ -126,6 +128,7 @@ function createRequest(name: string, flags: CreateFlags): CreateNetworkRequest {
     vlanTag: flags.tag === undefined ? 0 : wholeNumber('--tag', flags.tag, 1, 4094),
     allowTrust: flags.allowTrust ?? false,
     publishBy: given('--publish-by', flags.publishBy),
+    dnsOrder: given('--dns-order', flags.dnsOrder),
   };
 }
 

@@ -36,6 +36,7 @@ export const networkJson = (n: Network) => ({
   allowTrust: n.allowTrust,
   publishBy: n.publishBy === '' ? 'weft' : n.publishBy,
   egressIps: n.egressIps,
+  dnsOrder: n.dnsOrder === '' ? 'rotate' : n.dnsOrder,
   labels: n.labels,
   revision: n.revision.toString(),
 });

@@ -171,6 +171,7 @@ export interface NetworkSpec {
   readonly vlanTag: number;
   readonly allowTrust: boolean;
   readonly publishBy: string;
+  readonly dnsOrder: string;
 }
 
 /** Every method is one etcd transaction (retried on conflict with fresh state), and resolves when State includes its effect. */

@@ -103,7 +103,7 @@ export class Services {
         const code = codeOf(error);
         // What was picked may have become another's; what was given is judged anew.
         if (code === 'ALREADY_EXISTS' && picks.present.size > 0)
-          for (const family of [...picks.present.keys()]) picks.pass(family);
+          for (const family of picks.present.keys()) picks.pass(family);
         else if (code !== 'ABORTED' || attempt++ >= TRIES) throw error;
       }
     }
@@ -130,7 +130,7 @@ export class Services {
     agreed: Map<string, string>,
     signal: AbortSignal,
   ): Promise<void> {
-    for (const [family, ip] of [...picks.present])
+    for (const [family, ip] of picks.present)
       try {
         await this.#agree(network, name, ip, agreed, signal);
       } catch (error) {

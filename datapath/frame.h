@@ -21,11 +21,18 @@ enum verdict {
   TRUNCATED /* shorter than its own headers */
 };
 
+enum part { WHOLE, FIRST, LATER };
+
 struct frame {
-  __u8 dst[ETH_ALEN];
-  __u8 src[ETH_ALEN];
-  __u32 source[4]; /* IP source; IPv4 in the first */
-  __u8 family;     /* 0, 4, 6 */
+  __u8 dst[ETH_ALEN] __attribute__((aligned(4)));
+  __u8 src[ETH_ALEN] __attribute__((aligned(4)));
+  __u32 source[4]; /* IP source, as on the wire; IPv4 in the first */
+  __u32 destination[4];
+  __u32 fragment; /* its id, as on the wire, where it is one */
+  __u16 payload;  /* where that begins; with `protocol` and `part` of GOOD ones only */
+  __u8 protocol;
+  __u8 part;
+  __u8 family; /* 0, 4, 6 */
   __u8 tos;
   __u8 ttl;
 };
@@ -54,13 +61,20 @@ static __always_inline enum verdict read_ip4(struct __sk_buff *skb, struct frame
   if (ip->version != 4 || ip->ihl < 5) return TRUNCATED;
   f->family = 4;
   f->source[0] = ip->saddr;
+  f->destination[0] = ip->daddr;
+  f->fragment = ip->id;
+  f->payload = ETH_HLEN + ip->ihl * 4;
+  f->protocol = ip->protocol;
+  f->part = ip->frag_off & bpf_htons(0x1fff) ? LATER : ip->frag_off & bpf_htons(0x2000) ? FIRST : WHOLE;
   f->tos = ip->tos;
   f->ttl = ip->ttl;
   return GOOD;
 }
 
 /* Neighbour discovery is OVS's; what could hide it (extension headers before ICMPv6) goes the same way. */
-static __always_inline enum verdict next_header(struct __sk_buff *skb, __u8 next, __u32 offset) {
+static __always_inline enum verdict next_header(struct __sk_buff *skb, struct frame *f, __u8 next, __u32 offset) {
+  f->protocol = next;
+  f->payload = offset;
   switch (next) {
   case IPPROTO_ICMPV6: {
     __u8 *type;
@@ -70,11 +84,19 @@ static __always_inline enum verdict next_header(struct __sk_buff *skb, __u8 next
     return *type >= ND_FIRST && *type <= ND_LAST ? OTHER : GOOD;
   }
   case IPPROTO_FRAGMENT: {
-    __u8 *inner;
-    if (!reach(skb, offset + 8)) return TRUNCATED;
-    inner = (void *)(long)skb->data + offset;
-    if ((void *)(inner + 1) > (void *)(long)skb->data_end) return TRUNCATED;
-    return *inner == IPPROTO_TCP || *inner == IPPROTO_UDP || *inner == IPPROTO_SCTP ? GOOD : OTHER;
+    struct { /* RFC 8200 §4.5 */
+      __u8 next, reserved;
+      __u16 at;
+      __u32 id;
+    } *header;
+    if (!reach(skb, offset + sizeof(*header))) return TRUNCATED;
+    header = (void *)(long)skb->data + offset;
+    if ((void *)(header + 1) > (void *)(long)skb->data_end) return TRUNCATED;
+    f->protocol = header->next;
+    f->payload = offset + sizeof(*header);
+    f->fragment = header->id;
+    f->part = header->at & bpf_htons(0xfff8) ? LATER : header->at & bpf_htons(1) ? FIRST : WHOLE;
+    return header->next == IPPROTO_TCP || header->next == IPPROTO_UDP || header->next == IPPROTO_SCTP ? GOOD : OTHER;
   }
   case IPPROTO_HOPOPTS:
   case IPPROTO_ROUTING:
@@ -94,9 +116,10 @@ static __always_inline enum verdict read_ip6(struct __sk_buff *skb, struct frame
   if (ip->version != 6) return TRUNCATED;
   f->family = 6;
   __builtin_memcpy(f->source, &ip->saddr, sizeof(f->source));
+  __builtin_memcpy(f->destination, &ip->daddr, sizeof(f->destination));
   f->tos = (ip->priority << 4) | (ip->flow_lbl[0] >> 4);
   f->ttl = ip->hop_limit;
-  return next_header(skb, ip->nexthdr, size);
+  return next_header(skb, f, ip->nexthdr, size);
 }
 
 /* Reads all of it. The tag, if there is one, is in skb->vlan_tci and not in the frame. */

@@ -4,17 +4,11 @@
  * between containers and the kernel's tunnel devices where both ends are flagged for it (the express path), and between those and Open
  * vSwitch, which decides everything else. docs/datapath.md draws it.
  */
+#include "count.h"
 #include "cut.h"
 #include "frame.h"
 #include "maps.h"
-
-static __always_inline int count_by(__u32 reason, __u64 n, int verdict) {
-  __u64 *counter = bpf_map_lookup_elem(&reasons, &reason);
-  if (counter) *counter += n;
-  return verdict;
-}
-
-static __always_inline int count(__u32 reason, int verdict) { return count_by(reason, 1, verdict); }
+#include "service.h"
 
 static __always_inline struct traffic *traffic_of(__u32 ifindex) {
   struct traffic *t = bpf_map_lookup_elem(&traffic, &ifindex);
@@ -87,8 +81,9 @@ static __always_inline int send(struct __sk_buff *skb, __u32 index, const struct
 }
 
 /* Into a container of this host, past the host's end of its veth. */
-static __always_inline int deliver(struct __sk_buff *skb, const struct place *to, __u32 reason) {
+static __always_inline int deliver(struct __sk_buff *skb, __u32 index, struct frame *f, const struct place *to, __u32 reason) {
   __u32 ifindex = to->device;
+  if ((to->flags & SERVED) && !answer(skb, index, f)) return count(FAILED, TC_ACT_SHOT);
   struct traffic *t = traffic_of(ifindex);
   if (t) {
     t->rx_packets += segments(skb);
@@ -98,6 +93,16 @@ static __always_inline int deliver(struct __sk_buff *skb, const struct place *to
   /* Judged by the MAC of the link it came by; nobody will judge again. */
   bpf_skb_change_type(skb, 0 /* PACKET_HOST */);
   return count(reason, bpf_redirect_peer(ifindex, 0));
+}
+
+/* To the host's own end of the link: for who came in by one of its ports. Its packet filter drops what nobody has asked for. */
+static __always_inline int to_host(struct __sk_buff *skb, __u32 index, struct frame *f, const struct place *to) {
+  /* 02:57:65:66:74:02, from 02:57:65:66:74:01 (agent/gateway/addresses.ts). As numbers: bytes would be a map of their own. */
+  __u64 first = bpf_cpu_to_be64(0x0257656674020257);
+  __u32 last = bpf_htonl(0x65667401);
+  if (!answer(skb, index | OUTSIDE, f)) return count(FAILED, TC_ACT_SHOT);
+  if (bpf_skb_store_bytes(skb, 0, &first, 8, 0) || bpf_skb_store_bytes(skb, 8, &last, 4, 0)) return count(FAILED, TC_ACT_SHOT);
+  return count(SERVICE_EXIT, bpf_redirect(to->device, 0));
 }
 
 /* Port security: only the endpoint's own addresses go past OVS. */
@@ -113,23 +118,36 @@ SEC("tc") int from_container(struct __sk_buff *skb) {
   struct port *p = bpf_map_lookup_elem(&ports, &ifindex);
   if (!p) return count(UNKNOWN_PORT, TC_ACT_SHOT);
   struct frame f = {};
-  if (!(p->flags & EXPRESS) || read_frame(skb, &f) != GOOD) return count(SLOW, bpf_redirect(p->slow, 0));
-  if (!own(p, &f)) return count(SECURITY, bpf_redirect(p->slow, 0));
+  if (!(p->flags & (EXPRESS | SERVED)) || read_frame(skb, &f) != GOOD) return count(SLOW, bpf_redirect(p->slow, 0));
+  if (!own(p, &f)) return count(p->flags & EXPRESS ? SECURITY : SLOW, bpf_redirect(p->slow, 0));
+  if (p->flags & SERVED) {
+    int done = ask(skb, p, &f);
+    if (done != GO_ON) return done;
+  }
+  bool entry = is_entry(f.dst); /* Open vSwitch does not know them */
+  if (!(p->flags & EXPRESS) && !entry) return count(SLOW, bpf_redirect(p->slow, 0));
   struct place *to = find(p->index, f.dst);
+  if (to && (to->flags & HOST)) return to_host(skb, p->index, &f, to);
   if (!to || !(to->flags & EXPRESS) || !(to->family || to->device)) return count(SLOW, bpf_redirect(p->slow, 0));
   struct traffic *t = traffic_of(ifindex);
   if (t) {
     t->tx_packets += segments(skb);
     t->tx_bytes += skb->len;
   }
-  return to->family ? send(skb, p->index, to, &f, EXPRESS_REMOTE) : deliver(skb, to, EXPRESS_LOCAL);
+  return to->family ? send(skb, p->index, to, &f, EXPRESS_REMOTE) : deliver(skb, p->index, &f, to, EXPRESS_LOCAL);
 }
 
 /* By the link and not past it: works also for links without a peer elsewhere (taps, a veth not yet moved), and for any MAC. */
 SEC("tc") int from_ovs(struct __sk_buff *skb) {
   __u32 ifindex = skb->ifindex;
   __u32 *container = bpf_map_lookup_elem(&slow, &ifindex);
-  return container ? count(OVS_TO_CONTAINER, bpf_redirect(*container, 0)) : count(UNKNOWN_PORT, TC_ACT_SHOT);
+  if (!container) return count(UNKNOWN_PORT, TC_ACT_SHOT);
+  struct port *p = bpf_map_lookup_elem(&ports, container);
+  if (p && (p->flags & SERVED)) {
+    struct frame f = {};
+    if (read_frame(skb, &f) == GOOD && !answer(skb, p->index, &f)) return count(FAILED, TC_ACT_SHOT);
+  }
+  return count(OVS_TO_CONTAINER, bpf_redirect(*container, 0));
 }
 
 /* Reads from where a frame came. */
@@ -182,9 +200,10 @@ SEC("tc") int from_tunnel(struct __sk_buff *skb) {
   struct place *sender = find(peer->index, f.src);
   if (sender ? !is_behind(sender, &from) : !(peer->flags & EXTERNAL) || (f.src[0] & 1)) return count(FOREIGN_SOURCE, TC_ACT_SHOT);
   if (!sender && (peer->flags & LEARN)) learn(peer->index, f.src, &from);
-  if (verdict == GOOD && sender && (sender->flags & EXPRESS)) {
+  if (verdict == GOOD && sender && ((sender->flags & EXPRESS) || is_entry(f.dst))) {
     struct place *to = find(peer->index, f.dst);
-    if (to && (to->flags & EXPRESS) && !to->family && to->device) return deliver(skb, to, EXPRESS_RX);
+    if (to && (to->flags & HOST)) return to_host(skb, peer->index, &f, to);
+    if (to && (to->flags & EXPRESS) && !to->family && to->device) return deliver(skb, peer->index, &f, to, EXPRESS_RX);
   }
   return to_ovs(skb, peer->index);
 }
@@ -250,6 +269,24 @@ SEC("tc") int to_tunnel(struct __sk_buff *skb) {
   }
   if (!to || !to->family) return count(UNKNOWN_UNICAST, TC_ACT_SHOT);
   return send(skb, index, to, &f, OVS_TO_TUNNEL);
+}
+
+/*
+ * What the host sends to its endpoints, by the other end of its link. Open vSwitch has its copy; it knows nothing of the transit addresses
+ * that are meant here.
+ */
+SEC("tc") int from_host(struct __sk_buff *skb) {
+  struct frame f = {};
+  __u32 net = 0;
+  if (read_frame(skb, &f) != GOOD) return GO_ON;
+  int done = ask_from_outside(skb, &f, &net);
+  if (done != GO_ON || !net) return done;
+  struct config *c = configuration();
+  struct place *to = find(net, f.dst);
+  if (!c || !to || !(to->family || to->device)) return count(FAILED, TC_ACT_SHOT);
+  if (bpf_skb_store_bytes(skb, ETH_ALEN, c->entry, ETH_ALEN, 0)) return count(FAILED, TC_ACT_SHOT);
+  __builtin_memcpy(f.src, c->entry, ETH_ALEN);
+  return to->family ? send(skb, net, to, &f, EXPRESS_REMOTE) : deliver(skb, net, &f, to, EXPRESS_LOCAL);
 }
 
 /* OVS has its copy (packet sockets come before tc); the host's own network stack is not to see tenants' frames. */

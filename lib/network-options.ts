@@ -9,7 +9,11 @@ export interface NetworkOptions {
   readonly mtu?: number;
   readonly allowTrust?: boolean;
   readonly publishBy?: string;
+  readonly dnsOrder?: string;
 }
+
+/** Addresses of a name are answered with those on the asking container's host first (Network.dnsOrder). */
+export const NEAREST = 'nearest';
 
 /** Docker's own gateway bridge leads containers out and publishes their ports (Network.publishBy). */
 export const BY_DOCKER = 'docker';
@@ -22,6 +26,7 @@ const KNOWN: readonly string[] = [
   'weft.mtu',
   'weft.allow-trust',
   'weft.publish-by',
+  'weft.dns-order',
   DOCKERS_MTU,
 ];
 
@@ -48,6 +53,7 @@ export function networkOptions(options: Readonly<Record<string, string>>): Netwo
     ...(mtu === null ? {} : { mtu }),
     ...(trust === null ? {} : { allowTrust: trust }),
     ...(options['weft.publish-by'] === undefined ? {} : { publishBy: options['weft.publish-by'] }),
+    ...(options['weft.dns-order'] === undefined ? {} : { dnsOrder: options['weft.dns-order'] }),
   };
 }
 

@@ -18,6 +18,10 @@ class Fields {
     const h = this.take(4);
     return Number.parseInt(h.slice(6) + h.slice(4, 6) + h.slice(2, 4) + h.slice(0, 2), 16);
   }
+  /** In the order of the network. */
+  port(): number {
+    return Number.parseInt(this.take(2), 16);
+  }
   u8(): number {
     return Number.parseInt(this.take(1), 16);
   }
@@ -66,7 +70,22 @@ export function describeKey(map: MapName, key: string): string {
       return `lists ${f.u32()} slot ${f.u32()}`;
     case 'config':
       return 'config';
+    case 'backends':
+      return `backends service ${f.u32()} slot ${f.u32()}`;
+    case 'live':
+      return `live service ${f.u32()} ${end(f.take(16), f.port())}`;
+    case 'services': {
+      const [index, ip, port, protocol, family] = [f.u32(), f.take(16), f.port(), f.u8(), f.u8()];
+      const text = address(ip, family);
+      if (protocol === 0) return `services net ${index} ${text}`;
+      return `services net ${index} ${family === 4 ? text : `[${text}]`}:${port}/${protocol === 6 ? 'tcp' : 'udp'}`;
+    }
   }
+}
+
+/** Which family it is, the service says, but for addresses with a zero end they differ. */
+function end(ip: string, port: number): string {
+  return isZero(ip.slice(8)) ? `${ip4(ip)}:${port}` : `[${ip6(ip)}]:${port}`;
 }
 
 /** Every entry, a line each: "nets net 3 = device 5 vni 4097 mtu 1450". */
@@ -102,8 +121,21 @@ export function describeValue(map: MapName, value: string): string {
       return `list ${f.u32()}`;
     case 'config':
       return config(f);
+    case 'backends': {
+      const [ip, mac, port] = [f.take(16), f.mac(), f.port()];
+      return `${end(ip, port)} ${mac}`;
+    }
+    case 'live':
+      return f.mac();
+    case 'services': {
+      const [id, count, affinity, net] = [f.u32(), f.u32(), f.u32(), f.u32()];
+      if (id === 0) return `virtual in net ${net}`;
+      return words(`service ${id}`, `net ${net}`, `backends ${count}`, affinity > 0 && `affinity ${affinity} s`);
+    }
   }
 }
+
+const NO_MAC = '00:00:00:00:00:00';
 
 const words = (...parts: readonly (string | 0 | false)[]): string =>
   parts.filter((p) => p !== 0 && p !== false).join(' ');
@@ -119,6 +151,7 @@ function port(f: Fields): string {
     !isZero(linkLocal) && ip6(linkLocal),
     `slow ifindex ${slow}`,
     flags & FLAG.express && 'express',
+    flags & FLAG.served && 'served',
   );
 }
 
@@ -126,7 +159,9 @@ function place(f: Fields): string {
   const [vtep, device, key, mac, family, flags] = [f.take(16), f.u32(), f.u32(), f.mac(), f.u8(), f.u8()];
   const express = flags & FLAG.express && 'express';
   if (family === 0 && device === 0) return 'nobody';
-  if (family === 0) return words(`local ifindex ${device}`, flags & FLAG.rewrite && `rewrite ${mac}`, express);
+  const served = flags & FLAG.served && 'served';
+  if (family === 0 && flags & FLAG.host) return `host ifindex ${device}`;
+  if (family === 0) return words(`local ifindex ${device}`, flags & FLAG.rewrite && `rewrite ${mac}`, express, served);
   return words(
     `remote ${address(vtep, family)}`,
     device !== 0 && `device ${device}`,
@@ -138,7 +173,7 @@ function place(f: Fields): string {
 function config(f: Fields): string {
   const [tunnelPort, flags, ttl, tos] = [f.u32(), f.u32(), f.u8(), f.u8()];
   f.take(2);
-  const [source4, source6] = [f.take(4), f.take(16)];
+  const [source4, source6, entry] = [f.take(4), f.take(16), f.mac()];
   return words(
     `tunnel port ifindex ${tunnelPort}`,
     `ttl ${flags & CONFIG_FLAG.ttlInherit ? 'inherit' : ttl}`,
@@ -147,5 +182,6 @@ function config(f: Fields): string {
     flags & CONFIG_FLAG.dontFragment && 'df',
     !isZero(source4) && `source ${ip4(source4)}`,
     !isZero(source6) && `source ${ip6(source6)}`,
+    entry !== NO_MAC && `entry ${entry}`,
   );
 }

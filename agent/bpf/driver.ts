@@ -110,11 +110,13 @@ export class BpfDriver {
   async counters(): Promise<BpfCounters> {
     await this.#ready();
     const { helper } = this.#o;
-    const [reasons, traffic] = await Promise.all([helper.ask('sum reasons'), helper.ask('sum traffic')]);
+    const asked = ['reasons', 'traffic', 'chosen'].map((map) => helper.ask(`sum ${map}`));
+    const [reasons, traffic, chosen] = (await Promise.all(asked)) as [Answer, Answer, Answer];
     const byReason = new Map(numbers(reasons).map(({ key, values }) => [REASONS[key], values[0] ?? 0n]));
     return {
       reasons: Object.fromEntries(REASONS.map((name) => [name, byReason.get(name) ?? 0n])) as Record<BpfReason, bigint>,
       traffic: new Map(numbers(traffic).map(({ key, values }) => [key, trafficOf(values)])),
+      connections: new Map([...table(chosen.data)].map(([key, n]) => [key, BigInt(n)])),
     };
   }
 
@@ -176,11 +178,12 @@ export class BpfDriver {
   }
 }
 
-/** An endpoint's counters go with it. */
+/** Counters of an endpoint, and of a service, go with it. */
 function changeLines(step: MapStep): string[] {
   if (step.kind === 'setMap') return [`u ${step.map} ${step.key} ${step.value}`];
   const line = `d ${step.map} ${step.key}`;
-  return step.map === 'ports' ? [line, `d traffic ${step.key}`] : [line];
+  if (step.map === 'ports') return [line, `d traffic ${step.key}`];
+  return step.map === 'services' ? [line, `d chosen ${step.key}`] : [line];
 }
 
 const table = (lines: readonly string[]): Map<string, string> =>

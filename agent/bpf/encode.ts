@@ -9,12 +9,13 @@ import {
   type BpfModel,
   type BpfPlace,
   type BpfPort,
+  type BpfService,
   type BpfSource,
   type BpfVtep,
   MAX_COPIES,
 } from './model.ts';
 
-/** Bytes of key and value. */
+/** Bytes of key and value. Maps are written in this order: the lists of a service before what says how long they are. */
 export const LAYOUT = {
   ports: { key: 4, value: 52 },
   slow: { key: 4, value: 4 },
@@ -25,7 +26,10 @@ export const LAYOUT = {
   vteps: { key: 28, value: 8 },
   lists: { key: 8, value: 32 },
   groups: { key: 12, value: 4 },
-  config: { key: 4, value: 32 },
+  config: { key: 4, value: 40 },
+  backends: { key: 8, value: 24 },
+  live: { key: 24, value: 8 },
+  services: { key: 24, value: 16 },
 } as const;
 
 /** Maps that are rendered; others are written by the programs. */
@@ -36,7 +40,7 @@ export const MAP_NAMES = Object.keys(LAYOUT) as readonly MapName[];
 /** Per map: key → value, both hex. */
 export type EncodedMaps = ReadonlyMap<MapName, ReadonlyMap<string, string>>;
 
-export const FLAG = { express: 1, rewrite: 2, external: 4, learn: 8 } as const;
+export const FLAG = { express: 1, rewrite: 2, external: 4, learn: 8, served: 16, host: 32 } as const;
 export const CONFIG_FLAG = { checksum: 1, ttlInherit: 2, dscpInherit: 4, dontFragment: 8 } as const;
 
 /** Outer TTL of frames that have none to inherit. */
@@ -68,6 +72,15 @@ const address = (a: BpfAddress): string => (a.family === 4 ? ip4(a.address) + NO
 
 export const macKey = (index: number, address: bigint): string => `${u32(index)}${mac(address)}0000`;
 
+/** Port in the order of the network. */
+const port16 = (v: number): string => u8(v >>> 8) + u8(v);
+
+/** A port of a virtual address; without one, the address. */
+export const serviceKey = (
+  s: Pick<BpfService, 'index' | 'address'>,
+  at?: Pick<BpfService, 'port' | 'protocol'>,
+): string => u32(s.index) + address(s.address) + port16(at?.port ?? 0) + u8(at?.protocol ?? 0) + u8(s.address.family);
+
 const table = <T>(items: readonly T[], key: (item: T) => string, value: (item: T) => string): Map<string, string> => {
   const out = new Map<string, string>();
   for (const item of items) out.set(key(item), value(item));
@@ -76,13 +89,18 @@ const table = <T>(items: readonly T[], key: (item: T) => string, value: (item: T
 
 export function encode(model: BpfModel): EncodedMaps {
   const { ports, nets, sources, groups } = model;
+  const served = new Set(model.services.map((s) => s.index));
   const place = places();
   const copies = model.lists.flatMap(({ id, vteps }) =>
     vteps.slice(0, MAX_COPIES).map((vtep, slot) => ({ key: u32(id) + u32(slot), vtep })),
   );
   const [one, none] = [u32(1), u8(0)];
   const maps: Record<MapName, ReadonlyMap<string, string>> = {
-    ports: table(ports, (p) => u32(p.ifindex), port),
+    ports: table(
+      ports,
+      (p) => u32(p.ifindex),
+      (p) => port(p, served.has(p.index)),
+    ),
     slow: table(
       ports,
       (p) => u32(p.slow),
@@ -101,7 +119,7 @@ export function encode(model: BpfModel): EncodedMaps {
     fdb: table(
       model.fdb,
       (e) => macKey(e.index, e.mac),
-      (e) => place(e.place, e.express),
+      (e) => place(e.place, e.express, served.has(e.index)),
     ),
     blocks: table(model.blocks, blockKey, (b) => place(b.place, b.place !== null && b.express)),
     vteps: table(sources, sourceKey, source),
@@ -116,6 +134,7 @@ export function encode(model: BpfModel): EncodedMaps {
       (g) => u32(g.list),
     ),
     config: new Map([[u32(0), config(model.config)]]),
+    ...services(model.services),
   };
   return new Map(MAP_NAMES.map((name) => [name, maps[name]]));
 }
@@ -125,12 +144,35 @@ const sourceKey = (s: BpfSource): string => address(s.vtep) + u32(s.device) + u3
 const source = (s: BpfSource): string =>
   u32(s.index) + u32((s.external ? FLAG.external : 0) | (s.learn ? FLAG.learn : 0));
 
-const port = (p: BpfPort): string =>
+/** Slots are counted from 0. A virtual address is said with its ports, and by itself. */
+function services(
+  all: readonly BpfService[],
+): Pick<Record<MapName, Map<string, string>>, 'backends' | 'live' | 'services'> {
+  const maps = {
+    backends: new Map<string, string>(),
+    live: new Map<string, string>(),
+    services: new Map<string, string>(),
+  };
+  for (const s of all) {
+    const id = u32(s.id);
+    const backends = s.backends.filter((b) => b.address.family === s.address.family);
+    for (const [slot, b] of backends.entries()) {
+      maps.backends.set(id + u32(slot), address(b.address) + mac(b.mac) + port16(b.port));
+      maps.live.set(`${id}${address(b.address)}${port16(b.port)}0000`, `${mac(b.mac)}0000`);
+    }
+    const net = u32(s.net ?? s.index);
+    maps.services.set(serviceKey(s, s), id + u32(backends.length) + u32(s.affinity) + net);
+    maps.services.set(serviceKey(s), u32(0) + u32(0) + u32(0) + net);
+  }
+  return maps;
+}
+
+const port = (p: BpfPort, served: boolean): string =>
   [
     u32(p.slow),
     u32(p.index),
     mac(p.mac),
-    u8(p.express ? FLAG.express : 0),
+    u8((p.express ? FLAG.express : 0) | (served ? FLAG.served : 0)),
     '00',
     ip4(p.ip4),
     ip6(p.ip6),
@@ -138,17 +180,20 @@ const port = (p: BpfPort): string =>
   ].join('');
 
 /** Values that name a place. Many entries have the same one: it is written once. */
-function places(): (place: BpfPlace | null, express: boolean) => string {
+function places(): (place: BpfPlace | null, express: boolean, served?: boolean) => string {
   const known = new Map<BpfPlace, string>();
-  return (place, express) => {
+  return (place, express, served = false) => {
     const flags = express ? FLAG.express : 0;
     if (place === null) return here(0, null, flags);
-    if (place.kind === 'local') return here(place.ifindex, place.rewrite, flags);
+    if (place.kind === 'local') return here(place.ifindex, place.rewrite, flags | localFlags(place, served));
     const text = known.get(place) ?? there(place);
     known.set(place, text);
     return text + u8(flags);
   };
 }
+
+const localFlags = (place: BpfPlace & { kind: 'local' }, served: boolean): number =>
+  (served ? FLAG.served : 0) | (place.host === true ? FLAG.host : 0);
 
 const here = (ifindex: number, rewrite: bigint | null, flags: number): string =>
   NO_ADDRESS +
@@ -176,5 +221,7 @@ function config(c: BpfConfig): string {
     '0000',
     ip4(c.source4),
     ip6(c.source6),
+    mac(c.entry),
+    '0000',
   ].join('');
 }

@@ -51,6 +51,8 @@ export type BpfPlace =
       readonly ifindex: number;
       /** Deliver with this destination MAC: for alias MACs. Null = as it is. */
       readonly rewrite: bigint | null;
+      /** The host itself, by the switch's end of its link: answers to who came in by a published service. */
+      readonly host?: true;
     }
   | ({ readonly kind: 'remote' } & BpfVtep);
 
@@ -100,6 +102,7 @@ export interface BpfGroup {
 
 /** Who answers for a service: an endpoint of the service's network, on any host. */
 export interface BpfBackend {
+  /** Of the service's family; others are left out. */
   readonly address: BpfAddress;
   readonly mac: bigint;
   readonly port: number;
@@ -109,8 +112,10 @@ export interface BpfBackend {
 export interface BpfService {
   /** Unlike all others of the host; the same as long as the port of the service exists. 1..2^32-1. */
   readonly id: number;
-  /** Local network index, 1..4094. */
+  /** Local network index, 1..4094; 0: the address is a transit address, by which a port of the host leads to it. */
   readonly index: number;
+  /** Index of the backends' network, where `index` is 0. */
+  readonly net?: number;
   readonly address: BpfAddress;
   /** IP protocol: 6 or 17. */
   readonly protocol: 6 | 17;
@@ -135,6 +140,8 @@ export interface BpfConfig {
   /** Outer source addresses (the host's own VTEP); null: the kernel's choice. */
   readonly source4: number | null;
   readonly source6: bigint | null;
+  /** The host's own MAC in the mesh, of what comes in by a published service; 0 = there is none. */
+  readonly entry: bigint;
 }
 
 export interface BpfModel {
@@ -159,6 +166,8 @@ export type BpfProgram =
   | 'from_tunnel'
   /** weft-tk */
   | 'to_tunnel'
+  /** weft-go: ports of the host that lead to services. */
+  | 'from_host'
   /** wfo… and weft-to: OVS has read the frame before; the host's own network stack must not. */
   | 'sink';
 
@@ -192,6 +201,12 @@ export const REASONS = [
   'unknown_network',
   'ovs_to_container',
   'failed',
+  'service',
+  'service_reply',
+  'no_backend',
+  'service_fragment',
+  'service_entry',
+  'service_exit',
 ] as const;
 
 export type BpfReason = (typeof REASONS)[number];
@@ -208,4 +223,6 @@ export interface BpfCounters {
   readonly reasons: Readonly<Record<BpfReason, bigint>>;
   /** By ifindex of wft…. */
   readonly traffic: ReadonlyMap<number, BpfTraffic>;
+  /** Connections that have been given a backend, by the port's key (serviceKey() in encode.ts); none = not in it. */
+  readonly connections: ReadonlyMap<string, bigint>;
 }

@@ -84,6 +84,8 @@ function encodeAnswer(query: Query, told: Exclude<Answer, { kind: 'forward' }>):
       return encodeReply(query, 'NOERROR', { addresses: told.ips });
     case 'pointers':
       return encodeReply(query, 'NOERROR', { pointers: told.names });
+    case 'targets':
+      return encodeReply(query, 'NOERROR', { targets: told.targets });
     case 'empty':
       return encodeReply(query, 'NOERROR', { zone: told.zone });
     case 'nxdomain':

@@ -3,32 +3,18 @@
  * others hold is in the view. A network of which neither has changed keeps the index that it had, so that a change costs what its
  * own network holds. Pure.
  */
-import { type Cidr, formatIp, parseCidr, tryParseIp } from '../../lib/addr.ts';
+import { type Cidr, parseCidr } from '../../lib/addr.ts';
 import { endpointName } from '../../lib/endpoint-name.ts';
-import type { Endpoint, Network, NetworkView, View } from '../../lib/model.ts';
+import type { Network, NetworkView, View } from '../../lib/model.ts';
+import { NEAREST } from '../../lib/network-options.ts';
 import { ipsOf, type LocalEndpoint, type LocalNetwork, nameOf } from '../contract.ts';
+import { byFirstIp, type Entry, entryOf, type Holder, isDnsName, normalName } from './holders.ts';
+import { type ServiceName, serviceNames } from './services.ts';
 
-/** Of a label, and of a whole name as text (RFC 1035 §2.3.4: 255 bytes on the wire). */
-const MAX_LABEL = 63;
-const MAX_NAME = 253;
-/** Digits of a container's id by which Docker lets people call it. */
-const SHORT_ID = 12;
 /** Above those of all records in etcd. */
 const OWN_REVISION = 2n ** 64n;
 /** Zone of the names that are nobody else's. */
 export const ZONE = 'weft';
-
-/** Who has a name on a network. */
-export interface Holder {
-  /** The same for all endpoints of a container: it answers once, whatever networks it shares with who asks. */
-  readonly owner: string;
-  /** What an address is resolved to: the container's name, as written. Empty when no DNS name can be made of it. */
-  readonly name: string;
-  /** Canonical, IPv4 first. */
-  readonly ips: readonly string[];
-  /** On this host. */
-  readonly own: boolean;
-}
 
 /** The names of one network. */
 export interface NetworkNames {
@@ -38,22 +24,18 @@ export interface NetworkNames {
   /** What may follow a container's name, lower-case, with the dot before: `.web`, `.web.weft`. */
   readonly suffixes: readonly string[];
   readonly subnets: readonly Cidr[];
+  /** Its users want the answers of their own host first. */
+  readonly nearest: boolean;
+  /** By name, lower-case, without a suffix: they hide equal names of containers. */
+  readonly services: ReadonlyMap<string, ServiceName>;
   /** By name or alias, lower-case, without a suffix. Sorted by address. */
   readonly byName: ReadonlyMap<string, readonly Holder[]>;
-  /** By canonical address. */
+  /** By canonical address; a service has its virtual ones. */
   readonly byIp: ReadonlyMap<string, Holder>;
   /** By endpoint record, whose object stands for its content: most are the same after a change. */
   readonly entries: ReadonlyMap<object, Entry>;
   /** What it was made from; compared by identity. */
   readonly from: NetworkSources;
-}
-
-/** What an endpoint brings. */
-interface Entry {
-  readonly of: LocalEndpoint | Endpoint;
-  readonly holder: Holder;
-  /** Lower-case, each once. */
-  readonly names: readonly string[];
 }
 
 /** By network id. */
@@ -66,6 +48,8 @@ interface NetworkSources {
   readonly network: Network | undefined;
   readonly view: NetworkView | undefined;
   readonly local: readonly LocalEndpoint[];
+  /** Of each of `local`: ids of services whose health check it fails. */
+  readonly unhealthy: readonly (readonly string[])[];
 }
 
 export interface NameSources {
@@ -75,7 +59,14 @@ export interface NameSources {
   /** Journal. */
   readonly endpoints: Iterable<LocalEndpoint>;
   readonly networks: ReadonlyMap<string, LocalNetwork>;
+  /** Ids of services whose health check an endpoint of this host fails. Absent: nobody fails any. */
+  readonly unhealthy?: Unhealthy;
 }
+
+export type Unhealthy = (e: LocalEndpoint) => readonly string[];
+
+const NOTHING: readonly string[] = [];
+const nobody: Unhealthy = () => NOTHING;
 
 /**
  * @param before what it returned last time, for the same host
@@ -86,11 +77,15 @@ export function indexNames(sources: NameSources, before: NameIndex): NameIndex {
   const ids = new Set([...sources.view.interests.keys(), ...local.keys()]);
   const index = new Map<string, NetworkNames>();
   let changed = ids.size !== before.size;
+  const unhealthy = sources.unhealthy ?? nobody;
   for (const id of ids) {
+    const own = local.get(id) ?? [];
+    const view = sources.view.interests.get(id);
     const from: NetworkSources = {
       network: sources.view.networks.get(id) ?? sources.networks.get(id)?.network,
-      view: sources.view.interests.get(id),
-      local: local.get(id) ?? [],
+      view,
+      local: own,
+      unhealthy: own.map((e) => (hasServices(view) ? unhealthy(e) : NOTHING)),
     };
     const old = before.get(id);
     const kept = old !== undefined && sameSources(old.from, from);
@@ -104,8 +99,15 @@ const sameSources = (a: NetworkSources, b: NetworkSources): boolean =>
   a.network === b.network &&
   // Blocks, peers and the like have no names.
   a.view?.endpoints === b.view?.endpoints &&
+  a.view?.services === b.view?.services &&
+  (a.view?.settings === b.view?.settings || !hasServices(b.view)) &&
   a.local.length === b.local.length &&
-  a.local.every((e, i) => e === b.local[i]);
+  a.local.every((e, i) => e === b.local[i] && sameTexts(a.unhealthy[i] ?? NOTHING, b.unhealthy[i] ?? NOTHING));
+
+const hasServices = (view: NetworkView | undefined): boolean => (view?.services.size ?? 0) > 0;
+
+const sameTexts = (a: readonly string[], b: readonly string[]): boolean =>
+  a === b || (a.length === b.length && a.every((text, i) => text === b[i]));
 
 function namesOf(
   networkId: string,
@@ -139,11 +141,23 @@ function namesOf(
       add(before?.entries.get(e) ?? entryOf(e, endpointName(e), e.container, e.ips, false), e.revision);
   for (const holders of byName.values()) if (holders.length > 1) holders.sort(byFirstIp);
   const { network } = from;
+  const failing = new Map(from.local.map((e, i) => [e.id, from.unhealthy[i] ?? NOTHING]));
+  const services = serviceNames({
+    services: from.view?.services.values() ?? [],
+    entries: entries.values(),
+    settings: from.view?.settings ?? new Map(),
+    before: before?.services ?? new Map(),
+    unhealthy: (e) => ('hostId' in e ? e.unhealthy : (failing.get(e.id) ?? NOTHING)),
+  });
+  for (const { service, holders } of services.values())
+    if (!service.headless) for (const holder of holders) for (const ip of holder.ips) byIp.set(ip, holder);
   return {
     networkId,
     title: network === undefined ? '' : titleOf(network),
     suffixes: network === undefined ? [] : suffixesOf(network),
     subnets: (network?.subnets ?? []).map(parseCidr),
+    nearest: network?.dnsOrder === NEAREST,
+    services,
     byName,
     byIp,
     entries,
@@ -155,32 +169,6 @@ function namesOf(
 const isNamed = (e: LocalEndpoint): boolean =>
   e.attached !== undefined || (e.container !== null && e.sandbox !== null && e.sandbox !== '');
 
-function entryOf(
-  of: LocalEndpoint | Endpoint,
-  name: string,
-  container: { readonly id: string } | undefined,
-  ips: readonly string[],
-  own: boolean,
-): Entry {
-  const short = container === undefined ? [] : [container.id.slice(0, SHORT_ID)];
-  const holder = {
-    owner: container === undefined ? of.id : container.id,
-    name: [name, ...short].find(isDnsName) ?? '',
-    ips: ips
-      .map(tryParseIp)
-      .filter((ip) => ip !== null)
-      .map(formatIp),
-    own,
-  };
-  const names = new Set([name, ...of.aliases, ...short].map(normalName).filter(isDnsName));
-  return { of, holder, names: [...names] };
-}
-
-const byFirstIp = (a: Holder, b: Holder): number => {
-  const [x = '', y = ''] = [a.ips[0], b.ips[0]];
-  return x < y ? -1 : x > y ? 1 : 0;
-};
-
 const titleOf = (network: Network): string =>
   isDefault(network) || network.name === '' ? network.name : `${network.project}.${network.name}`;
 
@@ -191,11 +179,10 @@ function suffixesOf(network: Network): string[] {
   return [...names].flatMap((name) => [`.${name}`, `.${name}.${ZONE}`]);
 }
 
-/** Names are compared without regard to case and to a dot at the end. */
-export const normalName = (name: string): string => (name.endsWith('.') ? name.slice(0, -1) : name).toLowerCase();
-
-/** True when DNS can carry it: labels of 1 to 63 bytes, 253 together. */
-export function isDnsName(name: string): boolean {
-  if (Buffer.byteLength(name) > MAX_NAME) return false;
-  return name.split('.').every((label) => label !== '' && Buffer.byteLength(label) <= MAX_LABEL);
+/**
+ * The name by which a holder is found on its network: a container whose own is a service's is found by its short id. Empty: by none.
+ */
+export function nameOn(network: NetworkNames, holder: Holder): string {
+  const hiding = network.services.get(normalName(holder.name));
+  return hiding === undefined || hiding.service.id === holder.owner ? holder.name : holder.short;
 }

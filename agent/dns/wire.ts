@@ -21,7 +21,7 @@ export type Rcode = keyof typeof RCODE;
 
 const FLAG = { QR: 0x8000, AA: 0x0400, TC: 0x0200, RD: 0x0100, RA: 0x0080, CD: 0x0010 } as const;
 const OPCODE = 0x7800;
-const TYPE = { A: 1, SOA: 6, PTR: 12, AAAA: 28, OPT: 41 } as const;
+const TYPE = { A: 1, SOA: 6, PTR: 12, AAAA: 28, SRV: 33, OPT: 41 } as const;
 const IN = 1;
 /** A pointer to the question's name, which always stands right after the header. */
 const QUESTION_NAME = 0xc000 | HEADER;
@@ -101,45 +101,72 @@ function tryDecode(message: Buffer): DecodedPacket | null {
   }
 }
 
-/** The records of a reply; all belong to the name of the question. */
+/** The records of a reply; all belong to the name of the question, but for addresses of targets. */
 export interface Records {
   readonly addresses?: readonly string[];
   readonly pointers?: readonly string[];
+  /** Their addresses go with them where there is room. */
+  readonly targets?: readonly Target[];
   /** Zone whose SOA says that there is nothing more. */
   readonly zone?: string | null;
+}
+
+/** An SRV record (RFC 2782). */
+interface Target {
+  readonly priority: number;
+  readonly weight: number;
+  readonly port: number;
+  readonly name: string;
+  readonly ips: readonly string[];
 }
 
 /** What does not fit is left out, with the TC bit set: who asked comes again by TCP. */
 export function encodeReply(head: Head, rcode: Rcode, records: Records = {}): Buffer {
   const code = RCODE[rcode];
+  const { addresses = [], pointers = [], targets = [], zone } = records;
   const opt = head.edns ? optRecord(code >> 4) : Buffer.alloc(0);
-  const room = head.limit - HEADER - head.question.length - opt.length;
-  const answers = [...(records.addresses ?? []).map(addressRecord), ...(records.pointers ?? []).map(pointerRecord)];
-  const authority = typeof records.zone === 'string' ? [soaRecord(records.zone)] : [];
-  const kept = fitting([...answers, ...authority], room);
-  const truncated = kept < answers.length;
-  const counts = { answers: Math.min(kept, answers.length), authority: Math.max(0, kept - answers.length) };
+  let room = head.limit - HEADER - head.question.length - opt.length;
+  const fitting = (all: readonly (() => Buffer)[]): Buffer[] => {
+    const kept = firstOf(all, room);
+    room -= kept.reduce((sum, bytes) => sum + bytes.length, 0);
+    return kept;
+  };
+  const all = [
+    ...addresses.map((ip) => () => addressRecord(questionName(), ip)),
+    ...pointers.map((name) => () => pointerRecord(name)),
+    ...targets.map((target) => () => serviceRecord(target)),
+  ];
+  const answers = fitting(all);
+  const isCut = answers.length < all.length;
+  const authority = isCut || typeof zone !== 'string' ? [] : fitting([() => soaRecord(zone)]);
+  const additional = isCut ? [] : fitting(targets.flatMap(addressesOf));
   const header = Buffer.alloc(HEADER);
   header.writeUInt16BE(head.id, 0);
   const own = rcode === 'NOERROR' || rcode === 'NXDOMAIN' ? FLAG.AA : 0;
-  header.writeUInt16BE(replyFlags(head) | own | (truncated ? FLAG.TC : 0) | (code & 15), 2);
+  header.writeUInt16BE(replyFlags(head) | own | (isCut ? FLAG.TC : 0) | (code & 15), 2);
   header.writeUInt16BE(head.question.length > 0 ? 1 : 0, 4);
-  header.writeUInt16BE(counts.answers, 6);
-  header.writeUInt16BE(counts.authority, 8);
-  header.writeUInt16BE(head.edns ? 1 : 0, 10);
-  return Buffer.concat([header, head.question, ...[...answers, ...authority].slice(0, kept), opt]);
+  header.writeUInt16BE(answers.length, 6);
+  header.writeUInt16BE(authority.length, 8);
+  header.writeUInt16BE(additional.length + (head.edns ? 1 : 0), 10);
+  return Buffer.concat([header, head.question, ...answers, ...authority, ...additional, opt]);
 }
 
 const replyFlags = (head: Head): number => FLAG.QR | FLAG.RA | (head.flags & (OPCODE | FLAG.RD | FLAG.CD));
 
-/** How many of them, from the first, have room. */
-function fitting(records: readonly Buffer[], room: number): number {
+const addressesOf = ({ name, ips }: Target): (() => Buffer)[] =>
+  ips.map((ip) => () => addressRecord(nameBytes(name), ip));
+
+/** Those of them, from the first, that have room. No more are written: a name may have a thousand addresses. */
+function firstOf(all: readonly (() => Buffer)[], room: number): Buffer[] {
+  const kept: Buffer[] = [];
   let left = room;
-  const over = records.findIndex((record) => {
-    left -= record.length;
-    return left < 0;
-  });
-  return over === -1 ? records.length : over;
+  for (const write of all) {
+    const bytes = write();
+    left -= bytes.length;
+    if (left < 0) break;
+    kept.push(bytes);
+  }
+  return kept;
 }
 
 /** A reply of somebody else's as who asked can take it: whole, or without records and with the TC bit set. */
@@ -191,15 +218,24 @@ function record(owner: Buffer, type: number, data: Buffer): Buffer {
   return Buffer.concat([owner, head, data]);
 }
 
-/** @param ip address as text */
-function addressRecord(ip: string): Buffer {
+/** @param owner name as bytes. @param ip address as text */
+function addressRecord(owner: Buffer, ip: string): Buffer {
   const value = tryParseIp(ip) ?? 0n;
   const isV6 = ip.includes(':');
   const hex = (isV6 ? value : value & 0xffff_ffffn).toString(16).padStart(isV6 ? 32 : 8, '0');
-  return record(questionName(), isV6 ? TYPE.AAAA : TYPE.A, Buffer.from(hex, 'hex'));
+  return record(owner, isV6 ? TYPE.AAAA : TYPE.A, Buffer.from(hex, 'hex'));
 }
 
 const pointerRecord = (name: string): Buffer => record(questionName(), TYPE.PTR, nameBytes(name));
+
+/** The target is written in full, as RFC 2782 wants it. */
+function serviceRecord(target: Target): Buffer {
+  const numbers = Buffer.alloc(6);
+  numbers.writeUInt16BE(target.priority, 0);
+  numbers.writeUInt16BE(target.weight, 2);
+  numbers.writeUInt16BE(target.port, 4);
+  return record(questionName(), TYPE.SRV, Buffer.concat([numbers, nameBytes(target.name)]));
+}
 
 function questionName(): Buffer {
   const pointer = Buffer.alloc(2);

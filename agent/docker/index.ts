@@ -1,7 +1,7 @@
 /** The agent's Docker side, put together: plugin server, network and IPAM driver, and the loops that keep Docker as the mesh has it. */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Log } from '../../lib/log.ts';
-import type { Container, Drift } from '../../lib/model.ts';
+import type { Container, Drift, PublishedPort } from '../../lib/model.ts';
 import type { AddressBook } from '../addresses.ts';
 import { type Clock, systemClock } from '../clock.ts';
 import type { Datapath, Journal, Mesh } from '../contract.ts';
@@ -45,6 +45,8 @@ export interface DockerSideOptions {
   readonly addresses: AddressBook;
   /** The host's side of the way out is as the journal has it, once it resolves; absent: nobody sets it up. */
   readonly ledOut?: () => Promise<void>;
+  /** Ports of the host that lead to services. */
+  readonly servicePorts?: () => readonly PublishedPort[];
   readonly config: DockerConfig;
   readonly log: Log;
   readonly clock?: Clock;
@@ -76,7 +78,11 @@ export class DockerSide {
     const ipam = new Ipam({ journal, mesh, addresses, copies, clock, log });
     const created = (): void => this.#networks.kick();
     const driver = new NetworkDriver({ journal, mesh, copies, clock, log, created });
-    const publisher = new Publisher({ journal, settled: options.ledOut ?? (() => Promise.resolve()) });
+    const publisher = new Publisher({
+      journal,
+      services: options.servicePorts ?? (() => []),
+      settled: options.ledOut ?? (() => Promise.resolve()),
+    });
     const endpoints = new EndpointDriver({ journal, mesh, datapath, addresses, copies, waiter, publisher, clock, log });
     this.#audit = new EndpointAudit({
       journal,

@@ -99,6 +99,14 @@ export interface MulticastModel {
  */
 export type ServiceModel = Omit<BpfService, 'index'>;
 
+/** Ports of hosts lead to services of the network. */
+export interface Published {
+  /** This host's MAC there (entryMac). */
+  readonly entry: bigint;
+  /** Those that ports of this host lead to, by their transit address. */
+  readonly services: readonly ServiceModel[];
+}
+
 /** One network as this host's bridge sees it. */
 export interface NetworkModel {
   /** Local network index. */
@@ -121,6 +129,8 @@ export interface NetworkModel {
   readonly macs: readonly SharedMac[];
   /** Absent: none. */
   readonly services?: readonly ServiceModel[];
+  /** Absent: no service of the network is published anywhere. */
+  readonly published?: Published;
   /** Addresses (its gateways') that the host asks endpoints from whether they answer; absent: it asks none. */
   readonly checks?: Pick<Egress, 'ip' | 'ip6'>;
   /** Null: not known, everything goes to everybody. */

@@ -7,26 +7,14 @@ import { ANYCAST_MAC } from '../gateway/addresses.ts';
 import type { Flow, MatchField } from '../openflow/flow.ts';
 import { ETH_IPV4, ETH_IPV6, flow, ICMPV6, is, move, set } from './build.ts';
 import { answers, echo, toGateway } from './gateway.ts';
-import type { NetworkModel, ServiceModel } from './model.ts';
+import type { NetworkModel } from './model.ts';
 import { ndExact } from './nd.ts';
 import { PRIORITY, REG } from './pipeline.ts';
 
-/** Of each list of services: it stays the same object until one changes. */
-const known = new WeakMap<readonly ServiceModel[], ReadonlyMap<string, BpfAddress>>();
-const NONE: ReadonlyMap<string, BpfAddress> = new Map<string, BpfAddress>([]);
-
 /** By a name of their own. None where the network has no endpoint here, as it has no other flows then. */
-export function virtualAddresses(
-  n: Pick<NetworkModel, 'locals' | 'encap' | 'services'>,
-): ReadonlyMap<string, BpfAddress> {
-  const { services } = n;
-  if (services === undefined || n.locals.length === 0 || n.encap === 'vlan') return NONE;
-  let addresses = known.get(services);
-  if (addresses === undefined) {
-    addresses = new Map(services.map(({ address }) => [`${address.family}/${address.address}`, address]));
-    known.set(services, addresses);
-  }
-  return addresses;
+export function virtualAddresses(n: Pick<NetworkModel, 'locals' | 'encap' | 'services'>): Map<string, BpfAddress> {
+  const services = n.locals.length === 0 || n.encap === 'vlan' ? [] : (n.services ?? []);
+  return new Map(services.map(({ address }) => [`${address.family}/${address.address}`, address]));
 }
 
 export function renderAddress(

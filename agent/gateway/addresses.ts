@@ -7,6 +7,7 @@ import { type Cidr, containsIp, formatIp, parseCidr, parseIp } from '../../lib/i
 import { parseIp6 } from '../../lib/ip6.ts';
 import { parseMac } from '../../lib/mac.ts';
 import { RESOLVER_ADDRESS } from '../../lib/resolver-address.ts';
+import { hash32 } from '../services/numbers.ts';
 
 /** Transit addresses, one for each local endpoint. */
 export const TRANSIT: Cidr = parseCidr('169.254.64.0/18');
@@ -28,7 +29,15 @@ export const ANYCAST_MAC = parseMac('02:57:65:66:74:01');
 /** The host's end of the link to br-weft. */
 export const HOST_MAC = parseMac('02:57:65:66:74:02');
 
+/**
+ * A host's own MAC in the whole mesh: of frames of those who came in by a port of it, and of what goes back to them.
+ */
+export const entryMac = (hostId: string): bigint => (0x025bn << 32n) | BigInt(hash32(hostId));
+
 const SIZE = 2 ** (32 - TRANSIT.prefix);
+/** The last of them stand for published services. */
+const SERVICES = 2048;
+const ENDPOINTS = SIZE - SERVICES;
 const isFree = (ip: number, used: ReadonlySet<string>): boolean =>
   ip !== HOST_ADDRESS && ip !== DNS_ADDRESS && !used.has(formatIp(ip));
 
@@ -39,11 +48,26 @@ const isFree = (ip: number, used: ReadonlySet<string>): boolean =>
  * @returns dotted; null: all are taken
  */
 export function pickTransit(endpointId: string, used: ReadonlySet<string>): string | null {
-  const first = Number.parseInt(endpointId.slice(0, 8), 16) % SIZE;
-  // Neither the subnet's own address nor its broadcast address.
-  for (let i = 0; i < SIZE; i++) {
-    const at = (first + i) % SIZE;
-    if (at === 0 || at === SIZE - 1) continue;
+  const first = Number.parseInt(endpointId.slice(0, 8), 16) % ENDPOINTS;
+  for (let i = 0; i < ENDPOINTS; i++) {
+    const at = (first + i) % ENDPOINTS;
+    if (at === 0) continue; // the subnet's own address
+    const ip = TRANSIT.base + at;
+    if (isFree(ip, used)) return formatIp(ip);
+  }
+  return null;
+}
+
+/**
+ * A transit address for a published service: by its id alone as far as that can be, so that connections outlast the agent.
+ * @param used of endpoints from before there were services, and of other services
+ * @returns dotted; null: all are taken
+ */
+export function pickServiceTransit(serviceId: string, used: ReadonlySet<string>): string | null {
+  const first = hash32(serviceId) % SERVICES;
+  for (let i = 0; i < SERVICES; i++) {
+    const at = ENDPOINTS + ((first + i) % SERVICES);
+    if (at === SIZE - 1) continue; // the broadcast address
     const ip = TRANSIT.base + at;
     if (isFree(ip, used)) return formatIp(ip);
   }

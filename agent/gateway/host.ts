@@ -7,19 +7,32 @@ import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { codeOf, WeftError } from '../../lib/errors.ts';
 import { type ExecResult, exec } from '../../lib/exec.ts';
 import type { Log } from '../../lib/log.ts';
-import type { Drift } from '../../lib/model.ts';
+import type { Drift, PublishedPort } from '../../lib/model.ts';
 import type { Journal } from '../contract.ts';
 import { GATEWAY } from '../link/names.ts';
+import type { ServicePublication } from '../services/published.ts';
 import { egressOf } from './egress.ts';
 import { planForward } from './forward.ts';
 import { hostIps } from './host-ips.ts';
-import { egressProblems, NFT_FAMILIES, NFT_TABLE, type NftModel, nftModel, renderNft } from './nft.ts';
+import {
+  egressProblems,
+  NFT_FAMILIES,
+  NFT_TABLE,
+  type NftModel,
+  nftModel,
+  type Publication,
+  renderNft,
+} from './nft.ts';
+import { portKey, servicePorts } from './service-ports.ts';
+import { isFree, readListening } from './sockets.ts';
 
 export interface GatewayHostOptions {
   readonly journal: Journal;
   /** False: what differs is told, and left. */
   readonly heal: boolean;
   readonly onDrift: (drift: Drift, detectedAt: number, healedAt: number | null) => void;
+  /** Ports that lead to services, where they are free. */
+  readonly published: () => readonly ServicePublication[];
   /** What hinders containers from being led out; empty = nothing. */
   readonly onProblem: (problem: string) => void;
   /** Epoch milliseconds. */
@@ -43,6 +56,8 @@ export class GatewayHost {
   #written: { readonly text: string; readonly shown: string } | null = null;
   /** Where published ports led when the table was written last. */
   #targets: ReadonlySet<string> = new Set();
+  #services: readonly Publication[] = [];
+  #problems: readonly string[] = [];
   #stop: (() => void) | null = null;
   #scheduled = false;
   /** Docker's chain and the kernel's settings have been seen to be right, with IPv6 led out or not; null: they are to be looked at. */
@@ -55,19 +70,19 @@ export class GatewayHost {
   }
 
   start(): void {
-    const stop = this.#o.journal.onChange(() => this.#kick());
+    const stop = this.#o.journal.onChange(() => this.kick());
     const timer = setInterval(() => void this.#period(), PERIOD_MS);
     this.#stop = () => {
       stop();
       clearInterval(timer);
     };
-    this.#kick();
+    this.kick();
   }
 
   /** Nothing tells of what others do to packet filters, settings and addresses of the host. */
   async #period(): Promise<void> {
     await this.audit(this.#o.heal);
-    if (renderNft(this.#model()) !== this.#written?.text) this.#kick();
+    this.kick(); // addresses of the host, and processes, come and go
   }
 
   async close(): Promise<void> {
@@ -79,10 +94,11 @@ export class GatewayHost {
   look(): void {
     this.#checked = null;
     this.#looks++;
-    this.#kick();
+    this.kick();
   }
 
-  #kick(): void {
+  /** Journal or services have changed. */
+  kick(): void {
     if (this.#scheduled) return;
     this.#scheduled = true;
     void this.settled().catch(() => undefined); // told as a problem
@@ -126,7 +142,7 @@ export class GatewayHost {
         if (looks === this.#looks) this.#checked = { six };
       }
       const { endpoints, networks } = this.#o.journal;
-      this.#o.onProblem(egressProblems(endpoints.values(), networks, hostIps()).join('; '));
+      this.#o.onProblem([...egressProblems(endpoints.values(), networks, hostIps()), ...this.#problems].join('; '));
     } catch (error) {
       const { message } = WeftError.from(error);
       this.#checked = null;
@@ -137,7 +153,8 @@ export class GatewayHost {
   }
 
   async #applyTable(): Promise<void> {
-    const model = this.#model();
+    const { model, problems } = await this.#model();
+    this.#problems = problems;
     const text = renderNft(model);
     if (this.#written?.text === text) return;
     const r = await exec('nft', ['-f', '-'], { input: text });
@@ -149,9 +166,26 @@ export class GatewayHost {
     this.#targets = targets;
   }
 
-  #model(): NftModel {
+  async #model(): Promise<{ model: NftModel; problems: readonly string[] }> {
     const { endpoints, networks } = this.#o.journal;
-    return nftModel(endpoints.values(), networks, hostIps());
+    const model = nftModel(endpoints.values(), networks, hostIps());
+    const wanted = this.#o.published();
+    if (wanted.length === 0) {
+      this.#services = [];
+      return { model, problems: [] };
+    }
+    const listening = await readListening();
+    const containers = endpoints.values().flatMap((e) => e.external?.ports ?? []);
+    const held = new Set(this.#services.map(portKey));
+    const free = (port: Omit<PublishedPort, 'port'>): boolean => isFree(port, listening);
+    const { publications, problems } = servicePorts(wanted, { containers: [...containers], free, held });
+    this.#services = publications;
+    return { model: { ...model, publications: [...model.publications, ...publications] }, problems };
+  }
+
+  /** Ports that lead to services now. */
+  get servicePorts(): readonly PublishedPort[] {
+    return this.#services;
   }
 
   /** Whoever goes on sending UDP from the same port would be led to where nobody is any more, for as long as he does. */

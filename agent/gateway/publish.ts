@@ -1,12 +1,15 @@
 /** Gives endpoints ports of the host, as Docker asks, and takes them back: in the journal first, then in the kernel. */
 import { readFile } from 'node:fs/promises';
+import type { PublishedPort } from '../../lib/model.ts';
 import type { Journal, LocalEndpoint } from '../contract.ts';
 import { hostIps } from './host-ips.ts';
 import { allocatePorts, type PortWish } from './ports.ts';
-import { isFree, type Listening, parseListening, SOCKET_TABLES } from './sockets.ts';
+import { isFree, readListening } from './sockets.ts';
 
 export interface PublisherOptions {
   readonly journal: Journal;
+  /** What leads to services. */
+  readonly services: () => readonly PublishedPort[];
   /** The kernel has what the journal has. */
   readonly settled: () => Promise<void>;
 }
@@ -59,7 +62,7 @@ export class Publisher {
     const listening = await readListening();
     const others = [...this.#o.journal.endpoints.values()].filter((other) => other.id !== e.id);
     return {
-      taken: others.flatMap((other) => other.external?.ports ?? []),
+      taken: [...others.flatMap((other) => other.external?.ports ?? []), ...this.#o.services()],
       free: (port) => isFree(port, listening),
       hostIps: hostIps(),
       families: [...(e.ip === '' ? [] : [4 as const]), ...(e.ip6 === '' ? [] : [6 as const])],
@@ -72,13 +75,6 @@ export class Publisher {
     this.#queue = next.catch(() => undefined);
     return next;
   }
-}
-
-async function readListening(): Promise<Listening[]> {
-  const texts = SOCKET_TABLES.map(async (table) =>
-    parseListening(table, await readFile(`/proc/self/net/${table}`, 'utf8').catch(() => '')),
-  );
-  return (await Promise.all(texts)).flat();
 }
 
 async function readRange(): Promise<readonly [number, number]> {

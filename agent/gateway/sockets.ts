@@ -1,4 +1,5 @@
-/** Ports of the host that processes listen on, as the kernel's tables have them (proc(5), /proc/net/tcp). Pure. */
+/** Ports of the host that processes listen on, as the kernel's tables have them (proc(5), /proc/net/tcp). Pure but for readListening. */
+import { readFile } from 'node:fs/promises';
 import type { PublishedPort } from '../../lib/model.ts';
 
 export interface Listening {
@@ -24,6 +25,13 @@ export function parseListening(table: (typeof SOCKET_TABLES)[number], text: stri
     out.push({ protocol, any, family: table.endsWith('6') ? 6 : 4, port: Number.parseInt(m[2] ?? '', 16) });
   }
   return out;
+}
+
+export async function readListening(): Promise<Listening[]> {
+  const texts = SOCKET_TABLES.map(async (table) =>
+    parseListening(table, await readFile(`/proc/self/net/${table}`, 'utf8').catch(() => '')),
+  );
+  return (await Promise.all(texts)).flat();
 }
 
 /** Whether nobody listens on a port, on whatever address. Who has every IPv6 address mostly has IPv4 too (ipv6(7), IPV6_V6ONLY). */

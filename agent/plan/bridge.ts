@@ -5,9 +5,10 @@ import { parseMac } from '../../lib/mac.ts';
 import type { ExternalPeer, NetworkView, View, Vtep } from '../../lib/model.ts';
 import { deviceOf, type LocalEndpoint, type LocalNetwork } from '../contract.ts';
 import { standingOf } from '../express.ts';
-import type { Encap, Entry, LocalPort, NetworkModel, Remote, ServiceModel, TunnelEncap } from '../flows/model.ts';
+import type { Encap, Entry, LocalPort, NetworkModel, Remote, TunnelEncap } from '../flows/model.ts';
+import { entryMac } from '../gateway/addresses.ts';
 import { egressOf, gatewaysOf } from '../gateway/egress.ts';
-import { NO_SERVICES, type ServiceIndex } from '../services/members.ts';
+import { type HostServices, NO_HOST_SERVICES } from '../services/members.ts';
 import { addressesOf, behindHost } from './entries.ts';
 import { multicastModel, type Snooped } from './multicast.ts';
 import { allowedFor, sharedOf } from './shared.ts';
@@ -40,7 +41,7 @@ export function networkModels(
   endpoints: Iterable<LocalEndpoint>,
   ports: PortNumbers,
   snooped: Snooped | null = null,
-  services: ServiceIndex = NO_SERVICES,
+  services: HostServices = NO_HOST_SERVICES,
 ): NetworkModel[] {
   const locals = new Map<string, LocalPort[]>();
   const mtus = new Map<string, number>();
@@ -80,7 +81,7 @@ export function networkModels(
       locals: list.sort((a, b) => a.ofport - b.ofport),
       remotes,
       ...sharedOf(interest, list, remotes),
-      ...servicesOf(network, interest, services.get(id)?.models),
+      ...servicesOf(network, interest, services, self),
       multicast:
         interest === undefined || encap === 'vlan'
           ? null
@@ -90,14 +91,23 @@ export function networkModels(
   return models.sort((a, b) => a.index - b.index);
 }
 
-/** @param models virtual addresses, where this host has them: its endpoints may be checked all the same */
+/** @param services virtual addresses, where this host has them: its endpoints may be checked all the same */
 function servicesOf(
   { network }: LocalNetwork,
   interest: NetworkView | undefined,
-  models: readonly ServiceModel[] | undefined,
-): Pick<NetworkModel, 'services' | 'checks'> {
+  services: HostServices,
+  self: Self,
+): Pick<NetworkModel, 'services' | 'published' | 'checks'> {
+  const models = services.index.get(network.id)?.models;
+  // Who is asked must know all who may be asking.
+  const entry = interest?.services.values().some((s) => s.publish !== '') === true ? entryMac(self.hostId) : null;
+  const led = services.published.models.get(network.id) ?? [];
   const checks = interest?.services.values().some((s) => s.health !== undefined) ? gatewaysOf(network) : null;
-  return { ...(models === undefined ? {} : { services: models }), ...(checks === null ? {} : { checks }) };
+  return {
+    ...(models === undefined ? {} : { services: models }),
+    ...(entry === null || models === undefined ? {} : { published: { entry, services: led } }),
+    ...(checks === null ? {} : { checks }),
+  };
 }
 
 const ENCAPS: readonly string[] = ['vxlan', 'geneve', 'gre', 'vlan'] satisfies Encap[];

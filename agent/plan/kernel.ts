@@ -15,9 +15,18 @@ import type {
   BpfService,
   BpfSource,
 } from '../bpf/model.ts';
-import type { LocalPort, NetworkModel, Remote } from '../flows/model.ts';
+import type { LocalPort, NetworkModel, Published, Remote } from '../flows/model.ts';
 import { asked } from '../flows/shared.ts';
-import { hostLink, slowLink, switchLink, TUNNEL_DEVICE, TUNNEL_KERNEL, TUNNEL_SWITCH } from '../link/names.ts';
+import { entryMac } from '../gateway/addresses.ts';
+import {
+  GATEWAY_SWITCH,
+  hostLink,
+  slowLink,
+  switchLink,
+  TUNNEL_DEVICE,
+  TUNNEL_KERNEL,
+  TUNNEL_SWITCH,
+} from '../link/names.ts';
 import { MAX_TAGGED_INDEX, type Wiring } from '../wiring.ts';
 
 /** Under it stands the list of those who may know of addresses that no record tells of. */
@@ -30,7 +39,7 @@ export interface KernelSide {
 
 /** Every link that the kernel side has to do with. */
 export function kernelLinks(networks: readonly NetworkModel[], wiring: Wiring): string[] {
-  const names: string[] = [TUNNEL_KERNEL, TUNNEL_SWITCH, ...wiring.encaps.map((e) => TUNNEL_DEVICE[e])];
+  const names: string[] = [TUNNEL_KERNEL, TUNNEL_SWITCH, GATEWAY_SWITCH, ...wiring.encaps.map((e) => TUNNEL_DEVICE[e])];
   if (wiring.express)
     for (const n of networks)
       for (const { id, direct } of n.locals)
@@ -53,6 +62,8 @@ export function kernelSide(
   const tunnelPort = attach(TUNNEL_KERNEL, 'to_tunnel') ?? 0;
   attach(TUNNEL_SWITCH, 'sink');
   const devices = new Map(wiring.encaps.map((e) => [e, attach(TUNNEL_DEVICE[e], 'from_tunnel') ?? 0]));
+  const gateway = wiring.express && networks.some((n) => n.published !== undefined);
+  const host = gateway ? attach(GATEWAY_SWITCH, 'from_host') : null;
   const device = (r: Pick<Remote, 'encap'>): number => devices.get(r.encap) ?? 0;
 
   const model = {
@@ -74,6 +85,7 @@ export function kernelSide(
     // The tag has twelve bits; a vlan network has no tunnels.
     if (n.encap === 'vlan' || index > MAX_TAGGED_INDEX) continue;
     model.services.push(...(n.services ?? []).map((s) => ({ ...s, index })));
+    if (n.published !== undefined && host !== null) addEntry(n, n.published, host);
     model.nets.push({ index, device: devices.get(n.encap) ?? 0, vni: n.vni, mtu: n.mtu });
     for (const r of n.remotes) {
       const vtep = addressOf(r.vtep);
@@ -81,6 +93,8 @@ export function kernelSide(
       const own = r.encap === n.encap && r.key === n.vni;
       const at = { vtep, device: own ? null : device(r), key: own ? null : r.key };
       const place: BpfPlace & { kind: 'remote' } = { kind: 'remote', ...at };
+      if (n.published !== undefined && r.hostId !== '')
+        model.fdb.push({ index, mac: entryMac(r.hostId), place, express: true });
       for (const e of r.entries) model.fdb.push({ index, mac: e.mac, place, express: !r.external && e.express });
       for (const mac of r.withheld) model.fdb.push({ index, mac, place, express: false });
       for (const range of [...r.blocks.map(macRange), ...r.blocks6.map(aliasRange)])
@@ -113,6 +127,7 @@ export function kernelSide(
         dontFragment: true,
         source4: tryParseIp(wiring.vtep),
         source6: tryParseIp6(wiring.vtep),
+        entry: host === null ? 0n : (networks.find((n) => n.published !== undefined)?.published?.entry ?? 0n),
       },
     },
     attachments,
@@ -130,6 +145,13 @@ export function kernelSide(
     model.fdb.push({ index, mac, place, express });
     if (alias !== null && alias !== mac)
       model.fdb.push({ index, mac: alias, place: { ...place, rewrite: mac }, express });
+  }
+
+  /** Who comes in by a port of this host comes from its MAC, and is answered to it. @param ifindex of weft-go */
+  function addEntry({ index }: NetworkModel, { entry, services }: Published, ifindex: number): void {
+    model.services.push(...services.map((s) => ({ ...s, index: 0, net: index })));
+    const place: BpfPlace = { kind: 'local', ifindex, rewrite: null, host: true };
+    model.fdb.push({ index, mac: entry, place, express: true });
   }
 
   /** Nothing is delivered past Open vSwitch; but nobody else may send from its MAC. */

@@ -22,7 +22,8 @@ export async function answers(target: Target, signal: AbortSignal): Promise<bool
   // One of its own for each question: the given one lives as long as the endpoint, and would remember them all.
   const over = new AbortController();
   const end = (): void => over.abort();
-  const timer = setTimeout(end, target.timeoutMs);
+  // Where this process itself was busy for too long, an answer that is there already is heard first.
+  const timer = setTimeout(() => setImmediate(end), target.timeoutMs);
   signal.addEventListener('abort', end, { once: true });
   try {
     return await (target.type === 'http' ? answersHttp(target, over.signal) : answersTcp(target, over.signal));

@@ -5,7 +5,10 @@ import type { Conflict, Probe, View } from '../../lib/model.ts';
 import type { Datapath, Journal, LocalEndpoint, Mesh } from '../contract.ts';
 import { answers } from './check.ts';
 import { Health, type HealthCounts } from './health.ts';
-import { indexServices, NO_SERVICES, type ServiceIndex } from './members.ts';
+import { type HostServices, indexServices, NO_HOST_SERVICES, NO_SERVICES, type ServiceIndex } from './members.ts';
+import { publishedServices } from './published.ts';
+
+export type { HostServices } from './members.ts';
 
 export interface ServiceSideOptions {
   readonly journal: Journal;
@@ -13,6 +16,8 @@ export interface ServiceSideOptions {
     recordsChanged(): void;
   };
   readonly datapath: () => Pick<Datapath, 'kick'>;
+  /** Ports that lead to services may be others now. */
+  readonly onPublished: () => void;
   /** Of the probe "services": are virtual addresses translated on this host, and why not? */
   readonly probes: readonly Probe[];
   /** The way from the host to its endpoints has IPv6. */
@@ -29,7 +34,9 @@ export class ServiceSide {
   /** Why this host translates no virtual addresses; null: it does. */
   readonly #lacks: string | null;
   #index: ServiceIndex = NO_SERVICES;
+  #services: HostServices = NO_HOST_SERVICES;
   #stop: (() => void)[] = [];
+  readonly #listeners = new Set<() => void>();
 
   constructor(options: ServiceSideOptions) {
     this.#o = options;
@@ -60,9 +67,17 @@ export class ServiceSide {
     this.#health.close();
   }
 
-  /** Virtual addresses that this host's endpoints reach. */
-  index(): ServiceIndex {
-    if (this.#lacks !== null) return NO_SERVICES;
+  /** Virtual addresses that this host's endpoints reach, and what its ports lead to; the same object as long as they are the same. */
+  services(): HostServices {
+    if (this.#lacks !== null) return NO_HOST_SERVICES;
+    const index = this.#indexed();
+    if (index === this.#services.index) return this.#services;
+    const transits = [...this.#o.journal.endpoints.values()].flatMap((e) => e.transit ?? []);
+    this.#services = { index, published: publishedServices(index, transits) };
+    return this.#services;
+  }
+
+  #indexed(): ServiceIndex {
     const { journal } = this.#o;
     const { hostId, view } = this.#seen();
     const unhealthy = (e: LocalEndpoint): readonly string[] => this.#health.unhealthy(e);
@@ -74,6 +89,12 @@ export class ServiceSide {
 
   unhealthy(e: LocalEndpoint): readonly string[] {
     return this.#health.unhealthy(e);
+  }
+
+  /** Called after the health of an endpoint of this host changed. @returns ends that */
+  onChange(listener: () => void): () => void {
+    this.#listeners.add(listener);
+    return () => void this.#listeners.delete(listener);
   }
 
   get counts(): HealthCounts {
@@ -88,13 +109,17 @@ export class ServiceSide {
   #changed(): void {
     if (this.#health.look()) this.#o.mesh().recordsChanged();
     this.#report();
-    const before = this.#index;
-    if (this.index() !== before) this.#o.datapath().kick();
+    const before = this.#services;
+    if (this.services() === before) return;
+    this.#o.datapath().kick();
+    this.#o.onPublished();
   }
 
   /** This host's own clients first; the others hear of it from the coordinator. */
   #judged(): void {
+    for (const listener of this.#listeners) listener();
     this.#o.datapath().kick();
+    this.#o.onPublished();
     this.#o.mesh().recordsChanged();
   }
 

@@ -10,6 +10,7 @@ import type { BpfAddress, BpfBackend } from '../bpf/model.ts';
 import { ipsOf, type LocalEndpoint, type LocalNetwork } from '../contract.ts';
 import type { ServiceModel } from '../flows/model.ts';
 import { keyOf, numbered, preferred } from './numbers.ts';
+import { NOTHING_PUBLISHED, type PublishedServices } from './published.ts';
 
 export interface ServiceSources {
   /** Own host; what the view says of its endpoints is not read. */
@@ -29,6 +30,8 @@ export interface NetworkServices {
   /** What they were made of, before numbers that two of the host have were told apart. */
   readonly plain: readonly ServiceModel[];
   readonly resolved: ReadonlyMap<Service, Resolved>;
+  /** By record, which stays the same object until it changes. */
+  readonly candidates: ReadonlyMap<object, Candidate>;
   /** Compared by identity. */
   readonly from: NetworkSources;
 }
@@ -36,8 +39,16 @@ export interface NetworkServices {
 /** By network id; networks without services, or without an endpoint here, are not in it. */
 export type ServiceIndex = ReadonlyMap<string, NetworkServices>;
 
+/** All that a host has to do with services. */
+export interface HostServices {
+  readonly index: ServiceIndex;
+  readonly published: PublishedServices;
+}
+
 /** Where the first index begins. */
 export const NO_SERVICES: ServiceIndex = new Map<string, NetworkServices>([]);
+
+export const NO_HOST_SERVICES: HostServices = { index: NO_SERVICES, published: NOTHING_PUBLISHED };
 
 interface NetworkSources {
   readonly services: NetworkView['services'];
@@ -64,9 +75,6 @@ interface Candidate {
   readonly mac: bigint;
   readonly addresses: readonly BpfAddress[];
 }
-
-/** Records stay the same objects until they change. */
-const candidates = new WeakMap<object, Candidate>();
 
 /**
  * @param before what it returned last time, for the same host
@@ -108,7 +116,8 @@ const sameSources = (a: NetworkSources, b: NetworkSources): boolean =>
 
 function resolve(from: NetworkSources, hostId: string, before: NetworkServices | undefined): NetworkServices {
   const services = [...from.services.values()].filter((s) => s.ips.length > 0).sort(byId);
-  const find = byLabels(from, hostId, new Set(services.flatMap((s) => Object.keys(s.selector))));
+  const keys = new Set(services.flatMap((s) => Object.keys(s.selector)));
+  const { find, candidates } = byLabels(from, hostId, keys, before?.candidates);
   const resolved = new Map<Service, Resolved>();
   const plain: ServiceModel[] = [];
   for (const service of services) {
@@ -118,18 +127,25 @@ function resolve(from: NetworkSources, hostId: string, before: NetworkServices |
     resolved.set(service, kept);
     plain.push(...kept.models);
   }
-  return { models: before?.models ?? [], plain, resolved, from };
+  return { models: before?.models ?? [], plain, resolved, candidates, from };
 }
 
 /** Answers who is fit for a service. @param keys labels that selectors name: the others are not looked at */
-function byLabels(from: NetworkSources, hostId: string, keys: ReadonlySet<string>): (s: Service) => Candidate[] {
+function byLabels(
+  from: NetworkSources,
+  hostId: string,
+  keys: ReadonlySet<string>,
+  before: ReadonlyMap<object, Candidate> | undefined,
+): { find: (s: Service) => Candidate[]; candidates: Map<object, Candidate> } {
   const known = new Map<string, Map<string, Candidate[]>>([...keys].map((key) => [key, new Map()]));
+  const candidates = new Map<object, Candidate>();
   const unfit = new Map<string, readonly string[]>();
   const add = (e: LocalEndpoint | Endpoint, own: boolean, ips: () => readonly string[]): void => {
     for (const [key, values] of known) {
       const value = e.labels[key];
       if (value === undefined) continue;
-      const candidate = candidateOf(e, own, ips);
+      const candidate = candidates.get(e) ?? before?.get(e) ?? candidateOf(e, own, ips());
+      candidates.set(e, candidate);
       const holders = values.get(value);
       if (holders === undefined) values.set(value, [candidate]);
       else holders.push(candidate);
@@ -148,7 +164,7 @@ function byLabels(from: NetworkSources, hostId: string, keys: ReadonlySet<string
   }
   const isFit = (service: Service, c: Candidate): boolean =>
     unfit.get(c.id)?.includes(service.id) !== true && from.settings.get(c.id)?.draining !== true;
-  return (service) => {
+  const find = (service: Service): Candidate[] => {
     const pairs = Object.entries(service.selector);
     const lists = pairs.map(([key, value]) => known.get(key)?.get(value) ?? []);
     const [fewest = []] = lists.sort((a, b) => a.length - b.length);
@@ -158,17 +174,12 @@ function byLabels(from: NetworkSources, hostId: string, keys: ReadonlySet<string
     const own = service.localFirst ? fit.filter((c) => c.own) : [];
     return own.length > 0 ? own : fit;
   };
+  return { find, candidates };
 }
 
-function candidateOf(e: LocalEndpoint | Endpoint, own: boolean, ips: () => readonly string[]): Candidate {
-  const known = candidates.get(e);
-  if (known !== undefined) return known;
-  const addresses = ips()
-    .map(addressOf)
-    .filter((a) => a !== null);
-  const candidate = { id: e.id, own, labels: e.labels, mac: parseMac(e.mac), addresses };
-  candidates.set(e, candidate);
-  return candidate;
+function candidateOf(e: LocalEndpoint | Endpoint, own: boolean, ips: readonly string[]): Candidate {
+  const addresses = ips.map(addressOf).filter((a) => a !== null);
+  return { id: e.id, own, labels: e.labels, mac: parseMac(e.mac), addresses };
 }
 
 function addressOf(text: string): BpfAddress | null {

@@ -62,7 +62,8 @@ const NEVER = ['0.0.0.0/8', '127.0.0.0/8', '169.254.0.0/16', '224.0.0.0/3', '::/
   parseCidr,
 );
 
-function noWayOut(network: Network): string | null {
+/** Why its containers do not leave the mesh by Weft; null: they do. */
+export function noWayOut(network: Network): string | null {
   if (network.encap === 'vlan') return 'a vlan has gateways of its own';
   if (network.internal) return 'it is internal';
   if (network.publishBy === BY_DOCKER) return 'Docker’s gateway bridge leads out';

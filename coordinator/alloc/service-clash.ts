@@ -1,5 +1,5 @@
 /** What a service must not take from others, and addresses for it where none is given. Pure. */
-import { byBase, type Cidr, type Family, familyOfText, formatIp, lastOf, overlaps, parseCidr } from '../../lib/addr.ts';
+import { byBase, type Cidr, type Family, familyOfText, formatIp, lastOf, parseCidr } from '../../lib/addr.ts';
 import { WeftError } from '../../lib/errors.ts';
 import type { Block, Network, Service, ServicePort } from '../../lib/model.ts';
 import type { NewService, State } from '../contract.ts';
@@ -80,28 +80,36 @@ export function familiesToPick(network: Network, { ips, headless }: Pick<Service
 /**
  * An address that is in nobody's block, so that nobody need be asked: the highest one, for blocks are cut from the lowest on; outside
  * the ip-range rather than in it.
- * @param occupied blocks, and single addresses that are somebody's
+ * @param occupied single addresses that are somebody's
  * @returns null where there is none
  */
-export function pickOutside(network: Network, family: Family, occupied: readonly Cidr[]): string | null {
+export function pickOutside(
+  network: Network,
+  family: Family,
+  blocks: Iterable<Pick<Block, 'cidr'>>,
+  occupied: ReadonlySet<string>,
+): string | null {
   const plan = addressPlan(network, family);
   if (plan === null) return null;
   const whole = addressPlan({ ...network, ipRange: '' }, family)!.range;
-  const ip = highest(plan, whole, [...occupied, plan.range]) ?? highest(plan, plan.range, occupied);
-  return ip === null ? null : formatIp(ip);
+  const taken = [...blocks].filter(({ cidr }) => familyOfText(cidr) === family).map(({ cidr }) => parseCidr(cidr));
+  return highest(plan, whole, [...taken, plan.range], occupied) ?? highest(plan, plan.range, taken, occupied);
 }
 
-function highest(plan: AddressPlan, space: Cidr, occupied: readonly Cidr[]): bigint | null {
-  const inside = occupied.filter((one) => overlaps(one, space)).sort((a, b) => (lastOf(a) > lastOf(b) ? -1 : 1));
+function highest(plan: AddressPlan, space: Cidr, taken: readonly Cidr[], occupied: ReadonlySet<string>): string | null {
+  const spans = taken.map((one) => ({ base: one.base, last: lastOf(one) })).sort((a, b) => (a.last > b.last ? -1 : 1));
   let ip = lastOf(space);
   let i = 0;
   while (ip >= space.base) {
-    const next = inside[i];
-    if (next !== undefined && lastOf(next) >= ip) {
+    const next = spans[i];
+    if (next !== undefined && next.last >= ip) {
       if (next.base <= ip) ip = next.base - 1n;
       i++;
-    } else if (isAssignable(plan, ip)) return ip;
-    else ip--;
+      continue;
+    }
+    const text = formatIp(ip);
+    if (isAssignable(plan, ip) && !occupied.has(text)) return text;
+    ip--;
   }
   return null;
 }

@@ -3,6 +3,7 @@ import { familyOfText, formatIp } from '../../lib/addr.ts';
 import { middleCut, WeftError } from '../../lib/errors.ts';
 import type { HealthCheck, Network, Service, ServicePort } from '../../lib/model.ts';
 import type { NewService } from '../contract.ts';
+import { noWayOut } from './edits.ts';
 import { checkAssignable } from './families.ts';
 
 export const MAX_PORTS = 32;
@@ -35,6 +36,11 @@ export function checkService(network: Network, asked: Service): NewService {
   const selector = checkSelector(asked.selector);
   const ports = checkPorts(asked);
   checkPublish(asked, ports);
+  const shut = asked.publish === '' ? null : noWayOut(network);
+  if (shut !== null)
+    throw new WeftError('FAILED_PRECONDITION', `No port of the hosts leads into network ${network.name}: ${shut}.`, {
+      hint: 'leave --publish out, or make the service in a network that leads out by Weft',
+    });
   if (asked.affinityS > MAX_AFFINITY_S)
     throw invalid(`An affinity of ${asked.affinityS} s is too long.`, `give up to ${MAX_AFFINITY_S} seconds`);
   if (asked.headless && asked.affinityS > 0)

@@ -1,7 +1,7 @@
 /** Judges what a user asks a network to be. Pure: every refusal is a sentence that says what to do. */
 import { middleCut, WeftError } from '../../lib/errors.ts';
 import type { Network } from '../../lib/model.ts';
-import { BY_DOCKER, type NetworkOptions, networkOptions } from '../../lib/network-options.ts';
+import { BY_DOCKER, NEAREST, type NetworkOptions, networkOptions } from '../../lib/network-options.ts';
 import type { NetworkBind, NetworkSpec } from '../contract.ts';
 import { ENCAPS, type Encap, isEncap, isUplink, isVlanTag, MAX_MTU } from './encap.ts';
 import { type CheckedFamilies, checkFamilies, checkInNetwork } from './families.ts';
@@ -31,6 +31,8 @@ export interface Wire {
   readonly allowTrust: boolean;
   /** Empty: Weft. */
   readonly publishBy: string;
+  /** Empty: turned by chance. */
+  readonly dnsOrder: string;
 }
 
 const invalid = (message: string, hint: string): WeftError => new WeftError('INVALID_ARGUMENT', message, { hint });
@@ -78,7 +80,7 @@ export function checkName(name: string): void {
  * @throws INVALID_ARGUMENT
  */
 export function checkWire(
-  flags: Pick<NetworkSpec, 'encap' | 'uplink' | 'vlanTag' | 'allowTrust' | 'publishBy'>,
+  flags: Pick<NetworkSpec, 'encap' | 'uplink' | 'vlanTag' | 'allowTrust' | 'publishBy' | 'dnsOrder'>,
   said: NetworkOptions,
 ): Wire {
   const encap = flags.encap || said.encap || 'vxlan';
@@ -86,7 +88,9 @@ export function checkWire(
   const vlanTag = flags.vlanTag || said.vlanTag || 0;
   if (!isEncap(encap)) throw invalid(`"${middleCut(encap)}" is not an encapsulation`, `choose ${ENCAPS.join(', ')}`);
   const publishBy = checkPublishBy(flags.publishBy || said.publishBy || '');
-  const wire = { encap, uplink, vlanTag, allowTrust: flags.allowTrust || said.allowTrust === true, publishBy };
+  const dnsOrder = checkDnsOrder(flags.dnsOrder || said.dnsOrder || '');
+  const allowTrust = flags.allowTrust || said.allowTrust === true;
+  const wire = { encap, uplink, vlanTag, allowTrust, publishBy, dnsOrder };
   if (encap !== 'vlan') {
     if (uplink === '' && vlanTag === 0) return wire;
     throw invalid(`an uplink and a tag are for vlan networks, not for ${encap}`, 'give --encap vlan too');
@@ -104,6 +108,13 @@ function checkPublishBy(who: string): string {
   if (who === '' || who === 'weft') return '';
   if (who === BY_DOCKER) return who;
   throw invalid(`"${middleCut(who)}" cannot publish ports`, 'choose --publish-by weft or docker');
+}
+
+/** @returns empty for turned by chance */
+function checkDnsOrder(order: string): string {
+  if (order === '' || order === 'rotate') return '';
+  if (order === NEAREST) return order;
+  throw invalid(`names cannot be answered in the order "${middleCut(order)}"`, 'choose --dns-order rotate or nearest');
 }
 
 /** What travels to every host and into Docker. An option that no driver of ours knows would be accepted and ignored. */

@@ -89,6 +89,7 @@ export function sessionService(parts: Parts): SessionServer {
         vlanTag: 0,
         allowTrust: false,
         publishBy: '',
+        dnsOrder: '',
       }),
     ),
 

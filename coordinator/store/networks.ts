@@ -121,6 +121,7 @@ function composeNetwork(deps: Deps, spec: NetworkSpec, checked: CheckedSpec, id:
     allowTrust: wire.allowTrust,
     publishBy: wire.publishBy,
     egressIps: [],
+    dnsOrder: wire.dnsOrder,
   };
   checkRoom(network);
   return network;
@@ -261,11 +262,11 @@ function withOptions(deps: Deps, reserved: Network, bind: NetworkBind): Network 
   const said = networkOptions(bind.options);
   if (Object.keys(said).length === 0) return reserved;
   const kept = said.encap === undefined || said.encap === reserved.encap;
-  const { uplink, vlanTag, allowTrust, publishBy } = reserved;
+  const { uplink, vlanTag, allowTrust, publishBy, dnsOrder } = reserved;
   const before = kept ? { uplink, vlanTag } : { uplink: '', vlanTag: 0 };
   const encap = said.encap ?? reserved.encap;
   const trust = allowTrust || said.allowTrust === true;
-  const wire = checkWire({ ...before, publishBy, ...said, encap, allowTrust: trust }, {});
+  const wire = checkWire({ ...before, publishBy, dnsOrder, ...said, encap, allowTrust: trust }, {});
   const hosts = connectedHosts(deps);
   checkCarried(hosts, wire);
   if (wire.encap === 'vlan') refuseTakenTag(deps, wire, reserved.id);

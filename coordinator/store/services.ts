@@ -2,13 +2,12 @@
 import { familyOfText } from '../../lib/addr.ts';
 import { rfc3339 } from '../../lib/clock.ts';
 import type { Network, Revision, Service } from '../../lib/model.ts';
-import { familiesToPick, pickOutside, serviceClash } from '../alloc/service-clash.ts';
+import { familiesToPick, occupiedAddresses, pickOutside, serviceClash } from '../alloc/service-clash.ts';
 import type { NewService, ServiceOutcome } from '../contract.ts';
 import { encode } from './codec.ts';
 import { type Deps, modOf } from './deps.ts';
 import { findNetwork, guarded, guardOf, refuseUnagreed, removeGuarded } from './guarded.ts';
 import { keys } from './keys.ts';
-import { takenBlocks } from './taken.ts';
 import type { Compare, Op, Planned } from './txn.ts';
 
 export async function createService(
@@ -36,9 +35,11 @@ function planCreate(
   if (clash !== null) throw clash;
   refuseUnagreed(deps, network, wanted.ips, agreed);
   const ips = [...wanted.ips];
-  const occupied = takenBlocks(cache, network.id, '');
-  for (const family of familiesToPick(network, wanted)) {
-    const ip = pickOutside(network, family, occupied);
+  const families = familiesToPick(network, wanted);
+  const blocks = cache.blocks.get(network.id)?.values().toArray() ?? [];
+  const occupied: ReadonlySet<string> = families.length === 0 ? new Set() : occupiedAddresses(cache, network.id);
+  for (const family of families) {
+    const ip = pickOutside(network, family, blocks, occupied);
     if (ip === null) return { done: { crowded: family } };
     ips.push(ip);
   }

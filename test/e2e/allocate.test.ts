@@ -146,6 +146,7 @@ const request = (name: string) => ({
   vlanTag: 0,
   allowTrust: false,
   publishBy: '',
+  dnsOrder: '',
 });
 
 describe('addresses', () => {

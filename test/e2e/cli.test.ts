@@ -38,6 +38,7 @@ describe('JSON', () => {
     vlanTag: null,
     allowTrust: false,
     publishBy: 'weft',
+    dnsOrder: 'rotate',
     labels: { team: 'x' },
     revision: text(DECIMAL),
   };

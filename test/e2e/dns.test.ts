@@ -1,22 +1,13 @@
 /** Names: what a container finds by name, on all hosts, on its own networks and no others. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { addressOf, auditClean, clean, docker, on, pings, sleeper, until, weftOk } from '../harness/lab.ts';
+import { addressOf, auditClean, clean, docker, pings, sleeper, until, weftOk } from '../harness/lab.ts';
 import { labStatus } from '../harness/lab-direct.ts';
+import { addresses, find, lookup } from '../harness/lookup.ts';
 import { Stranger } from '../harness/stranger.ts';
 
 const HOSTS = ['h1', 'h2', 'h3'];
 const BLUE = 'dn-blue';
 const RED = 'dn-red';
-
-/** What nslookup (busybox) says in a container, without the server's own lines; by Docker's resolver, or by the one named. */
-async function lookup(host: string, container: string, ...args: string[]): Promise<string> {
-  const r = await on(host, 'docker', 'exec', container, 'nslookup', ...args);
-  return r.stdout.split('\n').slice(2).join('\n');
-}
-const addresses = (text: string): string[] =>
-  [...text.matchAll(/^Address: (\S+)$/gm)].map((m) => m[1] ?? '').toSorted();
-const find = async (host: string, container: string, name: string): Promise<string[]> =>
-  addresses(await lookup(host, container, name));
 
 beforeAll(async () => {
   await weftOk('network', 'create', BLUE);

@@ -198,7 +198,7 @@ describe('two networks with the same subnet, each in an address space of its own
     expect(await pings('h1', TWINS[1], '10.77.0.6')).toBe(false);
     expect(await weft('network', 'create', 'pb-third', '--subnet', '10.77.0.0/25', '--space', TWINS[0])).toMatchObject({
       code: 1,
-      stderr: expect.stringContaining(`10.77.0.0/24 of network ${TWINS[0]}`),
+      stderr: expect.stringContaining(`10.77.0.0/24 of network "${TWINS[0]}"`),
     });
   });
 });

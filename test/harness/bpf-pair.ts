@@ -91,6 +91,7 @@ async function modelOf(of: BpfHost, at: { own: BpfAddress; other: BpfAddress; bl
       dontFragment: true,
       source4: at.own.family === 4 ? at.own.address : null,
       source6: at.own.family === 6 ? at.own.address : null,
+      entry: 0n,
     },
     ports: of.containers.map((c) => c.port),
     nets: [{ index: NET, device, vni: VNI, mtu: 1450 }],

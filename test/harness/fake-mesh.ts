@@ -253,7 +253,6 @@ export class FakeMesh implements Mesh {
   ): ReturnType<Mesh['claimAddress']> {
     await this.#call('claimAddress');
     const { world, hostId } = this;
-    refuseService(world, networkId, ip);
     const itself = await claimByItself(world, { hostId, networkId, ip, ownRecord });
     if (itself !== null)
       return { block: null, revision: world.revision, reservation: itself === 'own' ? null : itself };
@@ -261,6 +260,7 @@ export class FakeMesh implements Mesh {
     const around = async () =>
       world.blocksOf(networkId).find((block) => containsIp(parseCidr(block.cidr), parseIp(ip)));
     const holding = await world.inTurn(this.hostId, networkId, around);
+    refuseService(world, networkId, ip);
     if (reservationAt(world, networkId, ip) !== undefined) return await this.claimAddress(networkId, ip);
     if (holding === undefined)
       return { block: await world.allocate(networkId, hostId, ip), revision: world.revision, reservation };

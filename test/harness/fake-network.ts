@@ -42,6 +42,7 @@ export const networkOf = (fields: Partial<Network> & { id: string; subnets: stri
   allowTrust: false,
   publishBy: '',
   egressIps: [],
+  dnsOrder: '',
   ...fields,
 });
 

@@ -1,12 +1,14 @@
 /** Reservations of the mesh in memory, as a coordinator makes and claims them. */
 import { containsIp, parseCidr, parseIp } from '../../lib/addr.ts';
 import { WeftError } from '../../lib/errors.ts';
-import type { Address, Reservation } from '../../lib/model.ts';
+import type { Address, Reservation, Service } from '../../lib/model.ts';
 import type { FakeWorld } from './fake-mesh.ts';
-import { serviceAt } from './fake-services.ts';
 
 export const reservationAt = (world: FakeWorld, networkId: string, ip: string): Reservation | undefined =>
   world.reservations.values().find((r) => r.networkId === networkId && r.ips.includes(ip));
+
+export const serviceAt = (world: FakeWorld, networkId: string, ip: string): Service | undefined =>
+  world.services.values().find((s) => s.networkId === networkId && s.ips.includes(ip));
 
 export function whoMustAgree(world: FakeWorld, networkId: string, ip: string): string | null {
   const held = world.addresses.get(`${networkId}/${ip}`);

@@ -2,10 +2,7 @@
 import { Service } from '../../gen/weft/v1/types.ts';
 import { WeftError } from '../../lib/errors.ts';
 import type { FakeWorld } from './fake-mesh.ts';
-import { ask, reservationAt, whoMustAgree } from './fake-reservations.ts';
-
-export const serviceAt = (world: FakeWorld, networkId: string, ip: string): Service | undefined =>
-  world.services.values().find((s) => s.networkId === networkId && s.ips.includes(ip));
+import { ask, reservationAt, serviceAt, whoMustAgree } from './fake-reservations.ts';
 
 /** @throws ALREADY_EXISTS */
 export function refuseService(world: FakeWorld, networkId: string, ip: string): void {

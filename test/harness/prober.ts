@@ -101,6 +101,7 @@ export function dockerCall(socketPath: string, method: string, path: string, bod
 
 /** What the Docker API tells of a container, as far as tests look. */
 export interface Inspected {
+  readonly Id: string;
   readonly State: { readonly Pid: number; readonly Running: boolean };
   readonly NetworkSettings: { readonly Networks: Readonly<Record<string, { readonly IPAddress: string }>> };
 }

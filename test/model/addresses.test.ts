@@ -4,8 +4,8 @@ import { AddressBook } from '../../agent/addresses.ts';
 import { containsCidr, type Family, parseCidr } from '../../lib/addr.ts';
 import { silentLog } from '../../lib/log.ts';
 import { FakeWorld } from '../harness/fake-mesh.ts';
-import { reservationAt, reserve, unreserve } from '../harness/fake-reservations.ts';
-import { serve, serviceAt, unserve } from '../harness/fake-services.ts';
+import { reservationAt, reserve, serviceAt, unreserve } from '../harness/fake-reservations.ts';
+import { serve, unserve } from '../harness/fake-services.ts';
 import { FakeClock, MemoryJournal } from '../harness/memory-journal.ts';
 
 /** One thing that a host does, or that happens to it. */

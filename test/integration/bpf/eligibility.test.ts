@@ -82,7 +82,16 @@ const port: BpfPort = {
   express: true,
 };
 const MODEL: BpfModel = {
-  config: { tunnelPort: 101, ttl: 64, dscp: 0, checksum: false, dontFragment: true, source4: null, source6: null },
+  config: {
+    tunnelPort: 101,
+    ttl: 64,
+    dscp: 0,
+    checksum: false,
+    dontFragment: true,
+    source4: null,
+    source6: null,
+    entry: 0n,
+  },
   ports: [port],
   nets: [
     { index: NET, device: 102, vni: 4097, mtu: 1450 },

@@ -149,6 +149,7 @@ export const aNetwork = (name: string, subnet = '') => ({
   allowTrust: false,
   publishBy: '',
   egressIps: [],
+  dnsOrder: '',
 });
 
 /** @param n 1… ; the id is made of it */

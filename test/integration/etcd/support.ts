@@ -34,6 +34,7 @@ export const aSpec = (name: string, more: Partial<NetworkSpec> = {}): NetworkSpe
   vlanTag: 0,
   allowTrust: false,
   publishBy: '',
+  dnsOrder: '',
   ...more,
 });
 

@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import type { LocalEndpoint, LocalNetwork } from '../../../agent/contract.ts';
 import { desire } from '../../../agent/desired.ts';
 import type { ServiceModel } from '../../../agent/flows/model.ts';
+import { entryMac } from '../../../agent/gateway/addresses.ts';
 import { containerLink, hostLink } from '../../../agent/link/names.ts';
 import {
   hostCommands,
@@ -18,6 +19,7 @@ import { planLinks } from '../../../agent/plan/links.ts';
 import { planPorts } from '../../../agent/plan/ports.ts';
 import { Settled } from '../../../agent/plan/settled.ts';
 import type { ServiceIndex } from '../../../agent/services/members.ts';
+import { NOTHING_PUBLISHED } from '../../../agent/services/published.ts';
 import { EMPTY_VIEW } from '../../../agent/view.ts';
 import type { Wiring } from '../../../agent/wiring.ts';
 import { Peer } from '../../../gen/weft/v1/session.ts';
@@ -248,11 +250,16 @@ describe('what the bridge must know', () => {
     const served = { ...view, interests: new Map([['n1', { ...interest, services: new Map([['s', checked]]) }]]) };
     const models: ServiceModel[] = [];
     const index = new Map([['n1', { models }]]) as unknown as ServiceIndex;
-    const [model] = networkModels(served, SELF, networks, [endpoint()], ports, null, index);
+    const services = { index, published: NOTHING_PUBLISHED };
+    const [model] = networkModels(served, SELF, networks, [endpoint()], ports, null, services);
     expect(model?.services).toBe(models);
     expect(model?.checks).toEqual({ ip: parseIp('10.0.0.1'), ip6: parseIp6('fd00::1') });
     const [plain] = networkModels(view, SELF, networks, [endpoint()], ports);
-    expect([plain?.services, plain?.checks]).toEqual([undefined, undefined]);
+    expect([plain?.services, plain?.checks, plain?.published]).toEqual([undefined, undefined, undefined]);
+    const out = { ...checked, publish: 'all' };
+    const published = { ...view, interests: new Map([['n1', { ...interest, services: new Map([['s', out]]) }]]) };
+    const [led] = networkModels(published, SELF, networks, [endpoint()], ports, null, services);
+    expect(led?.published).toEqual({ entry: entryMac(SELF.hostId), services: [] });
   });
 
   it('leaves out networks without a local endpoint that has a port', () => {

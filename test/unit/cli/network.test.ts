@@ -20,6 +20,7 @@ const BLUE_JSON = {
   publishBy: 'weft',
   egressIps: [],
   space: 'default',
+  dnsOrder: 'rotate',
   labels: { team: 'a' },
   revision: '9007199254740993',
 };
@@ -61,12 +62,14 @@ test('create sends what was given, prints the id or the record', async () => {
       vlanTag: 0,
       allowTrust: false,
       publishBy: '',
+      dnsOrder: '',
     },
   });
-  const vlan = ['--encap', 'vlan', '--uplink', 'eth1', '--tag', '100', '--allow-trust'];
+  const vlan = ['--encap', 'vlan', '--uplink', 'eth1', '--tag', '100', '--allow-trust', '--dns-order', 'nearest'];
   await fake.run('network', 'create', 'red', ...vlan);
   const asked = fake.calls.findLast((call) => call.method === 'createNetwork')?.request;
-  expect(asked).toMatchObject({ encap: 'vlan', uplink: 'eth1', vlanTag: 100, allowTrust: true, vni: 0 });
+  const sent = { encap: 'vlan', uplink: 'eth1', vlanTag: 100, allowTrust: true, vni: 0, dnsOrder: 'nearest' };
+  expect(asked).toMatchObject(sent);
   expect(await fake.run('network', 'create', 'red', '--tag', '4095')).toMatchObject({ code: 1 });
   const result = await fake.run('network', 'create', 'blue', '--json');
   expect(result.json()).toEqual(BLUE_JSON);

@@ -127,6 +127,7 @@ describe('what a user may ask a network to be', () => {
     ['two gateways', { subnets: ['10.0.0.0/24'], gateways: ['10.0.0.1', '10.0.0.2'] }, 'INVALID_ARGUMENT', /more gat/],
     ['VNI too large', { vni: 2 ** 24 }, 'INVALID_ARGUMENT', /not a VNI/],
     ['small MTU', { mtu: 67 }, 'INVALID_ARGUMENT', /MTU of 67/],
+    ['order of names', { dnsOrder: 'near' }, 'INVALID_ARGUMENT', /order "near"/],
     ['large MTU', { mtu: 65_536 }, 'INVALID_ARGUMENT', /MTU of 65536/],
   ];
   test.each(cases)('refused: %s', (_, change, code, message) => {
@@ -153,14 +154,22 @@ describe('what a user may ask a network to be', () => {
   });
 
   test('accepted: defaults, everything given, and a reservation without name', () => {
-    const wire = { encap: 'vxlan', uplink: '', vlanTag: 0, allowTrust: false, publishBy: '' };
+    const wire = { encap: 'vxlan', uplink: '', vlanTag: 0, allowTrust: false, publishBy: '', dnsOrder: '' };
     const family = { subnet: null, ipRange: null, gateway: null };
     expect(checkSpec(aSpec('n'))).toEqual({ space: 'default', vni: null, four: family, six: null, mtu: null, wire });
     const options = { 'weft.encap': 'vlan', 'weft.uplink': 'eth1', 'weft.tag': '100', 'weft.allow-trust': 'true' };
-    const vlan = { encap: 'vlan', uplink: 'eth1', vlanTag: 100, allowTrust: true, publishBy: '' };
+    const vlan = { encap: 'vlan', uplink: 'eth1', vlanTag: 100, allowTrust: true, publishBy: '', dnsOrder: '' };
     expect(checkSpec(aSpec('', { options }))).toMatchObject({ wire: vlan });
     for (const key of ['weft.mtu', 'com.docker.network.driver.mtu'])
       expect(checkSpec(aSpec('', { options: { [key]: '1400' } }))).toMatchObject({ mtu: 1400 });
+    for (const [order, kept] of [
+      ['rotate', ''],
+      ['nearest', 'nearest'],
+    ] as const) {
+      const wanted = { wire: { dnsOrder: kept } };
+      expect(checkSpec(aSpec('', { options: { 'weft.dns-order': order } }))).toMatchObject(wanted);
+      expect(checkSpec(aSpec('', { dnsOrder: order }))).toMatchObject(wanted);
+    }
     const all = { subnets: ['10.5.0.0/30'], gateways: ['10.5.0.2'], ipRange: '10.5.0.0/31', vni: 7, mtu: 9000 };
     expect(checkSpec(aSpec('n', { ...all, encap: 'vxlan', space: 'a.b-c' }))).toMatchObject({
       space: 'a.b-c',

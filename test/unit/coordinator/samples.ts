@@ -45,6 +45,7 @@ export const aNetworkRecord = (id: string, more: Partial<Network> = {}): Network
   allowTrust: false,
   publishBy: '',
   egressIps: [],
+  dnsOrder: '',
   ...more,
 });
 

@@ -16,8 +16,7 @@ import { Backends } from '../../../coordinator/backends.ts';
 import { Events } from '../../../coordinator/events.ts';
 import { notIts } from '../../../coordinator/owners.ts';
 import { EndpointSettings, ExternalPeer, HealthCheck, Reservation, Service } from '../../../gen/weft/v1/types.ts';
-import { parseCidr } from '../../../lib/addr.ts';
-import type { ServicePort } from '../../../lib/model.ts';
+import type { Network, ServicePort } from '../../../lib/model.ts';
 import { FakeState } from '../../harness/fake-state.ts';
 import { aHost, aNetworkRecord, anEndpoint } from './samples.ts';
 
@@ -226,7 +225,13 @@ test('others do not take a service’s address', () => {
 });
 
 describe('an address where none is given', () => {
-  const taken = (...cidrs: string[]) => cidrs.map(parseCidr);
+  const pick = (network: Network, family: 4 | 6, blocks: string[] = [], occupied: string[] = []) =>
+    pickOutside(
+      network,
+      family,
+      blocks.map((cidr) => ({ cidr })),
+      new Set(occupied),
+    );
 
   test('is one of each family that the network has', () => {
     expect(familiesToPick(BOTH, { ips: [], headless: false })).toEqual([4, 6]);
@@ -235,55 +240,43 @@ describe('an address where none is given', () => {
   });
 
   test('is the highest that is in no block and nobody’s', () => {
-    expect(pickOutside(BOTH, 4, [])).toBe('10.0.0.254');
-    expect(pickOutside(BOTH, 4, taken('10.0.0.254/32', '10.0.0.253/32', '10.0.0.251/32'))).toBe('10.0.0.252');
-    expect(pickOutside(BOTH, 4, taken('10.0.0.128/25', '10.0.0.200/32', '10.0.0.127/32'))).toBe('10.0.0.126');
-    expect(
-      pickOutside(BOTH, 4, taken('10.0.0.51/32', '10.0.0.52/30', '10.0.0.56/29', '10.0.0.64/26', '10.0.0.128/25')),
-    ).toBe('10.0.0.49');
-    expect(
-      pickOutside(
-        BOTH,
-        4,
-        taken(
-          '10.0.0.2/31',
-          '10.0.0.4/30',
-          '10.0.0.8/29',
-          '10.0.0.16/28',
-          '10.0.0.32/27',
-          '10.0.0.64/26',
-          '10.0.0.128/25',
-        ),
-      ),
-    ).toBe(null);
-    expect(pickOutside(BOTH, 6, taken('fd00::ffff:ffff/128'))).toBe('fd00::ffff:fffe');
-    expect(pickOutside(aNetworkRecord(N), 6, [])).toBe(null);
+    expect(pick(BOTH, 4)).toBe('10.0.0.254');
+    expect(pick(BOTH, 4, [], ['10.0.0.254', '10.0.0.253', '10.0.0.251'])).toBe('10.0.0.252');
+    expect(pick(BOTH, 4, ['10.0.0.128/25'], ['10.0.0.200', '10.0.0.127'])).toBe('10.0.0.126');
+    // .50 is an auxiliary address, and what is below .2 the gateway's and the network's.
+    const upper = ['10.0.0.56/29', '10.0.0.64/26', '10.0.0.128/25', '10.0.0.52/30', '10.0.0.51/32'];
+    expect(pick(BOTH, 4, upper)).toBe('10.0.0.49');
+    const lower = ['10.0.0.32/28', '10.0.0.48/31', '10.0.0.16/28', '10.0.0.8/29', '10.0.0.4/30', '10.0.0.2/31'];
+    expect(pick(BOTH, 4, [...upper, ...lower])).toBe(null);
+    expect(pick(BOTH, 4, [...upper, ...lower.slice(0, -1)], ['10.0.0.3'])).toBe('10.0.0.2');
+    expect(pick(BOTH, 6, ['fd00::ffff:0/112', '10.0.0.0/25'], ['fd00::fffe:ffff'])).toBe('fd00::fffe:fffe');
+    expect(pick(aNetworkRecord(N), 6)).toBe(null);
   });
 
   test('outside the ip-range rather than in it', () => {
     const ranged = { ...BOTH, ipRange: '10.0.0.192/26' };
-    expect(pickOutside(ranged, 4, [])).toBe('10.0.0.191');
-    expect(pickOutside(ranged, 4, taken('10.0.0.0/25', '10.0.0.128/26'))).toBe('10.0.0.254');
-    expect(pickOutside({ ...BOTH, ipRange: '10.0.0.0/26' }, 4, [])).toBe('10.0.0.254');
+    expect(pick(ranged, 4)).toBe('10.0.0.191');
+    expect(pick(ranged, 4, ['10.0.0.0/25', '10.0.0.128/26'])).toBe('10.0.0.254');
+    expect(pick({ ...BOTH, ipRange: '10.0.0.0/26' }, 4)).toBe('10.0.0.254');
   });
 
   test('else one in a block, that nobody is known to use', () => {
     const state = world();
     const block = (cidr: string, hostId: string) => ({ networkId: N, cidr, hostId, revision: 1n });
     const blocks = [block('10.0.0.0/28', 'h1'), block('10.0.0.16/28', 'h2'), block('fd00::/124', 'h1')];
-    const pick = (ip: string[] = [], hosts: string[] = [], family: 4 | 6 = 4) =>
+    const inBlocks = (ip: string[] = [], hosts: string[] = [], family: 4 | 6 = 4) =>
       pickInBlocks(BOTH, family, blocks, occupiedAddresses(state, N), {
         block: (b) => hosts.includes(b.hostId),
         ip: new Set(ip),
       });
-    expect(pick()).toBe('10.0.0.31');
+    expect(inBlocks()).toBe('10.0.0.31');
     // .30 is behind a peer.
-    expect(pick(['10.0.0.31'])).toBe('10.0.0.29');
-    expect(pick([], ['h2'])).toBe('10.0.0.15');
+    expect(inBlocks(['10.0.0.31'])).toBe('10.0.0.29');
+    expect(inBlocks([], ['h2'])).toBe('10.0.0.15');
     // .10 is reserved, .9 another service's, .1 the gateway's.
-    expect(pick(['10.0.0.15', '10.0.0.14', '10.0.0.13', '10.0.0.12', '10.0.0.11'], ['h2'])).toBe('10.0.0.8');
-    expect(pick([], ['h1', 'h2'])).toBe(null);
-    expect(pick([], [], 6)).toBe('fd00::f');
+    expect(inBlocks(['10.0.0.15', '10.0.0.14', '10.0.0.13', '10.0.0.12', '10.0.0.11'], ['h2'])).toBe('10.0.0.8');
+    expect(inBlocks([], ['h1', 'h2'])).toBe(null);
+    expect(inBlocks([], [], 6)).toBe('fd00::f');
   });
 });
 

@@ -1,7 +1,7 @@
 /** Views and journals for the tests of names. */
 import type { LocalEndpoint, LocalNetwork } from '../../../../agent/contract.ts';
-import { indexNames, type NameIndex, NO_NAMES } from '../../../../agent/dns/names.ts';
-import { Endpoint, Network } from '../../../../gen/weft/v1/types.ts';
+import { indexNames, type NameIndex, NO_NAMES, type Unhealthy } from '../../../../agent/dns/names.ts';
+import { Endpoint, EndpointSettings, Network, Service } from '../../../../gen/weft/v1/types.ts';
 import type { NetworkView, View } from '../../../../lib/model.ts';
 
 export const OWN = 'aaaaaaaaaaaaaaaa';
@@ -59,6 +59,23 @@ export const network = (id: string, more: Partial<Network> = {}): Network => ({
   ...more,
 });
 
+/** A headless one unless it has addresses. Its id is made of its name. */
+export const service = (networkId: string, name: string, more: Partial<Service> = {}): Service => ({
+  ...Service.fromPartial({
+    id: `id-${name}`,
+    networkId,
+    name,
+    selector: { app: name },
+    headless: (more.ips ?? []).length === 0,
+    ports: [{ name: '', protocol: 'tcp', port: 80, targetPort: 8080 }],
+  }),
+  ...more,
+});
+
+export const draining = (networkId: string, endpointId: string): EndpointSettings => ({
+  ...EndpointSettings.fromPartial({ networkId, endpointId, draining: true }),
+});
+
 export const interest = (networkId: string, endpoints: readonly Endpoint[]): NetworkView => ({
   networkId,
   blocks: new Map(),
@@ -85,6 +102,35 @@ export const view = (networks: readonly Network[], endpoints: readonly Endpoint[
     ]),
   ),
 });
+
+/** With services of networks, and what their names depend on. */
+export function indexWith(o: {
+  readonly networks: readonly Network[];
+  readonly own?: readonly LocalEndpoint[];
+  readonly others?: readonly Endpoint[];
+  readonly services: readonly Service[];
+  readonly settings?: readonly EndpointSettings[];
+  readonly unhealthy?: Unhealthy;
+  readonly before?: NameIndex;
+}): NameIndex {
+  const { networks, own = [], others = [], services, settings = [], unhealthy, before = NO_NAMES } = o;
+  const seen = view(networks, others);
+  const interests = [...seen.interests].map(([id, n]): [string, NetworkView] => [
+    id,
+    {
+      ...n,
+      services: new Map(services.filter((s) => s.networkId === id).map((s) => [s.name, s])),
+      settings: new Map(settings.filter((s) => s.networkId === id).map((s) => [s.endpointId, s])),
+    },
+  ]);
+  const sources = {
+    hostId: OWN,
+    view: { ...seen, interests: new Map(interests) },
+    endpoints: own,
+    networks: new Map(),
+  };
+  return indexNames(unhealthy === undefined ? sources : { ...sources, unhealthy }, before);
+}
 
 export const indexOf = (
   networks: readonly Network[],

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { indexNames, isDnsName, type NameIndex, NO_NAMES, normalName } from '../../../../agent/dns/names.ts';
+import { isDnsName, normalName } from '../../../../agent/dns/holders.ts';
+import { indexNames, type NameIndex, NO_NAMES } from '../../../../agent/dns/names.ts';
 import type { View } from '../../../../lib/model.ts';
 import { containerId, type Has, indexOf, interest, local, network, OWN, remote, view } from './names-fixture.ts';
 

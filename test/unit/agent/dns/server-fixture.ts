@@ -56,7 +56,7 @@ export async function running(
       index: () => INDEX,
       asker,
       forward: () => Promise.resolve(null),
-      order: { random: () => 0, nearest: () => false },
+      order: { random: () => 0 },
       counters: counted,
       clock: systemClock(),
       ...handler,

@@ -1,12 +1,14 @@
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { connect } from 'node:net';
+import { decode } from 'dns-packet';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { DnsServer } from '../../../../agent/dns/server.ts';
 import { parseQuery } from '../../../../agent/dns/wire.ts';
 import { systemClock } from '../../../../lib/clock.ts';
 import { silentLog } from '../../../../lib/log.ts';
+import { indexWith, network, remote, service } from './names-fixture.ts';
 import { CROWD, counters, edns, query, type Reply, running, tcp, tcpQuery, udp, udpBytes } from './server-fixture.ts';
 
 const data = (reply: Reply): unknown[] => (reply.answers ?? []).map((record) => 'data' in record && record.data);
@@ -68,6 +70,44 @@ describe('the resolver', () => {
     const [whole] = await tcp(dns.ports.tcp, tcpQuery('many', 'A'));
     expect(whole?.flag_tc).toBe(false);
     expect(new Set(data(whole!)).size).toBe(CROWD);
+  });
+
+  it('gives SRV records with the addresses of their targets, as far as there is room', async () => {
+    const labels = { app: 'api' };
+    const others = Array.from({ length: 60 }, (_, i) =>
+      remote({ network: 'web', name: `m${i}`, ips: [`10.128.1.${i + 2}`, `fd00:1::${i + 2}`] }, { labels }),
+    );
+    const virtual = service('web', 'api', { ips: ['10.128.0.9', 'fd00:1::9'] });
+    const services = [virtual, service('web', 'all', { selector: labels })];
+    const index = indexWith({ networks: [network('web')], others, services });
+    await using dns = await running({ index: () => index });
+    const ask = (name: string, more = {}): Promise<Reply> => udp(dns.ports.udp, query(name, 'SRV', more));
+    const one = await ask('_80._TCP.Api.web', edns(1232));
+    expect(one.answers).toMatchObject([
+      { name: '_80._TCP.Api.web', type: 'SRV', ttl: 0, data: { priority: 0, weight: 1, port: 80, target: 'api.web' } },
+    ]);
+    expect(one.additionals).toMatchObject([
+      { name: 'api.web', type: 'A', ttl: 0, data: '10.128.0.9' },
+      { name: 'api.web', type: 'AAAA', data: 'fd00:1::9' },
+      { type: 'OPT' },
+    ]);
+    const cut = await ask('_80._tcp.all', edns(1232));
+    expect(cut.flag_tc).toBe(true);
+    expect(cut.answers?.length).toBeLessThan(60);
+    expect(cut.additionals).toMatchObject([{ type: 'OPT' }]);
+    // All targets, not all of their addresses.
+    const few = indexWith({ networks: [network('web')], others: others.slice(0, 12), services });
+    await using less = await running({ index: () => few });
+    const bytes = await udpBytes(less.ports.udp, query('_80._tcp.all', 'SRV'));
+    expect(bytes.length).toBeLessThanOrEqual(512);
+    const full = decode(bytes);
+    expect(full.answers?.length).toBe(12);
+    expect(full).toMatchObject({ flag_tc: false });
+    expect(full.additionals?.length).toBeGreaterThan(0);
+    expect(full.additionals?.length).toBeLessThan(24);
+    const [whole] = await tcp(dns.ports.tcp, tcpQuery('_80._tcp.all', 'SRV'));
+    expect(whole?.answers?.length).toBe(60);
+    expect(whole?.additionals?.length).toBe(120);
   });
 
   it('refuses what it does not do', async () => {

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { judge, PROVEN, UNPROVEN, type Verdict } from '../../../../agent/services/verdict.ts';
 
 const verdictAfter = (from: Verdict, results: string, rise = 2, fall = 3): boolean =>
-  [...results].reduce((v, r) => judge(v, r === '+', { rise, fall }), from).healthy;
+  results.split('').reduce((v, r) => judge(v, r === '+', { rise, fall }), from).healthy;
 
 describe('the verdict', () => {
   it.each([
