@@ -31,7 +31,7 @@ export default defineConfig({
           name: 'workloads',
           include: ['test/workloads/**/*.test.ts'],
           globalSetup: ['test/workloads/setup.ts'],
-          testTimeout: 900_000,
+          testTimeout: 1_800_000,
           hookTimeout: 900_000,
           fileParallelism: false,
         },

@@ -64,3 +64,10 @@ export async function hostRecord(o: {
     probes: [...o.probes],
   };
 }
+
+/** Tells the userspace switch a neighbour that the kernel knows (ovs-vswitchd(8), "tnl/neigh/set"). */
+export const teacher =
+  (rundir: string) =>
+  async (hop: { readonly device: string; readonly ip: string }, mac: string): Promise<void> => {
+    await appctl(await vswitchdControl(rundir), 'tnl/neigh/set', [hop.device, hop.ip, mac]);
+  };

@@ -26,7 +26,7 @@ import { BRIDGE } from './desired.ts';
 import { DockerSide } from './docker/index.ts';
 import { JoinWaiter } from './docker/join-wait.ts';
 import { every } from './every.ts';
-import { capabilitiesOf, hostRecord, ovsRun, ovsVersion, vswitchdControl } from './facts.ts';
+import { capabilitiesOf, hostRecord, ovsRun, ovsVersion, teacher } from './facts.ts';
 import { assignTransit } from './gateway/assign.ts';
 import { GatewayHost, hasIpv6 } from './gateway/host.ts';
 import { FileJournal } from './journal.ts';
@@ -38,7 +38,6 @@ import { MulticastSide } from './multicast/index.ts';
 import { OpenFlowClient } from './openflow/client.ts';
 import { FlowDriver } from './openflow/driver.ts';
 import { formatFlow } from './openflow/format.ts';
-import { appctl } from './ovs/appctl.ts';
 import { OvsDriver } from './ovs/driver.ts';
 import { Ovsdb } from './ovs/ovsdb.ts';
 import { externalsOf, unreachable, vtepsOf } from './peers.ts';
@@ -107,13 +106,11 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
   const links = new LinkDriver({ complete: wiring.complete, devices: () => devicesOf(journal), log });
   const neighbours = new Neighbours({
     own: wiring.vtep,
-    teach:
-      wiring.datapathType === 'netdev' && wiring.backend === 'ovs-tunnel'
-        ? async (hop, mac) => {
-            await appctl(await vswitchdControl(config.ovs.rundir), 'tnl/neigh/set', [hop.device, hop.ip, mac]);
-          }
-        : null,
-    onMissing: (missing) => mesh.reportConflicts('peers', unreachable(config.name, mesh.view(), missing)),
+    teach: wiring.datapathType === 'netdev' && wiring.backend === 'ovs-tunnel' ? teacher(config.ovs.rundir) : null,
+    onMissing: (missing) => {
+      mesh.reportConflicts('peers', unreachable(config.name, mesh.view(), missing));
+      services.missing(missing.keys());
+    },
     log,
   });
   await neighbours.start();

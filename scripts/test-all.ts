@@ -1,5 +1,5 @@
 /**
- * `npm run test:all`: npm test, then the lab's tests that concern Docker once more, on hosts with Docker 26.1 (of Debian 13)
+ * `npm run test:all`: npm test, with everything that is repeated as often as it ever is, then the lab's tests that concern Docker once more, on hosts with Docker 26.1 (of Debian 13)
  * instead of this machine's.
  */
 import { execFile } from 'node:child_process';
@@ -14,6 +14,7 @@ const DOCKER_TESTS = ['reach', 'docker', 'attach', 'connect', 'autonomy', 'crash
 process.exitCode = await main();
 
 async function main(): Promise<number> {
+  process.env['WEFT_TEST_FULL'] = '1';
   const own = await test('npm test', []);
   const files = DOCKER_TESTS.map((name) => `test/e2e/${name}.test.ts`).filter((file) => existsSync(join(ROOT, file)));
   const root = await dockerRoot();

@@ -28,6 +28,8 @@ export interface ServiceSideOptions {
   readonly log: Log;
 }
 
+const NOBODY: ReadonlySet<string> = new Set<string>([]);
+
 export class ServiceSide {
   readonly #o: ServiceSideOptions;
   readonly #health: Health;
@@ -35,6 +37,10 @@ export class ServiceSide {
   readonly #lacks: string | null;
   #index: ServiceIndex = NO_SERVICES;
   #services: HostServices = NO_HOST_SERVICES;
+  /** VTEPs. */
+  #missing: ReadonlySet<string> = NOBODY;
+  /** Hosts behind them. */
+  #unreached: ReadonlySet<string> = NOBODY;
   #stop: (() => void)[] = [];
   readonly #listeners = new Set<() => void>();
 
@@ -82,9 +88,16 @@ export class ServiceSide {
     const { hostId, view } = this.#seen();
     const unhealthy = (e: LocalEndpoint): readonly string[] => this.#health.unhealthy(e);
     const endpoints = journal.endpoints.values();
-    const sources = { hostId, view, endpoints, networks: journal.networks, unhealthy };
+    const unreached = this.#behind(view);
+    const sources = { hostId, view, endpoints, networks: journal.networks, unhealthy, unreached };
     this.#index = indexServices(sources, this.#index);
     return this.#index;
+  }
+
+  /** VTEPs that do not answer: who is behind them is passed over while others are there. */
+  missing(vteps: Iterable<string>): void {
+    this.#missing = new Set(vteps);
+    this.#changed();
   }
 
   unhealthy(e: LocalEndpoint): readonly string[] {
@@ -99,6 +112,15 @@ export class ServiceSide {
 
   get counts(): HealthCounts {
     return this.#health.counts;
+  }
+
+  #behind({ interests }: View): ReadonlySet<string> {
+    if (this.#missing.size === 0) return NOBODY;
+    const peers = [...interests.values()].flatMap((n) => [...n.peers.values()]);
+    const behind = peers.filter((p) => p.vteps.some((v) => this.#missing.has(v.address)));
+    const now = new Set(behind.map((p) => p.hostId));
+    if (now.symmetricDifference(this.#unreached).size > 0) this.#unreached = now;
+    return this.#unreached;
   }
 
   #seen(): { hostId: string; view: View } {

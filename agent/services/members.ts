@@ -21,6 +21,8 @@ export interface ServiceSources {
   readonly networks: ReadonlyMap<string, LocalNetwork>;
   /** Ids of services whose check an endpoint of this host fails; the same object as long as they are the same. */
   readonly unhealthy: (e: LocalEndpoint) => readonly string[];
+  /** Ids of hosts that this one does not reach; the same object as long as they are the same. */
+  readonly unreached: ReadonlySet<string>;
 }
 
 /** The services of one network. */
@@ -56,6 +58,7 @@ interface NetworkSources {
   readonly settings: NetworkView['settings'];
   readonly local: readonly LocalEndpoint[];
   readonly unhealthy: readonly (readonly string[])[];
+  readonly unreached: ReadonlySet<string>;
 }
 
 interface Resolved {
@@ -67,6 +70,8 @@ interface Resolved {
 interface Candidate {
   readonly id: string;
   readonly own: boolean;
+  /** Empty: this host's. */
+  readonly hostId: string;
   readonly labels: Readonly<Record<string, string>>;
   /**
    * Its own: whoever reaches it by its block's alias MAC reaches it by this one too, since the block of its IPv4 address describes it,
@@ -93,6 +98,7 @@ export function indexServices(sources: ServiceSources, before: ServiceIndex): Se
       settings: interest.settings,
       local: endpoints,
       unhealthy: endpoints.map(sources.unhealthy),
+      unreached: sources.unreached,
     };
     const old = before.get(id);
     const kept = old !== undefined && sameSources(old.from, from) ? old : null;
@@ -111,6 +117,7 @@ const sameSources = (a: NetworkSources, b: NetworkSources): boolean =>
   a.services === b.services &&
   a.remote === b.remote &&
   a.settings === b.settings &&
+  a.unreached === b.unreached &&
   same(a.local, b.local) &&
   same(a.unhealthy, b.unhealthy);
 
@@ -172,14 +179,18 @@ function byLabels(
       .filter((c) => pairs.every(([key, value]) => c.labels[key] === value) && isFit(service, c))
       .sort(byId);
     const own = service.localFirst ? fit.filter((c) => c.own) : [];
-    return own.length > 0 ? own : fit;
+    if (own.length > 0) return own;
+    const reached = fit.filter((c) => !from.unreached.has(c.hostId));
+    // Who reaches nobody may be wrong.
+    return reached.length > 0 ? reached : fit;
   };
   return { find, candidates };
 }
 
 function candidateOf(e: LocalEndpoint | Endpoint, own: boolean, ips: readonly string[]): Candidate {
   const addresses = ips.map(addressOf).filter((a) => a !== null);
-  return { id: e.id, own, labels: e.labels, mac: parseMac(e.mac), addresses };
+  const hostId = 'hostId' in e ? e.hostId : '';
+  return { id: e.id, own, hostId, labels: e.labels, mac: parseMac(e.mac), addresses };
 }
 
 function addressOf(text: string): BpfAddress | null {

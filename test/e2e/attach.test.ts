@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ControlService } from '../../gen/weft/v1/control.ts';
 import { formatIp, parseIp } from '../../lib/ip.ts';
 import { callUnary } from '../../lib/rpc.ts';
-import { auditClean, clean, docker, IMAGE, on, onOk, until, weft, weftJson, weftOk } from '../harness/lab.ts';
+import { auditClean, clean, docker, IMAGE, on, onOk, times, until, weft, weftJson, weftOk } from '../harness/lab.ts';
 import { agentMetric, controlClients, figure, type LabStatus, labStatus, summary } from '../harness/lab-direct.ts';
 import { dockerCall, dockerGet, type Inspected, Prober, unreached, watch } from '../harness/prober.ts';
 
@@ -33,7 +33,7 @@ const inspect = (host: string, id: string): Promise<Inspected> =>
 const ipIn = (info: Inspected, network: string): string => info.NetworkSettings.Networks[network]?.IPAddress ?? '';
 
 describe('the first packet after docker run', () => {
-  const RUNS = 100;
+  const RUNS = times(100, 30);
   const BATCH = 10;
   const probers: Prober[] = [];
   const ips = new Map<string, string>();
@@ -198,8 +198,10 @@ describe('many at once', () => {
 });
 
 describe('a network whose last container has just left', () => {
-  it('is removed at once, ten times', async () => {
-    for (let round = 0; round < 10; round++) {
+  const ROUNDS = times(10, 4);
+
+  it(`is removed at once, ${ROUNDS} times`, async () => {
+    for (let round = 0; round < ROUNDS; round++) {
       const host = HOSTS[round % 2] ?? '';
       await weftOk('network', 'create', `brief-${round}`);
       const id = await docker(host, 'run', '-d', '--network', `brief-${round}`, IMAGE, 'sleep', '100000');
@@ -219,7 +221,7 @@ describe('a network whose last container has just left', () => {
     try {
       await weftOk('network', 'create', 'stays');
       const id = await docker('h1', 'run', '-d', '--network', 'stays', IMAGE, 'sleep', '100000');
-      for (let round = 0; round < 5 * removals.length; round++) {
+      for (let round = 0; round < times(5, 2) * removals.length; round++) {
         const network = `left-${round}`;
         await weftOk('network', 'create', network);
         await dockerCall(socketOf('h1'), 'POST', `/networks/${network}/connect`, { Container: id });
@@ -238,7 +240,7 @@ describe('a network whose last container has just left', () => {
 });
 
 describe('an address that moves', () => {
-  const MOVES = 20;
+  const MOVES = times(20, 8);
   const IP = '10.61.0.40';
 
   it(`answers again from another host, ${MOVES} times, to a prober that never stops`, async () => {

@@ -49,7 +49,7 @@ afterAll(() => clean(HOSTS));
 afterEach(async () => {
   for (const target of [['etcd1'], ['coord1'], ['h1'], ['h1', 'agent']]) await weftOk('lab', 'start', ...target);
   await settled(HOSTS);
-  for (const host of HOSTS) await agreed(host);
+  await Promise.all(HOSTS.map((host) => agreed(host)));
   await until('clean', async () => (await audit('--no-heal')).code === 0, 15_000);
   await auditClean();
 });

@@ -9,9 +9,11 @@ import {
   auditClean,
   clean,
   docker,
+  IMAGE,
   on,
   onOk,
   pings,
+  type Result,
   run,
   sleeper,
   until,
@@ -44,6 +46,34 @@ describe('a peer that cannot be reached', () => {
   beforeAll(async () => {
     await weftOk('network', 'create', 'ul-net');
     await Promise.all(HOSTS.map((host) => sleeper(host, `ul-${host}`, 'ul-net')));
+    const serve = ['sh', '-c', 'while true; do nc -l -p 80 -e hostname; done'];
+    for (const host of ['h2', 'h3'])
+      await docker(
+        host,
+        'run',
+        '-d',
+        '--name',
+        `ul-s-${host}`,
+        '--network',
+        'ul-net',
+        '--label',
+        'role=ul',
+        IMAGE,
+        ...serve,
+      );
+    await weftOk(
+      'service',
+      'create',
+      'ul-svc',
+      '--network',
+      'ul-net',
+      '--port',
+      '80',
+      '--selector',
+      'role=ul',
+      '--health',
+      'none',
+    );
   });
   afterAll(async () => {
     await weftOk('lab', 'start', 'h3', 'underlay');
@@ -68,6 +98,14 @@ describe('a peer that cannot be reached', () => {
         60_000,
       );
     expect((await conflicts()).filter((c) => !c.message.includes(`VTEP ${vtep} of h3`))).toEqual([]);
+    // A service passes over who is there.
+    const { ips } = await weftJson<{ ips: string[] }>('service', 'inspect', 'ul-svc');
+    const call = (): Promise<Result> => on('h1', 'docker', 'exec', 'ul-h1', 'nc', '-w', '2', ips[0] ?? '', '80');
+    await until('h3 is passed over', async () => {
+      const answers = await Promise.all([call(), call(), call()]);
+      return answers.every((r) => r.code === 0);
+    });
+    for (let i = 0; i < 8; i++) expect((await call()).code).toBe(0);
     await sleeper('h1', 'ul-more', 'ul-net');
     expect(await pings('h2', 'ul-h2', await addressOf('h1', 'ul-more', 'ul-net'))).toBe(true);
     await weftOk('lab', 'start', 'h3', 'underlay');

@@ -2,10 +2,12 @@
  * Brings up the one lab of a test run (three hosts, two coordinators), under a name and a HOME of its own, and removes it.
  * WEFT_TEST_DOCKER_ROOT: the hosts' Docker is that of the system below this directory (scripts/docker-root.ts).
  */
+import { spawnSync } from 'node:child_process';
+import { rmSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { run, weft } from './lab.ts';
+import { run, WEFT, weft } from './lab.ts';
 
 export default (): Promise<() => Promise<void>> => setup('--hosts', '3', '--coordinators', '2');
 
@@ -17,10 +19,18 @@ export async function setup(...size: string[]): Promise<() => Promise<void>> {
   const kept = process.env['WEFT_TEST_LAB'];
   const name = kept ?? `wt${process.pid}`;
   process.env['WEFT_LAB'] = name;
+  let gone = false;
   const down = async (): Promise<void> => {
     if (kept === undefined) await weft('lab', 'down', '--name', name);
     await rm(home, { recursive: true, force: true });
+    gone = true;
   };
+  // vitest ends without any teardown when it is interrupted, or when a teardown is slow.
+  process.once('exit', () => {
+    if (gone) return;
+    if (kept === undefined) spawnSync(WEFT, ['lab', 'down', '--name', name]);
+    rmSync(home, { recursive: true, force: true });
+  });
   const root = process.env['WEFT_TEST_DOCKER_ROOT'];
   const docker = root === undefined ? [] : ['--docker-root', root];
   const up = ['lab', 'up', ...size, '--name', name, ...docker];

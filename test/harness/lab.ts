@@ -66,6 +66,9 @@ export const docker = (host: string, ...args: string[]): Promise<string> => onOk
 
 export const IMAGE = 'weft/lab:1';
 
+/** How often a test does what it is to do without fail: often in `npm run test:all` (WEFT_TEST_FULL=1), less in `npm test`. */
+export const times = (full: number, short: number): number => (process.env['WEFT_TEST_FULL'] === '1' ? full : short);
+
 /** A container that stays, on a host; its name is the return value. */
 export async function sleeper(host: string, name: string, network: string, ...options: string[]): Promise<string> {
   await docker(host, 'run', '-d', '--name', name, '--network', network, ...options, IMAGE, 'sleep', '100000');

@@ -4,7 +4,7 @@
  */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { until, weftOk } from '../harness/lab.ts';
-import { allSee, cql, keepsHints, startCassandra } from './cassandra.ts';
+import { allSee, cql, keepsHints, racksAt, startCassandra } from './cassandra.ts';
 import { clear, rounds, SITES, type Site, WEFT_SITE } from './sites.ts';
 import { Times } from './times.ts';
 
@@ -43,6 +43,8 @@ describe('Cassandra', () => {
     const began = performance.now();
     await startCassandra(site);
     times.add(site, 'cluster up', (performance.now() - began) / 1000);
+    const racks = site.name === 'weft' ? ['r1', 'r2', 'r3'] : ['rack1', 'rack1', 'rack1'];
+    expect(await racksAt(site, 0)).toEqual(racks);
     await cql(site, 0, {}, 'schema');
   });
 

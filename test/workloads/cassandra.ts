@@ -16,7 +16,8 @@ const SETTINGS = {
 export async function startCassandra(site: Site): Promise<void> {
   for (const [i, node] of NODES.entries()) {
     const host = site.hosts[i] ?? site.hosts[0];
-    await example(host, 'cassandra/node.sh', [node], SETTINGS);
+    const rack = site.name === 'weft' ? { RACK: `r${i + 1}` } : {};
+    await example(host, 'cassandra/node.sh', [node], { ...SETTINGS, ...rack });
     await logged(host, node, 'Starting listening for CQL clients');
   }
   await allSee(site, ['UN', 'UN', 'UN']);
@@ -24,10 +25,18 @@ export async function startCassandra(site: Site): Promise<void> {
 
 /** What a node says of each: UN, DN, … @param at number of the node that is asked */
 export async function statusAt(site: Site, at: number): Promise<string[]> {
-  const [host, node] = [site.hosts[at] ?? site.hosts[0], NODES[at] ?? NODES[0]];
-  const listed = await docker(host, 'exec', node, 'nodetool', 'status');
+  const listed = await nodetoolStatus(site, at);
   return [...listed.matchAll(/^([UD][NLJM]) /gm)].map(([, state = '']) => state).toSorted();
 }
+
+/** Racks of the nodes, as one of them lists them. */
+export async function racksAt(site: Site, at: number): Promise<string[]> {
+  const listed = await nodetoolStatus(site, at);
+  return [...listed.matchAll(/^[UD][NLJM] .* (\S+) *$/gm)].map(([, rack = '']) => rack).toSorted();
+}
+
+const nodetoolStatus = (site: Site, at: number): Promise<string> =>
+  docker(site.hosts[at] ?? site.hosts[0], 'exec', NODES[at] ?? NODES[0], 'nodetool', 'status');
 
 /** Waits until these nodes see the others so. */
 export async function allSee(
@@ -46,12 +55,13 @@ export async function allSee(
   }
 }
 
-/** True while a node keeps rows for another that was away. Those of the last second may not be counted yet. */
+/**
+ * True while a node keeps rows for another that was away: it has a file of them, which it removes when all are handed over. (Its
+ * `listpendinghints` leaves out the file that is being written, so all of them while the other is away.)
+ */
 export async function keepsHints(site: Site, at: number): Promise<boolean> {
   const [host, node] = [site.hosts[at] ?? site.hosts[0], NODES[at] ?? NODES[0]];
-  return !(await docker(host, 'exec', node, 'nodetool', 'listpendinghints')).includes(
-    'does not have any pending hints',
-  );
+  return (await docker(host, 'exec', node, 'ls', '/var/lib/cassandra/hints')).includes('.hints');
 }
 
 interface Asked {

@@ -1,7 +1,7 @@
 /** HDFS over three hosts, beside HDFS on one bridge: files in and out with two replicas, then Spark writes and reads there. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { client, hdfs, startHdfs } from './hdfs.ts';
-import { clear, rounds, SITES, type Site } from './sites.ts';
+import { clear, rounds, SITES, type Site, WEFT_SITE } from './sites.ts';
 import { startSpark, submit } from './spark.ts';
 import { Times } from './times.ts';
 
@@ -45,6 +45,12 @@ describe('HDFS', () => {
     expect(report).toMatch(/Name: \S+:9866 \(datanode-1\.data\b/);
   });
 
+  test('each DataNode is in the rack of its host', async () => {
+    const topology = await hdfs(WEFT_SITE, 'dfsadmin', '-printTopology');
+    expect(topology).toMatch(/Rack: \/r2\s+\S+ \(datanode-1\.data\b/);
+    expect(topology).toMatch(/Rack: \/r3\s+\S+ \(datanode-2\.data\b/);
+  });
+
   const copy = async (site: Site, round: number): Promise<void> => {
     const { result } = await client<Copied>(site, 'put-get.py', String(MEGABYTES), `/file-${round}`);
     expect(result.same).toBe(true);
@@ -63,6 +69,7 @@ describe('HDFS', () => {
     expect(health).toMatch(/Average block replication:\s+2\.0/);
     expect(health).toMatch(/Under-replicated blocks:\s+0 /);
     expect(health).toMatch(/Number of data-nodes:\s+2/);
+    expect(health).toMatch(site.name === 'weft' ? /Number of racks:\s+2/ : /Number of racks:\s+1/);
   });
 
   test('Spark writes to HDFS and reads from it', async () => {

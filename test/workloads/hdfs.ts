@@ -11,11 +11,14 @@ const OPTIONS = [
 const DAEMON = { MEMORY: '512m', DOCKER_OPTIONS: OPTIONS };
 
 /** Returns when the NameNode has taken both DataNodes. */
-export async function startHdfs({ hosts: [first, second, third] }: Site): Promise<void> {
-  await example(first, 'hdfs/namenode.sh', [], DAEMON);
-  await example(second, 'hdfs/datanode.sh', ['datanode-1'], DAEMON);
-  await example(third, 'hdfs/datanode.sh', ['datanode-2'], DAEMON);
-  await logged(first, 'namenode', 'Adding a new node: /default-rack', 2);
+export async function startHdfs({ name, hosts: [first, second, third] }: Site): Promise<void> {
+  // Racks are told apart by Weft's names: the bridge goes without.
+  const racks = name === 'weft' ? { RACKS: 'r1,r2,r3' } : {};
+  const rack = (of: string) => (name === 'weft' ? { RACK: of } : {});
+  await example(first, 'hdfs/namenode.sh', [], { ...DAEMON, ...racks });
+  await example(second, 'hdfs/datanode.sh', ['datanode-1'], { ...DAEMON, ...rack('r2') });
+  await example(third, 'hdfs/datanode.sh', ['datanode-2'], { ...DAEMON, ...rack('r3') });
+  await logged(first, 'namenode', 'Adding a new node: /', 2);
 }
 
 export const hdfs = (site: Site, ...command: string[]): Promise<string> =>

@@ -1,4 +1,5 @@
 /** Brings up the lab of the workloads, three hosts with an agent and one without, with their image on each; and removes it. */
+import { basename } from 'node:path';
 import { ensureWorkloadsImage, IMPORT_CHANGES, WORKLOADS_IMAGE } from '../../scripts/workloads-image.ts';
 import { docker, weftOk } from '../harness/lab.ts';
 import { setup } from '../harness/lab-setup.ts';
@@ -24,8 +25,10 @@ export default async (): Promise<() => Promise<void>> => {
   return down;
 };
 
+/** A lab that was there before may have the image of another recipe. */
 async function importImage(host: string, tar: string): Promise<void> {
-  if ((await docker(host, 'image', 'ls', '-q', WORKLOADS_IMAGE)) !== '') return;
-  const changes = IMPORT_CHANGES.flatMap((change) => ['--change', change]);
+  const label = `weft.made-of=${basename(tar)}`;
+  if ((await docker(host, 'image', 'ls', '-q', '--filter', `label=${label}`, WORKLOADS_IMAGE)) !== '') return;
+  const changes = [...IMPORT_CHANGES, `LABEL ${label}`].flatMap((change) => ['--change', change]);
   await docker(host, 'import', ...changes, tar, WORKLOADS_IMAGE);
 }

@@ -2,8 +2,9 @@
  * The two places where each workload runs, by the command lines of deploy/examples: three hosts of the lab with Weft's network, and
  * one host with a plain bridge of Docker's. Containers find each other by their names alone.
  */
+import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
-import { docker, onOk, run, until, WEFT } from '../harness/lab.ts';
+import { docker, onOk, run, WEFT } from '../harness/lab.ts';
 
 export const IMAGE = 'weft/workloads:1';
 export const NETWORK = 'data';
@@ -29,8 +30,8 @@ export const WITH_JOBS = `-v ${JOBS}:/jobs:ro`;
 /** Numbers of the rounds of what is measured; one is enough to see that it works. */
 export const rounds = (count: number): number[] => Array.from({ length: COMPARED ? count : 1 }, (_, i) => i + 1);
 
-/** Ten times what a step takes on an idle machine. */
-export const STEP_MS = 280_000;
+/** Thirty times what a step takes on an idle machine. */
+export const STEP_MS = 840_000;
 
 export interface Started {
   readonly stdout: string;
@@ -63,21 +64,30 @@ const tail = (text: string): string => text.split('\n').slice(-30).join('\n');
 /** What a job says: its last line. */
 export const lastJson = <T>({ stdout }: Started): T => JSON.parse(stdout.trim().split('\n').at(-1) ?? '') as T;
 
-/** Waits until the container's log has so many lines with the text. @throws with its end when the container ends, or is too late */
-export async function logged(host: string, container: string, text: string, times = 1): Promise<void> {
-  const what = `${container} on ${host}`;
-  const ended = await until(
-    `${what} says “${text}” × ${times}`,
-    async () => {
-      const running = (await docker(host, 'inspect', '-f', '{{.State.Running}}', container)) === 'true';
-      const { stdout, stderr } = await run(WEFT, ['lab', 'exec', host, 'docker', 'logs', container]);
-      const log = `${stdout}${stderr}`;
-      if (log.split(text).length > times) return { log: null };
-      return running ? null : { log };
-    },
-    STEP_MS,
-  );
-  if (ended.log !== null) throw new Error(`${what} has ended:\n${tail(ended.log)}`);
+/** Follows the container's log until it has the text so many times. @throws with its end when the container ends, or is too late */
+export function logged(host: string, container: string, text: string, times = 1): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const command = ['lab', 'exec', host, 'docker', 'logs', '-f', container];
+    const child = spawn(WEFT, command, { stdio: ['ignore', 'pipe', 'pipe'] });
+    const timer = setTimeout(() => child.kill(), STEP_MS);
+    const streams = [child.stdout, child.stderr].map((stream) => ({ stream, said: '' }));
+    const count = (): number => streams.reduce((sum, { said }) => sum + said.split(text).length - 1, 0);
+    for (const each of streams) {
+      each.stream.setEncoding('utf8').on('data', (more: string) => {
+        each.said += more;
+        if (count() >= times) child.kill();
+      });
+    }
+    child.on('error', reject);
+    child.on('close', () => {
+      clearTimeout(timer);
+      if (count() >= times) return resolve();
+      const end = streams.map(({ said }) => tail(said)).join('\n');
+      reject(
+        new Error(`${container} on ${host} has not said “${text}” × ${times}, in time or before its end:\n${end}`),
+      );
+    });
+  });
 }
 
 /** Removes all containers of the site that have the workloads' image, and their volumes. */

@@ -1,6 +1,12 @@
 import { describe, expect, it } from 'vitest';
 import type { LocalEndpoint } from '../../../agent/contract.ts';
-import { DNS_ADDRESS, HOST_ADDRESS, isTransit, pickTransit } from '../../../agent/gateway/addresses.ts';
+import {
+  DNS_ADDRESS,
+  HOST_ADDRESS,
+  isTransit,
+  pickServiceTransit,
+  pickTransit,
+} from '../../../agent/gateway/addresses.ts';
 import { Askers } from '../../../agent/gateway/asker.ts';
 import { transitOf } from '../../../agent/gateway/assign.ts';
 import { resolverRoute } from '../../../agent/gateway/route.ts';
@@ -20,9 +26,23 @@ describe('transit addresses', () => {
       expect(used.has(ip)).toBe(false);
       used.add(ip);
     }
-    expect(used.size).toBe(2 ** 14 - 4);
+    // Without its first address, those of the host and the resolver, and what is for services.
+    expect(used.size).toBe(2 ** 14 - 3 - 2048);
     expect(used.has(formatIp(HOST_ADDRESS))).toBe(false);
     expect(used.has(formatIp(DNS_ADDRESS))).toBe(false);
+  });
+
+  it('are given to published services apart from those, by their ids alone', () => {
+    const used = new Set<string>();
+    const first = pickServiceTransit('0123456789abcdef', used);
+    for (let i = 0; ; i++) {
+      const ip = pickServiceTransit(idOf(i * 7), used);
+      if (ip === null) break;
+      used.add(ip);
+      expect(parseIp(ip)).toBeGreaterThanOrEqual(parseIp('169.254.120.0'));
+    }
+    expect(used.size).toBe(2047);
+    expect(pickServiceTransit('0123456789abcdef', new Set(['169.254.64.9']))).toBe(first);
   });
 
   it('stay with an endpoint', () => {

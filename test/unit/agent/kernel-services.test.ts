@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 import { encode, FLAG, serviceKey } from '../../../agent/bpf/encode.ts';
 import type { NetworkModel, ServiceModel } from '../../../agent/flows/model.ts';
+import { entryMac } from '../../../agent/gateway/addresses.ts';
 import { kernelSide } from '../../../agent/plan/kernel.ts';
 import { MAX_TAGGED_INDEX, type Wiring } from '../../../agent/wiring.ts';
 import { IPV6_MODEL } from '../../harness/flow-models.ts';
@@ -47,4 +48,24 @@ test('services are said under the index of their network, where that has tunnels
     const served = (Number.parseInt(value.slice(28, 30), 16) & FLAG.served) !== 0;
     expect(served).toBe(Number.parseInt(value.slice(8, 10), 16) === first.index);
   }
+});
+
+test('where a service is published, hosts are known by MACs of their own, and what the host sends is looked at', () => {
+  const [first, second] = IPV6_MODEL.networks as [NetworkModel, NetworkModel];
+  const entry = 0x025b_0000_0001n;
+  const transit: ServiceModel = { ...web, id: 9, address: { family: 4, address: 0xa9fe7809 } };
+  const side = (express: boolean) =>
+    kernelSide([{ ...first, published: { entry, services: [transit] } }, second], { ...WIRING, express }, () => 5);
+  const { model, attachments } = side(true);
+  expect(model.config.entry).toBe(entry);
+  expect(model.services).toEqual([{ ...transit, index: 0, net: first.index }]);
+  expect(attachments.filter((a) => a.program === 'from_host')).toEqual([
+    { ifindex: 5, link: 'weft-go', program: 'from_host' },
+  ]);
+  const place = { kind: 'local', ifindex: 5, rewrite: null, host: true };
+  expect(model.fdb).toContainEqual({ index: first.index, mac: entry, place, express: true });
+  const hosts = first.remotes.filter((r) => r.hostId !== '');
+  const known = model.fdb.filter((e) => e.index === first.index && hosts.some((r) => entryMac(r.hostId) === e.mac));
+  expect(known).toHaveLength(hosts.length);
+  expect(side(false).attachments.some((a) => a.program === 'from_host')).toBe(false);
 });

@@ -82,6 +82,8 @@ def cassandra(_args):
         "CASSANDRA_SEEDS": own,
         "CASSANDRA_BROADCAST_ADDRESS": listen,
         "CASSANDRA_ENDPOINT_SNITCH": "SimpleSnitch",
+        "CASSANDRA_DC": "dc1",
+        "CASSANDRA_RACK": "rack1",
         **os.environ,
         "CASSANDRA_LISTEN_ADDRESS": listen,
     }
@@ -90,6 +92,8 @@ def cassandra(_args):
         text = string.Template(file.read()).substitute(settings)
     with open(path, "w", encoding="utf-8") as file:
         file.write(text)
+    with open(f"{CASSANDRA_CONF}/cassandra-rackdc.properties", "w", encoding="utf-8") as file:
+        file.write(f"dc={settings['CASSANDRA_DC']}\nrack={settings['CASSANDRA_RACK']}\n")
     heap = os.environ.get("MAX_HEAP_SIZE", "320m")
     java(
         f"-Xms{heap}",
@@ -112,7 +116,8 @@ def cassandra(_args):
 
 def nodetool(args):
     log = f"-Dlogback.configurationFile={CASSANDRA_CONF}/logback-tools.xml"
-    java("-Xmx96m", *modules(), log, *classes("org.apache.cassandra.tools.NodeTool"), "-h", "127.0.0.1", *args)
+    quick = ["-Xmx96m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
+    java(*quick, *modules(), log, *classes("org.apache.cassandra.tools.NodeTool"), "-h", "127.0.0.1", *args)
 
 
 def modules():

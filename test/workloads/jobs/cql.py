@@ -25,7 +25,11 @@ level = ConsistencyLevel.name_to_value[os.environ.get("CONSISTENCY", "QUORUM")]
 policy = WhiteListRoundRobinPolicy([socket.gethostbyname(n) for n in names]) if only else RoundRobinPolicy()
 profile = ExecutionProfile(load_balancing_policy=policy, consistency_level=level, request_timeout=REQUEST_SECONDS)
 cluster = Cluster(
-    names, execution_profiles={EXEC_PROFILE_DEFAULT: profile}, protocol_version=5, connect_timeout=20
+    names,
+    execution_profiles={EXEC_PROFILE_DEFAULT: profile},
+    protocol_version=5,
+    connect_timeout=REQUEST_SECONDS,
+    control_connection_timeout=REQUEST_SECONDS,
 )
 session = cluster.connect()
 

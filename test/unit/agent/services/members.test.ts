@@ -1,5 +1,6 @@
 /** Who is behind a service, as a host sees it. */
 import { describe, expect, it } from 'vitest';
+import type { LocalEndpoint } from '../../../../agent/contract.ts';
 import type { ServiceModel } from '../../../../agent/flows/model.ts';
 import { indexServices, NO_SERVICES, type ServiceSources } from '../../../../agent/services/members.ts';
 import { formatIp } from '../../../../lib/ip.ts';
@@ -56,6 +57,15 @@ describe('who is behind a service', () => {
   });
   const SICK = ['s'];
   const WELL: string[] = [];
+
+  it('is on a host that this one reaches, while there is one', () => {
+    const world = { services: [service('s')], theirs: [theirs('b', '10.1.0.20', { hostId: 'h2' })] };
+    const of = (unreached: string[], ...own: LocalEndpoint[]) =>
+      modelsOf(sourcesOf(viewOf(world), [mine('x', '10.1.0.9', { labels: {} }), ...own], () => [], new Set(unreached)));
+    expect(of(['h2'], mine('a', '10.1.0.2')).map(behind)).toEqual([['10.1.0.2:8080']]);
+    expect(of(['h3'], mine('a', '10.1.0.2')).map(behind)).toEqual([['10.1.0.2:8080', '10.1.0.20:8080']]);
+    expect(of(['h2']).map(behind)).toEqual([['10.1.0.20:8080']]);
+  });
 
   it('is on this host while one here is healthy, if the service says so', () => {
     const view = viewOf({ services: [service('s', { localFirst: true })], theirs: [theirs('b', '10.1.0.20')] });

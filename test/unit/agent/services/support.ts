@@ -91,6 +91,8 @@ export const sourcesOf = (
   view: View,
   endpoints: readonly LocalEndpoint[],
   unhealthy: ServiceSources['unhealthy'] = () => NONE,
-): ServiceSources => ({ hostId: OWN, view, endpoints, networks: new Map([[N, row]]), unhealthy });
+  unreached: ReadonlySet<string> = NOBODY,
+): ServiceSources => ({ hostId: OWN, view, endpoints, networks: new Map([[N, row]]), unhealthy, unreached });
 
 const NONE: readonly string[] = [];
+const NOBODY: ReadonlySet<string> = new Set<string>();
