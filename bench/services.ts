@@ -129,16 +129,17 @@ async function kill(api: Api, client: Container): Promise<Killed> {
 
 /** Ten backends on all hosts: connections to one service, then a thousand services in front of them. */
 async function crowd(api: Api, client: Container): Promise<{ spread: Record<'program' | 'real', Spread>; held: Held }> {
-  const behind: Container[] = [];
-  for (let i = 0; i < backends; i++) behind.push(await container(HOSTS[i % HOSTS.length]!, 'many'));
+  const places = Array.from({ length: backends }, (_, i) => HOSTS[i % HOSTS.length]!);
+  const behind = await Promise.all(places.map((host) => container(host, 'many')));
   await using servers = new AsyncDisposableStack();
-  for (const b of behind) servers.use(await Process.serving(b.netns, TARGET, b.name));
+  await Promise.all(behind.map(async (b) => servers.use(await Process.serving(b.netns, TARGET, b.name))));
   const wanted = { network: NETWORK, selector: { role: 'many' }, ports: [[PORT, TARGET] as const] };
   const made = await api.create({ ...wanted, name: 'spread' });
   await api.served(NETWORK, 'spread', backends);
   const program = await spreadByProgram(connections, backends);
+  done('spread by the program');
   const real = await spreadByCalls(client.netns, { ip: made.ip, port: PORT }, REAL_CONNECTIONS, backends);
-  done('spread');
+  done('spread of real connections');
   const held = await hold({
     api,
     hosts: HOSTS,

@@ -16,9 +16,11 @@ process.stdin.resume().on('end', () => {
 function call(): void {
   const begun = Date.now();
   let answer = '';
+  let over = false;
   const socket = connect({ host, port: Number(port) }, () => void socket.write('bye\n'));
   const end = (said: string): void => {
-    if (!socket.destroyed) process.stdout.write(`${begun} ${said || '-'}\n`);
+    if (!over) process.stdout.write(`${begun} ${said || '-'}\n`);
+    over = true;
     socket.destroy();
   };
   socket.setTimeout(LIMIT_MS, () => end(''));

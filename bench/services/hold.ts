@@ -5,7 +5,8 @@ import { until } from '../../test/harness/lab.ts';
 import { labStatus } from '../../test/harness/lab-direct.ts';
 import { type BenchHost, remove } from '../docker.ts';
 import { hundredth, type Summary, summarize, tenth } from '../figures.ts';
-import { type HeldMemory, memoryOn } from '../growth/counts.ts';
+import { type HeldMemory, heldOn } from '../growth/counts.ts';
+import { rssOf } from '../memory.ts';
 import type { Api, Wanted } from './api.ts';
 
 export interface HostCost {
@@ -92,15 +93,19 @@ async function change({ api, hosts, network, victim }: Load, entries: number): P
   await api.applied();
   const appliedMs = tenth(performance.now() - began);
   await removed;
-  const [now] = await memoryOf(hosts.slice(0, 1));
+  const [now] = await heldOn(...hosts.slice(0, 1));
   return { host: victim.host.name, knownMs, appliedMs, entriesLess: entries - (now?.mapEntries ?? Number.NaN) };
 }
 
-/** One after the other: each waits until nothing changes. */
 async function memoryOf(hosts: readonly string[]): Promise<HeldMemory[]> {
-  const all: HeldMemory[] = [];
-  for (const host of hosts) all.push(await memoryOn(host));
-  return all;
+  const held = await heldOn(...hosts);
+  const status = await labStatus();
+  return Promise.all(
+    hosts.map(async (name, i) => {
+      const pids = status.hosts.find((h) => h.name === name)?.pids;
+      return { ...held[i]!, vswitchdMiB: await rssOf(pids?.['ovsVswitchd']), agentMiB: await rssOf(pids?.['agent']) };
+    }),
+  );
 }
 
 /** Share of one CPU that each agent takes. */

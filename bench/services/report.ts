@@ -59,12 +59,12 @@ function spreads({ program, real }: Outcome['spread']): string {
     s.connections,
     s.backends,
     `${s.farthestPercent} %`,
+    `${s.chancePercent} %`,
     s.lost,
   ];
-  return table(
-    ['spread', 'connections', 'backends', `farthest from even (aim: < ${AIMS.spreadPercent} %)`, 'lost'],
-    [row('BPF_PROG_TEST_RUN', program), row('real', real)],
-  );
+  const head = ['spread', 'connections', 'backends', 'farthest from even', 'standard deviation of chance', 'lost'];
+  const aimed = `BPF_PROG_TEST_RUN (aim: < ${AIMS.spreadPercent} %)`;
+  return table(head, [row(aimed, program), row('real', real)]);
 }
 
 function path({ direct, virtual, ratio }: Ways): string {

@@ -15,6 +15,8 @@ export interface Spread {
   readonly backends: number;
   /** The farthest from an even share, percent of that. */
   readonly farthestPercent: number;
+  /** What chance alone does to a backend's share: one standard deviation, percent of an even share. */
+  readonly chancePercent: number;
   readonly lost: number;
 }
 
@@ -86,7 +88,13 @@ function spreadOf(got: ReadonlyMap<string, number>, connections: number, backend
   const shares = [...got.values(), ...Array.from({ length: Math.max(0, backends - got.size) }, () => 0)];
   const farthest = Math.max(...shares.map((n) => Math.abs(n - even)));
   const answered = shares.reduce((sum, n) => sum + n, 0);
-  return { connections, backends, farthestPercent: hundredth((100 * farthest) / even), lost: connections - answered };
+  return {
+    connections,
+    backends,
+    farthestPercent: hundredth((100 * farthest) / even),
+    chancePercent: hundredth(100 * Math.sqrt((backends - 1) / connections)),
+    lost: connections - answered,
+  };
 }
 
 const service = (n: number, backends: number, virtual: (n: number) => string): BpfService => ({
