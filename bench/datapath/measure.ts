@@ -11,6 +11,8 @@ export interface Ends {
   readonly server: string;
   /** The server's IPv4 address. */
   readonly address: string;
+  /** What the client calls instead: an address that leads there, by the same ports. */
+  readonly by?: string;
 }
 
 export interface Measured {
@@ -27,8 +29,8 @@ export interface Measured {
   readonly carried: number;
 }
 
-const TCP_PORT = 5201;
-const ROUND_TRIP_PORT = 11_111;
+export const TCP_PORT = 5201;
+export const ROUND_TRIP_PORT = 11_111;
 
 /** @param seconds of each of the four measurements. @throws what a tool said when it could not measure */
 export async function measure(ends: Ends, seconds: number): Promise<Measured> {
@@ -60,10 +62,16 @@ export async function throughput(ends: Ends, seconds: number): Promise<{ gbps: n
   return { gbps, carried: bytes };
 }
 
+/** Round trips only. @returns median, µs */
+export async function latency(ends: Ends, seconds: number): Promise<number> {
+  await warm(ends);
+  return (await roundTrips(ends, seconds)).p50;
+}
+
 /** Neighbours and caches: the first packets are not what is measured. */
-async function warm({ client, address }: Ends): Promise<void> {
-  await until(`${address} answers`, async () => {
-    const r = await inside(client, ['ping', '-n', '-q', '-c', '3', '-i', '0.2', '-W', '1', address], 10_000);
+async function warm({ client, address, by = address }: Ends): Promise<void> {
+  await until(`${by} answers`, async () => {
+    const r = await inside(client, ['ping', '-n', '-q', '-c', '3', '-i', '0.2', '-W', '1', by], 10_000);
     return r.code === 0;
   });
 }
@@ -100,14 +108,14 @@ async function packets(ends: Ends, seconds: number): Promise<{ sent: number; rec
 }
 
 async function iperf(
-  { client, server, address }: Ends,
+  { client, server, address, by = address }: Ends,
   seconds: number,
   options: readonly string[],
 ): Promise<{ end: IperfEnd; cpu: number; took: number }> {
   await using _listening = await listen(server, address, TCP_PORT, ['iperf3', '-s', '-1', '-B', address]);
   const cpu = await busySeconds();
   const began = performance.now();
-  const command = ['iperf3', '-c', address, '-t', String(seconds), '-J', '--connect-timeout', '5000', ...options];
+  const command = ['iperf3', '-c', by, '-t', String(seconds), '-J', '--connect-timeout', '5000', ...options];
   const r = await inside(client, command, (seconds + 40) * 1000);
   const took = (performance.now() - began) / 1000;
   const said = parse(r.stdout);
@@ -124,10 +132,13 @@ function parse(text: string): { end?: IperfEnd; error?: string } | null {
 }
 
 /** Full round trips of 14 bytes, one at a time, µs. */
-async function roundTrips({ client, server, address }: Ends, seconds: number): Promise<{ p50: number; p99: number }> {
-  const at = ['--tcp', '-i', address, '-p', String(ROUND_TRIP_PORT)];
-  await using _listening = await listen(server, address, ROUND_TRIP_PORT, ['sockperf', 'sr', ...at]);
-  const command = ['sockperf', 'ping-pong', ...at, '-t', String(seconds), '--full-rtt'];
+async function roundTrips(
+  { client, server, address, by = address }: Ends,
+  seconds: number,
+): Promise<{ p50: number; p99: number }> {
+  const at = (ip: string): string[] => ['--tcp', '-i', ip, '-p', String(ROUND_TRIP_PORT)];
+  await using _listening = await listen(server, address, ROUND_TRIP_PORT, ['sockperf', 'sr', ...at(address)]);
+  const command = ['sockperf', 'ping-pong', ...at(by), '-t', String(seconds), '--full-rtt'];
   const r = await inside(client, command, (seconds + 40) * 1000);
   const of = (percentile: string): number => {
     const found = new RegExp(`percentile ${percentile}0* *= *([\\d.]+)`).exec(r.stdout)?.[1];
