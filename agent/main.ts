@@ -208,6 +208,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
   const gateway = new GatewayHost({
     journal,
     heal: config.heal,
+    vteps: () => vtepsOf(mesh.view()).keys(),
     published: () => services.services().published.publications,
     onDrift: drifted,
     onProblem: (message) => mesh.reportConflicts('gateway', ownProblem(message)),
@@ -318,6 +319,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
   reconciler.start();
   scope.defer('reconciler', () => reconciler.close());
   gateway.start();
+  mesh.onView(() => gateway.kick()); // VTEPs
   scope.defer('gateway', () => gateway.close());
   void reconciler.settled().then(() => gateway.look()); // its link is there now
   addresses.start();

@@ -2,7 +2,7 @@
 import { HealthCheck, Service, type ServicePort } from '../gen/weft/v1/types.ts';
 import { WeftError } from '../lib/errors.ts';
 import { UsageError } from './usage.ts';
-import { labels, milliseconds, nonEmpty, quote, wholeNumber } from './values.ts';
+import { exactLabels, labels, milliseconds, nonEmpty, quote, wholeNumber } from './values.ts';
 
 export interface ServiceFlags {
   readonly port?: string[];
@@ -33,7 +33,7 @@ export function serviceOf(name: string, flags: ServiceFlags): Service {
     name: nonEmpty('service name', name),
     ips: (flags.ip ?? []).map((ip) => nonEmpty('--ip', ip)),
     ports,
-    selector: labels('--selector', flags.selector ?? []),
+    selector: exactLabels('--selector', flags.selector ?? []),
     headless: flags.headless ?? false,
     health: healthOf(flags, ports),
     affinityS: flags.affinity === undefined ? 0 : wholeNumber('--affinity', flags.affinity, 1, 86_400),

@@ -68,6 +68,13 @@ export function labels(flag: string, texts: readonly string[]): Record<string, s
   return Object.fromEntries(entries);
 }
 
+/** As labels, and none without a value: who leaves it out means something else. */
+export function exactLabels(flag: string, texts: readonly string[]): Record<string, string> {
+  const bare = texts.find((text) => !text.includes('='));
+  if (bare !== undefined) throw new UsageError(`${flag} takes LABEL=VALUE, not ${quote(bare)}.`);
+  return labels(flag, texts);
+}
+
 /** The name of something that exists: anything but nothing. */
 export function nonEmpty(what: string, text: string): string {
   if (text.trim() === '') throw new WeftError('INVALID_ARGUMENT', `The ${what} is empty.`, { hint: 'give it a value' });

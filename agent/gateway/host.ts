@@ -33,6 +33,8 @@ export interface GatewayHostOptions {
   /** False: what differs is told, and left. */
   readonly heal: boolean;
   readonly onDrift: (drift: Drift, detectedAt: number, healedAt: number | null) => void;
+  /** VTEPs of the mesh. */
+  readonly vteps: () => Iterable<string>;
   /** Ports that lead to services, where they are free. */
   readonly published: () => readonly ServicePublication[];
   /** What hinders containers from being led out; empty = nothing. */
@@ -172,7 +174,7 @@ export class GatewayHost {
 
   async #model(): Promise<{ model: NftModel; problems: readonly string[] }> {
     const { endpoints, networks } = this.#o.journal;
-    const model = nftModel(endpoints.values(), networks, hostIps());
+    const model = nftModel(endpoints.values(), networks, hostIps(), this.#o.vteps());
     const wanted = this.#o.published();
     if (wanted.length === 0) {
       this.#services = [];

@@ -69,21 +69,25 @@ export interface NftModel {
   readonly publications: readonly Publication[];
   /** Of those that do not leave by the address of the host's interface; in the order of their transit addresses. */
   readonly sources: readonly Source[];
+  /** VTEPs of the mesh, sorted. */
+  readonly vteps: readonly string[];
   /** The user's devices that are endpoints' ports. */
   readonly devices: readonly string[];
 }
 
-/** @param hostIps addresses of the host, canonical */
+/** @param hostIps addresses of the host, canonical; `vteps` of the mesh */
 export function nftModel(
   endpoints: Iterable<LocalEndpoint>,
   networks: ReadonlyMap<string, LocalNetwork>,
   hostIps: ReadonlySet<string>,
+  vteps: Iterable<string>,
 ): NftModel {
   const all = [...endpoints];
   const devices = all.map(deviceOf).filter((name) => name !== null && PLAIN.test(name)) as string[];
   return {
     publications: publicationsOf(all),
     sources: all.flatMap((e) => sourcesOf(e, networks.get(e.networkId)?.network.egressIps ?? [], hostIps)),
+    vteps: [...vteps].sort(),
     devices: devices.sort(),
   };
 }
@@ -117,7 +121,7 @@ export function egressProblems(
 }
 
 /** Replaces the tables as a whole, in one transaction: no packet meets half of them. */
-export function renderNft({ publications, sources, devices }: NftModel): string {
+export function renderNft({ publications, sources, vteps, devices }: NftModel): string {
   const unheard = [...OWN_LINKS, ...devices].map((name) => `iifname "${name}" drop`);
   return [
     ...NFT_FAMILIES.flatMap((family) => [`table ${family} ${NFT_TABLE}`, `delete table ${family} ${NFT_TABLE}`]),
@@ -125,20 +129,28 @@ export function renderNft({ publications, sources, devices }: NftModel): string 
     ...chain('input', 'filter', 'input', 'filter', unheard),
     '}',
     `table inet ${NFT_TABLE} {`,
-    ...FAMILIES.flatMap((family) => [...maps(family, publications), ...leaving(family, sources)]),
+    ...FAMILIES.flatMap((family) => [
+      ...maps(family, publications),
+      ...leaving(family, sources),
+      ...tunnelEnds(family, vteps),
+    ]),
     ...chain('guard', 'filter', 'prerouting', 'raw', [
       ...unheard,
       // route_localnet lets the host's own loopback reach published ports; containers have no business there.
       `iifname ${gw} ip daddr 127.0.0.0/8 drop`,
       `iifname ${gw} ip saddr != ${CIDR[4]} drop`,
       `iifname ${gw} ip6 saddr != { ${CIDR[6]}, fe80::/10 } drop`,
+      // A host says so of its published ports, which are behind a smaller MTU: it would hold for the tunnel to it too.
+      'ip saddr @vteps4 icmp type destination-unreachable icmp code frag-needed drop',
+      'ip6 saddr @vteps6 icmpv6 type packet-too-big drop',
     ]),
     ...chain('prerouting', 'nat', 'prerouting', 'dstnat', FAMILIES.flatMap(dnat)),
     ...chain('output', 'nat', 'output', '-100', FAMILIES.flatMap(dnat)),
     ...chain('forward', 'filter', 'forward', 'filter', [
       `iifname ${gw} ct status dnat accept`,
       ...FAMILIES.map(
-        (family) => `iifname ${gw} ${WORD[family]} saddr @kept${family} reject with icmpx type admin-prohibited`,
+        (family) =>
+          `iifname ${gw} ${WORD[family]} saddr @kept${family} ct state new reject with icmpx type admin-prohibited`,
       ),
       `iifname ${gw} oifname ${gw} drop`,
       ...DOCKERS_BRIDGES.map((name) => `iifname ${gw} oifname ${name} meta oifkind "bridge" ct state new drop`),
@@ -199,6 +211,16 @@ function leaving(family: Family, sources: readonly Source[]): string[] {
       type,
       of.flatMap((s) => (s.as === null ? [s.of] : [])),
     ),
+  ];
+}
+
+function tunnelEnds(family: Family, vteps: readonly string[]): string[] {
+  const of = vteps.filter((ip) => familyOfText(ip) === family);
+  return [
+    `  set vteps${family} {`,
+    `    type ${family === 4 ? 'ipv4_addr' : 'ipv6_addr'}`,
+    ...(of.length === 0 ? [] : [`    elements = { ${of.join(', ')} }`]),
+    '  }',
   ];
 }
 

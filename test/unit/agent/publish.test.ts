@@ -197,6 +197,7 @@ describe('the table', () => {
       endpoints,
       new Map([['n1', { network } as unknown as LocalNetwork]]),
       new Set(['192.0.2.7', '2001:db8::7']),
+      ['2001:db8::9', '192.0.2.9'],
     );
   };
 
@@ -246,6 +247,6 @@ describe('the table', () => {
   });
 
   it('as a whole', () => {
-    expect(renderNft({ publications: [], sources: [], devices: ['tap0'] })).toMatchSnapshot();
+    expect(renderNft({ publications: [], sources: [], vteps: ['192.0.2.9'], devices: ['tap0'] })).toMatchSnapshot();
   });
 });
