@@ -148,7 +148,8 @@ export function renderNft({ publications, sources, vteps, devices }: NftModel): 
     ...chain('output', 'nat', 'output', '-100', FAMILIES.flatMap(dnat)),
     ...chain('forward', 'filter', 'forward', 'filter', [
       `iifname ${gw} ct status dnat accept`,
-      ...FAMILIES.map(
+      // Where nobody is kept the kernel need not know how to reject.
+      ...FAMILIES.filter((family) => sources.some((s) => s.as === null && familyOfText(s.of) === family)).map(
         (family) =>
           `iifname ${gw} ${WORD[family]} saddr @kept${family} ct state new reject with icmpx type admin-prohibited`,
       ),
