@@ -17,6 +17,7 @@ import { planForward } from './forward.ts';
 import { hostIps } from './host-ips.ts';
 import {
   egressProblems,
+  insideOf,
   NFT_FAMILIES,
   NFT_TABLE,
   type NftModel,
@@ -186,7 +187,9 @@ export class GatewayHost {
     const free = (port: Omit<PublishedPort, 'port'>): boolean => isFree(port, listening);
     const { publications, problems } = servicePorts(wanted, { containers: [...containers], free, held });
     this.#services = publications;
-    return { model: { ...model, publications: [...model.publications, ...publications] }, problems };
+    const led = wanted.flatMap((w) => insideOf(w.to, networks.get(w.networkId)?.network.subnets ?? []));
+    const inside = [...new Map([...model.inside, ...led].map((i) => [`${i.to} ${i.subnet}`, i])).values()];
+    return { model: { ...model, inside, publications: [...model.publications, ...publications] }, problems };
   }
 
   /** Ports that lead to services now. */

@@ -65,10 +65,19 @@ export interface Source {
   readonly as: string | null;
 }
 
+/** Who comes from outside has none of the addresses of the network that he comes into. */
+export interface Inside {
+  /** Transit address. */
+  readonly to: string;
+  /** Of the network behind it, of the same family; CIDR. */
+  readonly subnet: string;
+}
+
 export interface NftModel {
   readonly publications: readonly Publication[];
   /** Of those that do not leave by the address of the host's interface; in the order of their transit addresses. */
   readonly sources: readonly Source[];
+  readonly inside: readonly Inside[];
   /** VTEPs of the mesh, sorted. */
   readonly vteps: readonly string[];
   /** The user's devices that are endpoints' ports. */
@@ -87,10 +96,21 @@ export function nftModel(
   return {
     publications: publicationsOf(all),
     sources: all.flatMap((e) => sourcesOf(e, networks.get(e.networkId)?.network.egressIps ?? [], hostIps)),
+    inside: all.flatMap((e) => {
+      const subnets = networks.get(e.networkId)?.network.subnets ?? [];
+      return e.transit === undefined ? [] : insideOf([e.transit, formatIp6(transit6(parseIp(e.transit)))], subnets);
+    }),
     vteps: [...vteps].sort(),
     devices: devices.sort(),
   };
 }
+
+/** @param transits of one thing, each of its family; `subnets` of its network */
+export const insideOf = (transits: readonly string[], subnets: readonly string[]): Inside[] =>
+  subnets.flatMap((subnet) => {
+    const to = transits.find((ip) => familyOfText(ip) === (subnet.includes(':') ? 6 : 4));
+    return to === undefined ? [] : [{ to, subnet }];
+  });
 
 function sourcesOf(e: LocalEndpoint, egressIps: readonly string[], hostIps: ReadonlySet<string>): Source[] {
   const { transit } = e;
@@ -121,7 +141,7 @@ export function egressProblems(
 }
 
 /** Replaces the tables as a whole, in one transaction: no packet meets half of them. */
-export function renderNft({ publications, sources, vteps, devices }: NftModel): string {
+export function renderNft({ publications, sources, inside, vteps, devices }: NftModel): string {
   const unheard = [...OWN_LINKS, ...devices].map((name) => `iifname "${name}" drop`);
   return [
     ...NFT_FAMILIES.flatMap((family) => [`table ${family} ${NFT_TABLE}`, `delete table ${family} ${NFT_TABLE}`]),
@@ -133,6 +153,7 @@ export function renderNft({ publications, sources, vteps, devices }: NftModel): 
       ...maps(family, publications),
       ...leaving(family, sources),
       ...tunnelEnds(family, vteps),
+      ...forged(family, inside),
     ]),
     ...chain('guard', 'filter', 'prerouting', 'raw', [
       ...unheard,
@@ -155,6 +176,7 @@ export function renderNft({ publications, sources, vteps, devices }: NftModel): 
       ),
       `iifname ${gw} oifname ${gw} drop`,
       ...DOCKERS_BRIDGES.map((name) => `iifname ${gw} oifname ${name} meta oifkind "bridge" ct state new drop`),
+      ...FAMILIES.map((family) => `oifname ${gw} ${WORD[family]} daddr . ${WORD[family]} saddr @inside${family} drop`),
       `oifname ${gw} ct status dnat accept`,
       `oifname ${gw} ct state established,related accept`,
       `oifname ${gw} drop`,
@@ -212,6 +234,18 @@ function leaving(family: Family, sources: readonly Source[]): string[] {
       type,
       of.flatMap((s) => (s.as === null ? [s.of] : [])),
     ),
+  ];
+}
+
+function forged(family: Family, inside: readonly Inside[]): string[] {
+  const type = family === 4 ? 'ipv4_addr' : 'ipv6_addr';
+  const of = inside.filter((i) => familyOfText(i.to) === family).map((i) => `${i.to} . ${i.subnet}`);
+  return [
+    `  set inside${family} {`,
+    `    type ${type} . ${type}`,
+    '    flags interval',
+    ...(of.length === 0 ? [] : [`    elements = { ${of.sort().join(', ')} }`]),
+    '  }',
   ];
 }
 

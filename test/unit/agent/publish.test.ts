@@ -192,7 +192,7 @@ describe('the table', () => {
   } as unknown as LocalEndpoint;
 
   const model = (endpoints: LocalEndpoint[], egressIps: string[] = []) => {
-    const network = { name: 'web', egressIps };
+    const network = { name: 'web', egressIps, subnets: ['10.1.0.0/24', 'fd00::/64'] };
     return nftModel(
       endpoints,
       new Map([['n1', { network } as unknown as LocalNetwork]]),
@@ -208,6 +208,12 @@ describe('the table', () => {
       const text = renderNft(model([inside], ['192.0.2.6', '192.0.2.7', '2001:db8::7']));
       expect(text).toContain('elements = { 169.254.65.2 : 192.0.2.7 }');
       expect(text).toContain('elements = { fd57:6566:7400::a9fe:4102 : 2001:db8::7 }');
+    });
+
+    it('is not entered with addresses of its own', () => {
+      const text = renderNft(model([inside]));
+      expect(text).toContain('elements = { 169.254.65.2 . 10.1.0.0/24 }');
+      expect(text).toContain('elements = { fd57:6566:7400::a9fe:4102 . fd00::/64 }');
     });
 
     it('sends nothing where the host has none, and says so', () => {
@@ -247,6 +253,6 @@ describe('the table', () => {
   });
 
   it('as a whole', () => {
-    expect(renderNft({ publications: [], sources: [], vteps: ['192.0.2.9'], devices: ['tap0'] })).toMatchSnapshot();
+    expect(renderNft({ publications: [], sources: [], inside: [], vteps: ['192.0.2.9'], devices: ['tap0'] })).toMatchSnapshot();
   });
 });
