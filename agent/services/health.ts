@@ -46,6 +46,17 @@ interface Pair {
   verdict: Verdict;
 }
 
+/** An endpoint for a service. */
+interface Asked {
+  /** Of the pair. */
+  readonly key: string;
+  readonly service: Checked;
+  readonly endpoint: LocalEndpoint;
+  readonly target: Target;
+  /** The same for all that ask the same as often. */
+  readonly question: string;
+}
+
 const NONE: readonly string[] = [];
 
 export class Health {
@@ -59,7 +70,9 @@ export class Health {
   readonly #said = new Map<string, readonly string[]>();
   /** Of a network's services, which stay the same object until one of them changes. */
   readonly #finders = new WeakMap<NetworkView['services'], (labels: LocalEndpoint['labels']) => Checked[]>();
-  readonly #checked = new WeakMap<LocalEndpoint, { of: NetworkView['services']; services: readonly Checked[] }>();
+  readonly #checked = new WeakMap<LocalEndpoint, { of: NetworkView['services']; asked: readonly Asked[] }>();
+  /** By question: whether it was answered the last time. */
+  #last = new Map<string, boolean>();
 
   constructor(options: HealthOptions) {
     this.#o = options;
@@ -71,9 +84,9 @@ export class Health {
     for (const e of this.#o.journal.endpoints.values()) {
       const record = this.#o.view().interests.get(e.networkId)?.endpoints.get(e.id);
       if (record === undefined) continue;
-      for (const service of this.#of(e))
+      for (const { key, service } of this.#of(e))
         if (selects(service, record.labels) && !record.unhealthy.includes(service.id))
-          this.#pairs.set(keyOf(service, e), { verdict: PROVEN });
+          this.#pairs.set(key, { verdict: PROVEN });
     }
     this.look();
   }
@@ -81,18 +94,24 @@ export class Health {
   /** View or journal have changed. @returns true when other endpoints are asked, or for other services */
   look(): boolean {
     const pairs = new Map<string, Pair>();
-    const jobs = new Map<string, Job>();
+    const questions = new Map<string, [Asked, ...Asked[]]>();
     const { endpoints } = this.#o.journal;
     for (const e of endpoints.values())
-      for (const service of this.#of(e)) {
-        const key = keyOf(service, e);
-        pairs.set(key, this.#pairs.get(key) ?? { verdict: UNPROVEN });
-        const intervalMs = Math.max(1, service.health.intervalMs);
-        jobs.set(key, { intervalMs, run: (signal) => this.#ask(key, service, e, signal) });
+      for (const asked of this.#of(e)) {
+        pairs.set(asked.key, this.#pairs.get(asked.key) ?? this.#first(asked));
+        const same = questions.get(asked.question);
+        if (same === undefined) questions.set(asked.question, [asked]);
+        else same.push(asked);
       }
     const before = this.#pairs;
     this.#pairs = pairs;
-    this.#schedule.set(jobs);
+    this.#last = new Map([...this.#last].filter(([question]) => questions.has(question)));
+    // Many services may have the same endpoints behind them: what they all ask is asked once.
+    const jobs = [...questions].map(([question, all]): [string, Job] => {
+      const intervalMs = Math.max(1, all[0].service.health.intervalMs);
+      return [question, { intervalMs, run: (signal) => this.#ask(all, signal) }];
+    });
+    this.#schedule.set(new Map(jobs));
     for (const id of this.#said.keys()) if (!endpoints.has(id)) this.#said.delete(id);
     return before.size !== pairs.size || pairs.keys().some((key) => !before.has(key));
   }
@@ -104,8 +123,8 @@ export class Health {
   /** Ids of services whose check an endpoint of this host fails, as of now; the same object as long as they are the same. */
   unhealthy(e: LocalEndpoint): readonly string[] {
     const now = this.#of(e)
-      .filter((service) => this.#pairs.get(keyOf(service, e))?.verdict.healthy !== true)
-      .map((service) => service.id)
+      .filter(({ key }) => this.#pairs.get(key)?.verdict.healthy !== true)
+      .map(({ service }) => service.id)
       .sort();
     const said = this.#said.get(e.id) ?? NONE;
     if (now.length === said.length && now.every((id, i) => id === said[i])) return said;
@@ -120,15 +139,20 @@ export class Health {
   }
 
   /** Services that ask the endpoint. */
-  #of(e: LocalEndpoint): readonly Checked[] {
+  #of(e: LocalEndpoint): readonly Asked[] {
     const of = this.#o.view().interests.get(e.networkId)?.services;
     // Whose container is not known yet has no labels yet.
     if (of === undefined || of.size === 0 || (e.container === null && e.attached === undefined)) return [];
     const known = this.#checked.get(e);
-    if (known?.of === of) return known.services;
+    if (known?.of === of) return known.asked;
     const services = this.#canAsk(e) ? this.#finder(of)(e.labels) : [];
-    this.#checked.set(e, { of, services });
-    return services;
+    const asked = services.map((service): Asked => {
+      const target = targetOf(service, e, this.#o.ipv6);
+      const question = JSON.stringify([e.id, service.health.intervalMs, target]);
+      return { key: keyOf(service, e), service, endpoint: e, target, question };
+    });
+    this.#checked.set(e, { of, asked });
+    return asked;
   }
 
   #finder(of: NetworkView['services']): (labels: LocalEndpoint['labels']) => Checked[] {
@@ -145,19 +169,31 @@ export class Health {
     return !vlan && e.transit !== undefined && (e.ip !== '' || (e.ip6 !== '' && this.#o.ipv6));
   }
 
-  async #ask(key: string, service: Checked, e: LocalEndpoint, signal: AbortSignal): Promise<void> {
+  /** A question that others ask already, perhaps an hour ago: its answer counts as the first one. */
+  #first({ question, service }: Asked): Pair {
+    return { verdict: this.#last.get(question) === true ? judge(UNPROVEN, true, service.health) : UNPROVEN };
+  }
+
+  async #ask(all: readonly [Asked, ...Asked[]], signal: AbortSignal): Promise<void> {
+    const [{ target, question }] = all;
     const sees = this.#o.sees();
-    const ok = sees && (await this.#o.ask(targetOf(service, e, this.#o.ipv6), signal));
-    const pair = this.#pairs.get(key);
-    if (signal.aborted || pair === undefined || !sees || (!ok && !this.#o.sees())) return;
+    const ok = sees && (await this.#o.ask(target, signal));
+    if (signal.aborted || !sees || (!ok && !this.#o.sees())) return;
     if (ok) this.#answered++;
     else this.#failed++;
-    const before = pair.verdict;
-    pair.verdict = judge(before, ok, service.health);
-    if (pair.verdict.healthy === before.healthy) return;
-    const what = { service: service.name, network: service.networkId, endpoint: e.id, name: nameOf(e) };
-    this.#o.log.info(what, ok ? 'backend answers' : 'backend does not answer');
-    this.#o.onChange();
+    this.#last.set(question, ok);
+    let changed = false;
+    for (const { key, service, endpoint: e } of all) {
+      const pair = this.#pairs.get(key);
+      if (pair === undefined) continue;
+      const before = pair.verdict;
+      pair.verdict = judge(before, ok, service.health);
+      if (pair.verdict.healthy === before.healthy) continue;
+      changed = true;
+      const what = { service: service.name, network: service.networkId, endpoint: e.id, name: nameOf(e) };
+      this.#o.log.info(what, ok ? 'backend answers' : 'backend does not answer');
+    }
+    if (changed) this.#o.onChange();
   }
 }
 

@@ -81,6 +81,23 @@ describe('health', () => {
     expect(early.health.unhealthy(pending)).toEqual([]);
   });
 
+  it('is asked for once by services that ask the same, and known to one that comes later', async () => {
+    const slow = (id: string, rise: number) => service(id, { health: tcpCheck({ intervalMs: 60_000, rise, fall: 1 }) });
+    const { clock, health, state, asked } = setup({ services: [slow('s', 1), slow('t', 2)] }, [A]);
+    state.up.add('169.254.70.1');
+    health.start();
+    await clock.advance(2_000);
+    expect(asked).toHaveLength(1);
+    expect(health.unhealthy(A)).toEqual(['t']);
+    expect(state.changes).toBe(1);
+    state.view = viewOf({ services: [slow('s', 1), slow('t', 2), slow('u', 1)] });
+    expect(health.look()).toBe(true);
+    expect(health.unhealthy(A)).toEqual(['t']);
+    await clock.advance(60_000);
+    expect(asked).toHaveLength(2);
+    expect(health.unhealthy(A)).toEqual([]);
+  });
+
   it('is known of who has just come, before anybody has looked', () => {
     const { health, state } = setup({ services: [CHECKED] }, []);
     health.start();
