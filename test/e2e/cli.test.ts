@@ -38,6 +38,8 @@ describe('JSON', () => {
     vlanTag: null,
     allowTrust: false,
     publishBy: 'weft',
+    egressIps: [],
+    space: 'default',
     dnsOrder: 'rotate',
     labels: { team: 'x' },
     revision: text(DECIMAL),
@@ -166,8 +168,7 @@ describe('JSON', () => {
 
 describe('refusals', () => {
   it('say what is there not yet: exit 1, UNIMPLEMENTED', async () => {
-    const flags = [['--encrypt'], ['--space', 's']];
-    for (const flag of flags) await fails(1, 'UNIMPLEMENTED', 'network', 'create', 'cli-no', ...flag);
+    await fails(1, 'UNIMPLEMENTED', 'network', 'create', 'cli-no', '--encrypt');
     await fails(1, 'INVALID_ARGUMENT', 'network', 'create', 'cli-no', '--subnet', 'ff02::/64');
     await fails(
       1,
@@ -226,6 +227,7 @@ describe('refusals', () => {
       await no('cli-no', '--subnet', subnet);
     await no('cli-no', '--subnet', '10.92.0.0/24', '--gateway', '10.93.0.1');
     await no('cli-no', '--gateway', '10.92.0.1');
+    for (const space of ['S', 'a/b', 'a'.repeat(64)]) await no('cli-no', '--space', space);
     for (const vni of ['-1', '0', '16777216', '9'.repeat(40)]) await no('cli-no', '--vni', vni);
     for (const mtu of ['-1', '0', '67', '65536', '9'.repeat(40)]) await no('cli-no', '--mtu', mtu);
     await no('cli-no', '--label', `k=${'a'.repeat(100_000)}`);
