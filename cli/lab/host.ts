@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { WeftError } from '../../lib/errors.ts';
 import type { TlsFiles } from '../../lib/tls.ts';
 import { connectable, startAgentProcess, startAnchor } from './anchor.ts';
@@ -72,6 +72,12 @@ export async function startHostDockerd(context: HostContext, host: HostPlan, unr
   if (!unready) await dockerdAnswers(node, pid);
 }
 
+/** Of a log, shortened; empty: there is none. */
+function lastLine(file: string): string {
+  const lines = existsSync(file) ? readFileSync(file, 'utf8').trimEnd().split('\n') : [];
+  return (lines.at(-1) ?? '').slice(0, 2000);
+}
+
 /** Asks the anchor for the agent; it holds the plugin socket and passes it on. */
 export async function startAgent(context: HostContext, host: HostPlan): Promise<void> {
   const node = nodePaths(context.lab.name, host.name);
@@ -85,7 +91,8 @@ export async function startAgent(context: HostContext, host: HostPlan): Promise<
     hint: `See ${node.log}.`,
   });
   if (!alive(pid)) {
-    throw new WeftError('INTERNAL', `The agent of ${host.name} ended at once.`, {
+    const said = [`${node.log}/agent.out`, `${node.log}/agent.log`].map(lastLine).filter((line) => line !== '');
+    throw new WeftError('INTERNAL', [`The agent of ${host.name} ended at once.`, ...said].join('\n'), {
       hint: `See ${node.log}/agent.out and agent.log.`,
     });
   }
