@@ -253,6 +253,8 @@ describe('the table', () => {
   });
 
   it('as a whole', () => {
-    expect(renderNft({ publications: [], sources: [], inside: [], vteps: ['192.0.2.9'], devices: ['tap0'] })).toMatchSnapshot();
+    expect(
+      renderNft({ publications: [], sources: [], inside: [], vteps: ['192.0.2.9'], devices: ['tap0'] }),
+    ).toMatchSnapshot();
   });
 });
