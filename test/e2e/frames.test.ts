@@ -2,10 +2,10 @@
  * Frame by frame, against the running datapath, with the express path and without: what is dropped, what passes, and that the counters
  * say so. docs/datapath.md has the table that this file proves.
  */
-import { readFile, writeFile } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { brokenVxlan, type Case, counted, Marks } from '../harness/counted.ts';
+import { configure } from '../harness/drift.ts';
 import { ethernet, ipv4, ipv6, nd, sendUdp, sendVxlan, tagged, udp } from '../harness/frames.ts';
 import { arped, ip, pad, sent } from '../harness/ip-frames.ts';
 import { auditClean, clean, onOk, sleeper, until, weft, weftJson, weftOk } from '../harness/lab.ts';
@@ -295,26 +295,15 @@ const hostOf = (name: string): LabStatus['hosts'][number] => {
 };
 
 describe.each([true, false])('express %s', (express) => {
-  const kept = new Map<string, string>();
   beforeAll(async () => {
-    if (!express) for (const host of HOSTS) await configure(host, (text) => `${text.trimEnd()}\nexpress: false\n`);
+    if (!express) for (const host of HOSTS) await configure(host, { express: false });
     await weftOk('wait');
   });
   afterAll(async () => {
     if (express) return;
-    for (const host of HOSTS) await configure(host, (text) => text.replace('\nexpress: false\n', '\n'));
+    for (const host of HOSTS) await configure(host, { express: null });
     await weftOk('wait');
   });
-
-  /** Restarts the agent with another configuration. */
-  async function configure(host: string, change: (text: string) => string): Promise<void> {
-    const file = `${hostOf(host).stateDir}/agent.yaml`;
-    const text = await readFile(file, 'utf8');
-    kept.set(host, text);
-    await weftOk('lab', 'stop', host, 'agent');
-    await writeFile(file, change(text));
-    await weftOk('lab', 'start', host, 'agent');
-  }
 
   it('is what every host says', async () => {
     await until('the hosts say so', async () => {

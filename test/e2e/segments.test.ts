@@ -2,10 +2,9 @@
  * UDP segmentation offload (QUIC uses it) between places of every kind: Open vSwitch's userspace datapath knows no such segments, so
  * the kernel must cut them before it, and on the express path they stay whole.
  */
-import { readFile, writeFile } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { configure } from '../harness/drift.ts';
 import { auditClean, clean, on, onOk, sleeper, until, WEFT, weft, weftJson, weftOk } from '../harness/lab.ts';
-import { labStatus } from '../harness/lab-direct.ts';
 import { DATAGRAMS, type End, segmentsThrough } from '../harness/segments.ts';
 import { boxOf } from '../harness/wire.ts';
 
@@ -20,14 +19,6 @@ interface Place extends End {
 const places = new Map<string, Place>();
 const place = (name: string): Place => places.get(name) as Place;
 
-async function configure(host: string, change: (text: string) => string): Promise<void> {
-  const stateDir = (await labStatus()).hosts.find((h) => h.name === host)?.stateDir ?? '';
-  const file = `${stateDir}/agent.yaml`;
-  await weftOk('lab', 'stop', host, 'agent');
-  await writeFile(file, change(await readFile(file, 'utf8')));
-  await weftOk('lab', 'start', host, 'agent');
-}
-
 /** With an address that nobody checks for it, an endpoint does not take the express path. */
 async function slow(name: string, free: string): Promise<void> {
   await weftOk('endpoint', 'set', name, '--allow-address', free);
@@ -39,7 +30,7 @@ async function slow(name: string, free: string): Promise<void> {
 
 describe.each([true, false])('express %s', (express) => {
   beforeAll(async () => {
-    if (!express) for (const host of HOSTS) await configure(host, (text) => `${text.trimEnd()}\nexpress: false\n`);
+    if (!express) for (const host of HOSTS) await configure(host, { express: false });
     await weftOk('wait');
     await weftOk('network', 'create', NET, '--subnet', '10.97.0.0/24', '--ipv6', '--allow-trust');
     const trusting = `name=${NET},driver-opt=weft.trust=true`;
@@ -67,7 +58,7 @@ describe.each([true, false])('express %s', (express) => {
     await on('h1', WEFT, 'detach', NETNS);
     await on('h1', 'ip', 'netns', 'del', NETNS);
     await clean(HOSTS);
-    if (!express) for (const host of HOSTS) await configure(host, (text) => text.replace('\nexpress: false\n', '\n'));
+    if (!express) for (const host of HOSTS) await configure(host, { express: null });
     await weftOk('wait');
     await auditClean();
   });
@@ -102,7 +93,7 @@ describe.each([true, false])('express %s', (express) => {
   it.runIf(express)('what an earlier agent has made is mended', async () => {
     const links = ['weft-tk', 'weft-gw', (await boxOf('h1', 'sg-slow', NET)).link.replace('wft', 'wfk')];
     for (const link of links) await onOk('h1', 'ethtool', '-K', link, 'tx', 'on', 'tx-udp-segmentation', 'on');
-    await configure('h1', (text) => text);
+    await configure('h1', {});
     for (const link of links)
       await until(link, async () => /tx-udp-segmentation: off/.test(await onOk('h1', 'ethtool', '-k', link)));
     const [from, to] = [place('sg-slow'), place('sg-near')];

@@ -152,7 +152,7 @@ describe('a virtual address', () => {
     expect(answerers(await calls('h3', 'sv-h3', tcp(), 2))).toEqual(['nobody']);
     await become('web', ['sv-h1', 'sv-h2', 'sv-h3']);
     expect(answerers(await calls('h1', 'sv-c1', tcp()))).toEqual(['sv-h1', 'sv-h2', 'sv-h3']);
-    await configure('h3', { express: true });
+    await configure('h3', { express: null });
     await settled(HOSTS);
     await until('h3 says nothing', async () => (await said()).length === 0);
     expect(answerers(await calls('h3', 'sv-h3', tcp()))).toEqual(['sv-h1', 'sv-h2']);

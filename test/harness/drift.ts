@@ -103,14 +103,16 @@ export async function settled(hosts: readonly string[]): Promise<void> {
   await weftOk('wait', '--timeout', '30');
 }
 
-/** Changes a key of an agent's or a coordinator's configuration, and starts the daemon with it. */
+/** Changes keys of an agent’s or a coordinator’s configuration (null: takes them away), and starts the daemon with it. */
 export async function configure(machine: string, values: Readonly<Record<string, unknown>>): Promise<void> {
   const { hosts } = await labStatus();
   const host = hosts.find((one) => one.name === machine);
   const dir = (host ?? hosts[0])?.stateDir ?? '';
   const file = host === undefined ? `${dir}/../${machine}/coordinator.yaml` : `${dir}/agent.yaml`;
   const document = parseDocument(await readFile(file, 'utf8'));
-  for (const [key, value] of Object.entries(values)) document.set(key, value);
+  for (const [key, value] of Object.entries(values))
+    if (value === null) document.delete(key);
+    else document.set(key, value);
   const target = host === undefined ? [machine] : [machine, 'agent'];
   await weftOk('lab', 'stop', ...target);
   await writeFile(file, document.toString());
