@@ -3,7 +3,7 @@
  * to containers. The state of connections is the kernel's: it survives the agent and Open vSwitch. And on the links between containers
  * and Open vSwitch the host itself hears nothing and says nothing. Pure.
  */
-import { type Family, familyOfText, formatIp } from '../../lib/addr.ts';
+import { canonicalIp, type Family, familyOfText, formatIp, tryParseIp } from '../../lib/addr.ts';
 import { formatCidr, parseIp } from '../../lib/ip.ts';
 import { formatIp6 } from '../../lib/ip6.ts';
 import { deviceOf, type LocalEndpoint, type LocalNetwork } from '../contract.ts';
@@ -78,7 +78,7 @@ export interface NftModel {
   /** Of those that do not leave by the address of the host's interface; in the order of their transit addresses. */
   readonly sources: readonly Source[];
   readonly inside: readonly Inside[];
-  /** VTEPs of the mesh, sorted. */
+  /** VTEPs of the mesh, canonical, sorted. */
   readonly vteps: readonly string[];
   /** The user's devices that are endpoints' ports. */
   readonly devices: readonly string[];
@@ -100,7 +100,8 @@ export function nftModel(
       const subnets = networks.get(e.networkId)?.network.subnets ?? [];
       return e.transit === undefined ? [] : insideOf([e.transit, formatIp6(transit6(parseIp(e.transit)))], subnets);
     }),
-    vteps: [...vteps].sort(),
+    // Other hosts say what theirs are: nothing but an address gets into a program of nft's.
+    vteps: [...new Set([...vteps].filter((ip) => tryParseIp(ip) !== null).map(canonicalIp))].sort(),
     devices: devices.sort(),
   };
 }

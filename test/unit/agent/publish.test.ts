@@ -216,6 +216,12 @@ describe('the table', () => {
       expect(text).toContain('elements = { fd57:6566:7400::a9fe:4102 . fd00::/64 }');
     });
 
+    it('takes nothing for a VTEP of another host that is no address', () => {
+      const said = ['192.0.2.9', '192.0.2.9', '192.0.2.8 }; flush ruleset; {', '', 'eth0', '2001:DB8::9'];
+      const { vteps } = nftModel([], new Map(), new Set(), said);
+      expect(vteps).toEqual(['192.0.2.9', '2001:db8::9']);
+    });
+
     it('sends nothing where the host has none, and says so', () => {
       const { sources } = model([inside], ['192.0.2.6']);
       expect(sources).toEqual([{ of: '169.254.65.2', as: null }]);
