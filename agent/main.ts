@@ -207,7 +207,6 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
   };
   const gateway = new GatewayHost({
     journal,
-    heal: config.heal,
     vteps: () => vtepsOf(mesh.view()).keys(),
     published: () => services.services().published.publications,
     onDrift: drifted,

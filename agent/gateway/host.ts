@@ -31,8 +31,6 @@ import { isFree, readListening } from './sockets.ts';
 
 export interface GatewayHostOptions {
   readonly journal: Journal;
-  /** False: what differs is told, and left. */
-  readonly heal: boolean;
   readonly onDrift: (drift: Drift, detectedAt: number, healedAt: number | null) => void;
   /** VTEPs of the mesh. */
   readonly vteps: () => Iterable<string>;
@@ -50,7 +48,6 @@ interface Setting {
   readonly value: string;
 }
 
-const PERIOD_MS = 10_000;
 const ROOT = '/proc/sys/net';
 const FORWARD6 = `${ROOT}/ipv6/conf/all/forwarding`;
 
@@ -75,19 +72,8 @@ export class GatewayHost {
   }
 
   start(): void {
-    const stop = this.#o.journal.onChange(() => this.kick());
-    const timer = setInterval(() => void this.#period(), PERIOD_MS);
-    this.#stop = () => {
-      stop();
-      clearInterval(timer);
-    };
+    this.#stop = this.#o.journal.onChange(() => this.kick());
     this.kick();
-  }
-
-  /** Nothing tells of what others do to packet filters, settings and addresses of the host. */
-  async #period(): Promise<void> {
-    await this.audit(this.#o.heal);
-    this.kick(); // addresses of the host, and processes, come and go
   }
 
   async close(): Promise<void> {
@@ -122,15 +108,17 @@ export class GatewayHost {
     return this.#exclusive(async () => {
       const at = this.#o.now();
       const drift = await this.#drift().catch(() => []);
-      if (heal && drift.length > 0) {
+      if (!heal) return drift;
+      if (drift.length > 0) {
         this.#written = null;
         this.#checked = null;
-        const healed = await this.#apply().then(
-          () => true,
-          () => false,
-        );
-        for (const d of drift) this.#o.onDrift(d, at, healed ? this.#o.now() : null);
       }
+      // Also without drift: nothing tells of addresses of the host, and of processes, that come and go.
+      const healed = await this.#apply().then(
+        () => true,
+        () => false,
+      );
+      for (const d of drift) this.#o.onDrift(d, at, healed ? this.#o.now() : null);
       return drift;
     });
   }
