@@ -100,14 +100,16 @@ describe('the way out', () => {
       [ipOf('h1'), four],
       [SIX.h1, six],
     ] as const;
-    await onOk('h1', 'ip', 'addr', 'add', `${four}/32`, 'dev', 'lo');
-    await onOk('h1', 'ip', 'addr', 'add', `${six}/128`, 'dev', 'lo', 'nodad');
     for (const [via, to] of routes) await outside.run('ip', 'route', 'add', to, 'via', via);
     try {
       await weftOk('network', 'set', OUT, '--egress-ip', four, '--egress-ip', six);
       await weftOk('wait');
       const here = await inContainer('h1', 'pb-a');
       const there = await inContainer('h2', 'pb-b');
+      await until('h1 sends nothing', async () => (await whoAmI(here, 'tcp', outside.ip, PORT)) === null);
+      // Nothing tells of it: the audit sees it.
+      await onOk('h1', 'ip', 'addr', 'add', `${four}/32`, 'dev', 'lo');
+      await onOk('h1', 'ip', 'addr', 'add', `${six}/128`, 'dev', 'lo', 'nodad');
       await until('h1 sends from the address', async () => (await whoAmI(here, 'tcp', outside.ip, PORT)) === four);
       expect(await whoAmI(here, 'udp', outside.ip, PORT)).toBe(four);
       expect(await whoAmI(here, 'tcp', SIX.outside, PORT)).toBe(six);
@@ -119,8 +121,8 @@ describe('the way out', () => {
       expect(await whoAmI(atStranger(outside), 'tcp', ipOf('h2'), 8001)).toBe(outside.ip);
     } finally {
       await weftOk('network', 'set', OUT, '--egress-ip', 'none');
-      await onOk('h1', 'ip', 'addr', 'del', `${four}/32`, 'dev', 'lo');
-      await onOk('h1', 'ip', 'addr', 'del', `${six}/128`, 'dev', 'lo');
+      await on('h1', 'ip', 'addr', 'del', `${four}/32`, 'dev', 'lo');
+      await on('h1', 'ip', 'addr', 'del', `${six}/128`, 'dev', 'lo');
       for (const [via, to] of routes) await outside.run('ip', 'route', 'del', to, 'via', via);
     }
     const there = await inContainer('h2', 'pb-b');
