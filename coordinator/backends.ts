@@ -2,12 +2,10 @@
 import type { ServiceBackend } from '../gen/weft/v1/control.ts';
 import { endpointName } from '../lib/endpoint-name.ts';
 import type { Endpoint, EndpointSettings, Service } from '../lib/model.ts';
+import { selects } from '../lib/selector.ts';
 import type { State } from './contract.ts';
 
 type Source = Pick<State, 'endpoints' | 'settings'>;
-
-const isBehind = ({ selector }: Service, { labels }: Endpoint): boolean =>
-  Object.entries(selector).every(([label, value]) => Object.hasOwn(labels, label) && labels[label] === value);
 
 /** Of several services of one network: each endpoint is looked at only for services that select a label which it has. */
 export class Backends {
@@ -36,7 +34,7 @@ export class Backends {
     const [shortest = []] = lists.sort((a, b) => a.length - b.length);
     const order = (e: Endpoint): string => `${endpointName(e)}\0${e.id}`;
     return shortest
-      .filter((endpoint) => isBehind(service, endpoint))
+      .filter((endpoint) => selects(service.selector, endpoint.labels))
       .sort((a, b) => (order(a) < order(b) ? -1 : 1))
       .map((endpoint) => ({ endpoint, state: this.#stateOf(service, endpoint) }));
   }

@@ -3,6 +3,7 @@
  * that have all labels of its selector, are not draining, and do not fail its health check as far as their host knows. Pure.
  */
 import type { Endpoint, EndpointSettings, Service, ServicePort } from '../../lib/model.ts';
+import { selects } from '../../lib/selector.ts';
 import type { LocalEndpoint } from '../contract.ts';
 import { byFirstIp, canonical, type Entry, type Holder, isDnsName, normalName } from './holders.ts';
 
@@ -54,7 +55,7 @@ function groupsOf(services: readonly Service[], entries: Iterable<Entry>): Reado
 const keyOf = (service: Service): string => Object.entries(service.selector)[0]?.join('=') ?? '';
 
 const answers = ({ of }: Entry, service: Service, from: ServiceSources): boolean =>
-  Object.entries(service.selector).every(([key, value]) => of.labels[key] === value) &&
+  selects(service.selector, of.labels) &&
   from.settings.get(of.id)?.draining !== true &&
   !from.unhealthy(of).includes(service.id);
 

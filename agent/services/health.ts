@@ -8,11 +8,12 @@ import { formatIp, parseIp } from '../../lib/ip.ts';
 import { formatIp6 } from '../../lib/ip6.ts';
 import type { Log } from '../../lib/log.ts';
 import type { NetworkView, Service, View } from '../../lib/model.ts';
+import { selects } from '../../lib/selector.ts';
 import { type Journal, type LocalEndpoint, nameOf } from '../contract.ts';
 import { HOST_ADDRESS, HOST_ADDRESS6, transit6 } from '../gateway/addresses.ts';
 import type { Target } from './check.ts';
 import { type Job, Schedule } from './schedule.ts';
-import { bySelector, selects } from './selectors.ts';
+import { bySelector } from './selectors.ts';
 import { judge, PROVEN, UNPROVEN, type Verdict } from './verdict.ts';
 
 /** Questions under way at one time. */
@@ -85,7 +86,7 @@ export class Health {
       const record = this.#o.view().interests.get(e.networkId)?.endpoints.get(e.id);
       if (record === undefined) continue;
       for (const { key, service } of this.#of(e))
-        if (selects(service, record.labels) && !record.unhealthy.includes(service.id))
+        if (selects(service.selector, record.labels) && !record.unhealthy.includes(service.id))
           this.#pairs.set(key, { verdict: PROVEN });
     }
     this.look();

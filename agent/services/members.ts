@@ -6,6 +6,7 @@
 import { isIp4, lowOf, tryParseIp } from '../../lib/addr.ts';
 import { parseMac } from '../../lib/mac.ts';
 import type { Endpoint, NetworkView, Service, View } from '../../lib/model.ts';
+import { selects } from '../../lib/selector.ts';
 import type { BpfAddress, BpfBackend } from '../bpf/model.ts';
 import { ipsOf, type LocalEndpoint, type LocalNetwork } from '../contract.ts';
 import type { ServiceModel } from '../flows/model.ts';
@@ -172,12 +173,9 @@ function byLabels(
   const isFit = (service: Service, c: Candidate): boolean =>
     unfit.get(c.id)?.includes(service.id) !== true && from.settings.get(c.id)?.draining !== true;
   const find = (service: Service): Candidate[] => {
-    const pairs = Object.entries(service.selector);
-    const lists = pairs.map(([key, value]) => known.get(key)?.get(value) ?? []);
+    const lists = Object.entries(service.selector).map(([key, value]) => known.get(key)?.get(value) ?? []);
     const [fewest = []] = lists.sort((a, b) => a.length - b.length);
-    const fit = fewest
-      .filter((c) => pairs.every(([key, value]) => c.labels[key] === value) && isFit(service, c))
-      .sort(byId);
+    const fit = fewest.filter((c) => selects(service.selector, c.labels) && isFit(service, c)).sort(byId);
     const own = service.localFirst ? fit.filter((c) => c.own) : [];
     if (own.length > 0) return own;
     const reached = fit.filter((c) => !from.unreached.has(c.hostId));

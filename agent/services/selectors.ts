@@ -1,13 +1,8 @@
 /** Which services an endpoint's labels put it behind. Pure. */
 import type { Service } from '../../lib/model.ts';
+import { selects } from '../../lib/selector.ts';
 
 type Labels = Readonly<Record<string, string>>;
-
-/** True when it has all of the selector's labels; a selector without any selects nobody. */
-export function selects(service: Pick<Service, 'selector'>, labels: Labels): boolean {
-  const pairs = Object.entries(service.selector);
-  return pairs.length > 0 && pairs.every(([key, value]) => labels[key] === value);
-}
 
 /** Answers for labels without looking at each service: by one label of each selector. */
 export function bySelector(services: Iterable<Service>): (labels: Labels) => Service[] {
@@ -25,7 +20,8 @@ export function bySelector(services: Iterable<Service>): (labels: Labels) => Ser
   return (labels) => {
     const out: Service[] = [];
     for (const [key, values] of index)
-      for (const service of values.get(labels[key] ?? '') ?? []) if (selects(service, labels)) out.push(service);
+      for (const service of values.get(labels[key] ?? '') ?? [])
+        if (selects(service.selector, labels)) out.push(service);
     return out;
   };
 }

@@ -1,45 +1,15 @@
-import { afterEach, describe, expect, test } from 'vitest';
-import { AddressBook } from '../../../agent/addresses.ts';
+import { describe, expect, test } from 'vitest';
 import type { LocalEndpoint } from '../../../agent/contract.ts';
 import { impliedMac } from '../../../agent/implied-mac.ts';
 import { refuseMac } from '../../../agent/mac-use.ts';
 import { decodeView, encodeView } from '../../../agent/viewstore.ts';
-import { silentLog } from '../../../lib/log.ts';
 import type { Network } from '../../../lib/model.ts';
-import { type FakeMesh, FakeWorld } from '../../harness/fake-mesh.ts';
+import { FakeWorld } from '../../harness/fake-mesh.ts';
 import { reserve, unreserve } from '../../harness/fake-reservations.ts';
-import { FakeClock, MemoryJournal } from '../../harness/memory-journal.ts';
 import { until } from '../../harness/ovs.ts';
+import { addressHosts, stateOf, takeAll } from './address-hosts.ts';
 
-const books: AddressBook[] = [];
-afterEach(() => {
-  for (const book of books.splice(0)) book.close();
-});
-
-const clock = new FakeClock();
-interface Host {
-  readonly mesh: FakeMesh;
-  readonly book: AddressBook;
-  readonly journal: MemoryJournal;
-}
-function hostOn(world: FakeWorld, name: string): Host {
-  const mesh = world.host(name);
-  const journal = new MemoryJournal();
-  const book = new AddressBook({ journal, mesh, clock, log: silentLog() });
-  mesh.book = book;
-  book.start();
-  books.push(book);
-  return { mesh, book, journal };
-}
-/** Two hosts; the first has the first block of the network. */
-async function two(subnet = '10.0.0.0/27') {
-  const world = new FakeWorld();
-  const network = world.createNetwork('net', subnet);
-  const [h1, h2] = [hostOn(world, 'h1'), hostOn(world, 'h2')];
-  const own = await h1.book.request(network, 4);
-  return { world, network, h1, h2, own };
-}
-const stateOf = ({ journal }: Host, network: Network, ip: string) => journal.addresses.get(`${network.id}/${ip}`);
+const { clock, hostOn, two } = addressHosts();
 
 describe('reserved addresses of own blocks', () => {
   test('are never picked, also without a coordinator and when nothing else is left', async () => {
@@ -48,12 +18,7 @@ describe('reserved addresses of own blocks', () => {
     expect(stateOf(h1, network, '10.0.0.5')).toMatchObject({ state: 'reserved', claimed: false });
     expect(h1.journal.durable).toBe(1);
     h1.mesh.setConnected(false);
-    const got: string[] = [];
-    for (;;) {
-      const ip = await h1.book.request(network, 4).catch(() => null);
-      if (ip === null) break;
-      got.push(ip);
-    }
+    const got = await takeAll(h1, network);
     expect(got).not.toContain('10.0.0.5');
     expect(got.length).toBeGreaterThan(3);
   });

@@ -1,51 +1,12 @@
 /** Addresses of services: no endpoint of any host ever has one. */
-import { afterEach, expect, test } from 'vitest';
-import { AddressBook } from '../../../agent/addresses.ts';
+import { expect, test } from 'vitest';
 import type { LocalEndpoint } from '../../../agent/contract.ts';
 import { decodeView, encodeView } from '../../../agent/viewstore.ts';
-import { silentLog } from '../../../lib/log.ts';
-import type { Network } from '../../../lib/model.ts';
-import { type FakeMesh, FakeWorld } from '../../harness/fake-mesh.ts';
 import { serve, unserve } from '../../harness/fake-services.ts';
-import { FakeClock, MemoryJournal } from '../../harness/memory-journal.ts';
 import { until } from '../../harness/ovs.ts';
+import { addressHosts, stateOf, takeAll } from './address-hosts.ts';
 
-const books: AddressBook[] = [];
-afterEach(() => {
-  for (const book of books.splice(0)) book.close();
-});
-
-const clock = new FakeClock();
-interface Host {
-  readonly mesh: FakeMesh;
-  readonly book: AddressBook;
-  readonly journal: MemoryJournal;
-}
-function hostOn(world: FakeWorld, name: string, journal = new MemoryJournal()): Host {
-  const mesh = world.host(name);
-  const book = new AddressBook({ journal, mesh, clock, log: silentLog() });
-  mesh.book = book;
-  book.start();
-  books.push(book);
-  return { mesh, book, journal };
-}
-/** Two hosts; the first has the first block of the network. */
-async function two(subnet = '10.0.0.0/27') {
-  const world = new FakeWorld();
-  const network = world.createNetwork('net', subnet);
-  const [h1, h2] = [hostOn(world, 'h1'), hostOn(world, 'h2')];
-  const own = await h1.book.request(network, 4);
-  return { world, network, h1, h2, own };
-}
-const stateOf = ({ journal }: Host, network: Network, ip: string) => journal.addresses.get(`${network.id}/${ip}`);
-async function all({ book }: Host, network: Network): Promise<string[]> {
-  const got: string[] = [];
-  for (;;) {
-    const ip = await book.request(network, 4).catch(() => null);
-    if (ip === null) return got;
-    got.push(ip);
-  }
-}
+const { clock, two } = addressHosts();
 
 test('are not picked, also without a coordinator and when nothing else is left', async () => {
   const { world, network, h1 } = await two();
@@ -53,7 +14,7 @@ test('are not picked, also without a coordinator and when nothing else is left',
   expect(stateOf(h1, network, '10.0.0.5')).toMatchObject({ state: 'reserved', claimed: false });
   expect(h1.journal.durable).toBe(1);
   h1.mesh.setConnected(false);
-  const got = await all(h1, network);
+  const got = await takeAll(h1, network);
   expect(got).not.toContain('10.0.0.5');
   expect(got.length).toBeGreaterThan(3);
 });
@@ -164,7 +125,7 @@ test('keep no block from going back, and no new block has them', async () => {
   }
   await until('the block has gone back', () => world.blocks.size === 0);
   expect(h1.journal.addresses.size).toBe(0);
-  const got = await all(h2, network);
+  const got = await takeAll(h2, network);
   expect(got).toHaveLength(12);
   expect(got).not.toContain('10.0.0.5');
 });

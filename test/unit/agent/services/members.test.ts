@@ -22,6 +22,8 @@ describe('who is behind a service', () => {
         theirs: [
           theirs('b', '10.1.0.20', { labels: { role: 'web', tier: 'front', more: 'x' } }),
           theirs('c', '10.1.0.21'),
+          theirs('g', '10.1.0.23', { labels: { role: 'web', tier: 'back' } }),
+          theirs('h', '10.1.0.24', { labels: { role: 'db', tier: 'front' } }),
           theirs('d', '10.1.0.22', { labels: { role: 'web', tier: 'front' }, state: 'pending' }),
         ],
       }),
