@@ -17,6 +17,7 @@ import {
 import { type LabStatus, labStatus } from '../harness/lab-direct.ts';
 import { Stranger } from '../harness/stranger.ts';
 import { atHost, atStranger, inContainer, type Place, Server, whoAmI } from '../harness/whoami.ts';
+import { boxOf, Ear } from '../harness/wire.ts';
 
 const HOSTS = ['h1', 'h2'];
 const OUT = 'pb-out';
@@ -29,6 +30,9 @@ const SIX = { h1: 'fd99::1', h2: 'fd99::2', outside: 'fd99::14' } as const;
 let lab: LabStatus;
 let outside: Stranger;
 const servers: Server[] = [];
+/** From, to, port, bytes in hex. */
+const SEND_UDP =
+  '($l, $p, $n, $d) = @ARGV; IO::Socket::INET->new(Proto => "udp", LocalAddr => $l, PeerAddr => $p, PeerPort => $n)->send(pack("H*", $d)) or die $!';
 const ipOf = (name: string): string => lab.hosts.find((h) => h.name === name)?.underlay.ip ?? '';
 const serve = async (at: Place, port = PORT): Promise<void> => void servers.push(await Server.open(at, port));
 const ports = (container: string) => weftJson<{ hostIp: string; hostPort: number }[]>('port', container);
@@ -229,6 +233,32 @@ describe('a published port', () => {
     expect(await whoAmI(atHost('h2'), 'tcp', '127.0.0.1', 8001)).toBeNull();
     expect(await whoAmI(atHost('h2'), 'tcp', '127.0.0.1', 8002)).toBe(ipOf('h2'));
     expect(await whoAmI(atStranger(outside), 'tcp', ipOf('h2'), 8002)).toBeNull();
+  });
+
+  it('is not entered from outside with an address of the network', async () => {
+    const forged = await addressOf('h1', 'pb-near', OUT);
+    const [theirs, own] = ['7765667420666f7267656421', '776566742074727565212121'];
+    await using ear = await Ear.open(await boxOf('h1', 'pb-a', OUT));
+    const send = (from: string, mark: string): Promise<unknown> =>
+      outside.run('perl', '-MIO::Socket::INET', '-e', SEND_UDP, from, ipOf('h1'), '8000', mark);
+    await outside.run('ip', 'addr', 'add', `${forged}/32`, 'dev', 'lo');
+    try {
+      await send(forged, theirs);
+      // What comes after it is there: it has been dropped.
+      await send(outside.ip, own);
+      await until('the true one is heard', async () => ear.heard(own) > 0);
+      expect(ear.heard(theirs)).toBe(0);
+    } finally {
+      await outside.run('ip', 'addr', 'del', `${forged}/32`, 'dev', 'lo');
+    }
+  });
+
+  it('says to nobody how large what goes to its host by tunnel may be', async () => {
+    const [h1, big] = [ipOf('h1'), 'aa'.repeat(1460)];
+    await onOk('h2', 'perl', '-MIO::Socket::INET', '-e', SEND_UDP, ipOf('h2'), h1, '8000', big);
+    // The answer to what comes after it is there.
+    expect(await whoAmI(atHost('h2'), 'udp', h1, 8000)).toBe(ipOf('h2'));
+    expect(await onOk('h2', 'ip', 'route', 'get', h1)).not.toMatch(/mtu/);
   });
 
   it('is shown by weft port', async () => {
