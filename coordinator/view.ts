@@ -19,6 +19,7 @@ export type ViewSource = Pick<
   | 'memberships'
   | 'reservations'
   | 'services'
+  | 'policies'
 >;
 
 /** Claims that nobody has granted yet stay between the coordinators: only a held address may be sent to. */
@@ -69,6 +70,7 @@ export function completeNetwork(source: ViewSource, networkId: string, revision:
     settings: [...(source.settings.get(networkId)?.values() ?? [])],
     reservations: [...(source.reservations.get(networkId)?.values() ?? [])],
     services: [...(source.services.get(networkId)?.values() ?? [])],
+    policies: [...(source.policies.get(networkId)?.values() ?? [])],
   };
 }
 
@@ -172,6 +174,9 @@ function addRecord(update: NetworkUpdate, change: Change): void {
   } else if (change.kind === 'service') {
     if (change.after === null) update.removedServices.push(change.name);
     else update.services.push(change.after);
+  } else if (change.kind === 'policy') {
+    if (change.after === null) update.removedPolicies.push(change.name);
+    else update.policies.push(change.after);
   }
 }
 
@@ -198,6 +203,7 @@ export function mergeNetwork(a: NetworkUpdate, b: NetworkUpdate): NetworkUpdate 
     (x) => x.name,
   );
   const services = mergeRecords(a.services, a.removedServices, b.services, b.removedServices, (x) => x.name);
+  const policies = mergeRecords(a.policies, a.removedPolicies, b.policies, b.removedPolicies, (x) => x.name);
   return {
     networkId: a.networkId,
     complete: a.complete,
@@ -221,6 +227,8 @@ export function mergeNetwork(a: NetworkUpdate, b: NetworkUpdate): NetworkUpdate 
     removedReservations: a.complete ? [] : reservations.removed,
     services: services.present,
     removedServices: a.complete ? [] : services.removed,
+    policies: policies.present,
+    removedPolicies: a.complete ? [] : policies.removed,
   };
 }
 
@@ -275,7 +283,9 @@ export const weightOf = (u: NetworkUpdate): number =>
   u.reservations.length +
   u.removedReservations.length +
   u.services.length +
-  u.removedServices.length;
+  u.removedServices.length +
+  u.policies.length +
+  u.removedPolicies.length;
 
 const isEmpty = (u: NetworkUpdate): boolean => weightOf(u) === 0;
 
@@ -315,4 +325,6 @@ const emptyUpdate = (networkId: string, revision: Revision): NetworkUpdate => ({
   removedReservations: [],
   services: [],
   removedServices: [],
+  policies: [],
+  removedPolicies: [],
 });

@@ -213,6 +213,7 @@ export class FakeMesh implements Mesh {
         externals: new Map(),
         memberships: new Map(),
         settings: world.settings.of(networkId),
+        policies: new Map(),
         services: new Map([...of(world.services).values()].map((service) => [service.name, service])),
         reservations: new Map(
           [...of(world.reservations).values()].map((reservation) => [reservation.name, reservation]),

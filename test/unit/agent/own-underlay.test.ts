@@ -112,6 +112,7 @@ it('names peers that cannot be reached', () => {
           settings: new Map(),
           reservations: new Map(),
           services: new Map(),
+          policies: new Map(),
         },
       ],
     ]),

@@ -227,6 +227,7 @@ describe('what the bridge must know', () => {
           settings: new Map(),
           reservations: new Map(),
           services: new Map(),
+          policies: new Map(),
         },
       ],
     ]),

@@ -83,6 +83,7 @@ export function viewOf(world: World): View {
     settings: by(world.settings ?? [], (s) => s.endpointId),
     reservations: new Map(),
     services: by(world.services, (s) => s.name),
+    policies: new Map(),
   };
   return { revision: { epoch: 1n, number: 1n }, networks: new Map(), interests: new Map([[N, interest]]) };
 }
