@@ -11,10 +11,16 @@ import type { PolicyJson } from './shapes.ts';
 /** YAML takes 1.10 for a number, and yes for a text. */
 const text = (what: string) =>
   v.pipe(v.string(`${what}: text (quote what looks like a number)`), v.minLength(1, `${what}, and not empty`));
-const labels = v.record(
-  v.pipe(v.string(), v.minLength(1, 'a map of labels and values')),
-  v.string('text (quote what looks like a number)'),
-  'a map of labels and values',
+/** A list is an object to valibot. */
+const notList = (value: unknown): boolean => !Array.isArray(value);
+const labels = v.pipe(
+  v.unknown(),
+  v.check(notList, 'a map of labels and values'),
+  v.record(
+    v.pipe(v.string(), v.minLength(1, 'a map of labels and values')),
+    v.string('text (quote what looks like a number)'),
+    'a map of labels and values',
+  ),
 );
 /** An empty list would look like nobody, and mean whoever. */
 const listOf = <S extends v.GenericSchema>(item: S, whoever: string) =>
@@ -72,6 +78,8 @@ const egress = v.pipe(
 );
 
 const policy = v.pipe(
+  v.unknown(),
+  v.check(notList, 'a map with name, network and rules'),
   v.strictObject(
     {
       name: text('a name'),

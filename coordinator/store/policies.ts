@@ -30,8 +30,9 @@ export async function applyPolicies(deps: Deps, wanted: readonly NewPolicy[]): P
     try {
       outcomes.push(...(await deps.committer.run(QUEUE, (unsure) => planApply(deps, networks, batch, tried, unsure))));
     } catch (error) {
-      if (outcomes.length === 0) throw error;
       const { code, message } = WeftError.from(error);
+      // With a network its policies are gone.
+      if (outcomes.length === 0 || code === 'NOT_FOUND') throw error;
       throw new WeftError(code, `${message} (${outcomes.length} of ${wanted.length} policies are in place)`, {
         hint: 'apply them again: those that are in place stay as they are',
         cause: error,
