@@ -121,7 +121,10 @@ const judgementJson = (j: Judgement | null) =>
     ? null
     : {
         action: j.action,
-        /** "rule", "default" of the network, or "pending": labels that rules ask for are not known yet. */
+        /**
+         * "rule"; "default" of the network; "pending": labels that rules ask for are not known yet; "exempt": never judged (neighbour
+         * discovery, the resolver).
+         */
         by: j.by,
         policy: j.policy?.name ?? null,
         rule: j.rule,
@@ -200,6 +203,7 @@ function explainText(e: Explanation): string {
     const what = `${direction} of ${whose}`;
     if (j === null) return `  ${what}: nobody is judged, it is no endpoint`;
     if (j.by === 'pending') return `  ${what}: ${j.action}, rules ask for its labels, which are not known yet`;
+    if (j.by === 'exempt') return `  ${what}: ${j.action}, this is never judged`;
     if (j.by === 'default') return `  ${what}: ${j.action}, no rule is about it: the default of network ${e.network}`;
     return `  ${what}: ${j.action}, policy ${j.policy}, ${direction} rule ${j.rule} (${j.tier}, order ${j.order})`;
   };

@@ -1,7 +1,8 @@
 /** What policies say about one connection, and which rule says it: the meaning that proto/weft/v1/types.proto gives them. Pure. */
-import { containsIp, parseCidr, parseIp } from './addr.ts';
+import { containsIp, familyOfText, parseCidr, parseIp } from './addr.ts';
 import type { Network, Policy, PolicyPeer, PolicyPort, Service } from './model.ts';
 import { ACTIONS, levelsOf, type PolicyAction, TIERS } from './policy-order.ts';
+import { RESOLVER_ADDRESS } from './resolver-address.ts';
 import { selects } from './selector.ts';
 
 type Labels = Readonly<Record<string, string>>;
@@ -39,7 +40,7 @@ export interface PolicyWorld {
 export interface Judgement {
   readonly action: PolicyAction;
   /** "pending": rules ask for labels, and those of the endpoint are not known yet. */
-  readonly by: 'rule' | 'default' | 'pending';
+  readonly by: 'rule' | 'default' | 'pending' | 'exempt';
   readonly policy: Policy | null;
   /** From 1, in its list; null without a policy. */
   readonly rule: number | null;
@@ -52,7 +53,10 @@ export interface Judgement {
 export function judge(world: PolicyWorld, direction: Direction, self: End, other: End, packet: Packet): Judgement {
   const mine = world.policies.filter((policy) => policy.networkId === world.network.id && !policy.staged);
   const labels = self.endpoint?.labels ?? null;
+  const exempt: Judgement = { action: 'allow', by: 'exempt', policy: null, rule: null };
+  if (isOfLink(self.ip, packet)) return exempt;
   if (labels === null && mine.some(asksForLabels)) return { action: 'drop', by: 'pending', policy: null, rule: null };
+  if (direction === 'egress' && isForResolver(other.ip, packet)) return exempt;
   const found = mine
     .filter((policy) => meant(policy.selector, labels ?? {}))
     .flatMap((policy) => {
@@ -76,6 +80,14 @@ export function judge(world: PolicyWorld, direction: Direction, self: End, other
   const action = world.network.policyDefault === 'drop' ? 'drop' : 'allow';
   return { action, by: 'default', policy: null, rule: null };
 }
+
+/** Neighbour discovery and group membership (RFC 4861 §4, RFC 2710, RFC 3810): without them nothing else works. */
+const isOfLink = (ip: string, { protocol, icmpType }: Packet): boolean =>
+  protocol === 'icmp' && familyOfText(ip) === 6 && ((icmpType >= 130 && icmpType <= 137) || icmpType === 143);
+
+/** Names are answered whatever policies say. */
+const isForResolver = (ip: string, { protocol, port }: Packet): boolean =>
+  ip === RESOLVER_ADDRESS && port === 53 && (protocol === 'udp' || protocol === 'tcp');
 
 /** Of both directions; null: nobody is judged there. */
 export function verdictOf(egress: Judgement | null, ingress: Judgement | null): PolicyAction {

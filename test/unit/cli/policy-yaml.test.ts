@@ -169,7 +169,7 @@ describe('what is refused says where', () => {
 
   test('a list that grows out of itself is refused', () => {
     const lines = ['a: &a [x, x, x, x, x, x, x, x, x, x]'];
-    for (const [name, of] of ['ba', 'cb', 'dc', 'ed', 'fe'].map((pair) => [...pair] as [string, string]))
+    for (const [name, of] of Object.entries({ b: 'a', c: 'b', d: 'c', e: 'd', f: 'e' }))
       lines.push(`${name}: &${name} [${Array(10).fill(`*${of}`).join(', ')}]`);
     expect(() => parse(lines.join('\n'))).toThrow(expect.objectContaining({ code: 'INVALID_ARGUMENT' }));
   });

@@ -131,8 +131,9 @@ test('apply sends what the file says, waits, and tells what became of each', asy
     err: '',
     json: expect.anything(),
   });
-  const { id, networkId, createdAt, revision, ...said } = DB;
-  const ingress = structuredClone(said.ingress);
+  const { name, tier, order, selector, egress, staged, labels } = DB;
+  const said = { name, tier, order, selector, egress, staged, labels };
+  const ingress = structuredClone(DB.ingress);
   const other = ingress[0]?.peers[1]?.who;
   if (other?.$case === 'endpoints') other.value.networkId = 'green';
   expect(fake.calls).toMatchObject([

@@ -144,6 +144,20 @@ describe('which rule decides', () => {
   });
 });
 
+test('neighbour discovery and the resolver are never judged', () => {
+  const shut = world([], 'drop');
+  const six = end('fd00::2', null);
+  expect(judge(shut, 'egress', six, end('fd00::3'), icmp(135))).toMatchObject({ action: 'allow', by: 'exempt' });
+  expect(judge(shut, 'egress', six, end('fd00::3'), icmp(128))).toMatchObject({ action: 'drop', by: 'default' });
+  expect(judge(shut, 'egress', WEB, DB, icmp(135))).toMatchObject({ action: 'drop', by: 'default' });
+  const resolver = outside('169.254.100.53');
+  for (const protocol of ['udp', 'tcp'])
+    expect(judge(shut, 'egress', WEB, resolver, { ...tcp(53), protocol })).toMatchObject({ by: 'exempt' });
+  expect(judge(shut, 'egress', WEB, resolver, tcp(80))).toMatchObject({ by: 'default' });
+  const pending = world([policy('p', { selector: { app: 'x' }, egress: [rule('allow')] })]);
+  expect(judge(pending, 'egress', end('10.0.0.4', null), resolver, tcp(53))).toMatchObject({ by: 'pending' });
+});
+
 test('both directions must allow', () => {
   const j = (action: 'allow' | 'drop' | 'reject'): Judgement => ({ action, by: 'default', policy: null, rule: null });
   expect(verdictOf(j('allow'), j('allow'))).toBe('allow');
