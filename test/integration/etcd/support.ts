@@ -35,7 +35,6 @@ export const aSpec = (name: string, more: Partial<NetworkSpec> = {}): NetworkSpe
   allowTrust: false,
   publishBy: '',
   dnsOrder: '',
-  policyDefault: '',
   ...more,
 });
 
