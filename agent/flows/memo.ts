@@ -2,9 +2,9 @@
 import type { Flow } from '../openflow/flow.ts';
 import { type FlowTable, keyed } from '../plan/flows.ts';
 import type { BridgeModel } from './model.ts';
+import { isJudged, policyBase, renderRules } from './policies.ts';
 import { sameRules } from './policy-model.ts';
 import { renderBase, renderNetwork } from './render.ts';
-import { isJudged, policyBase, renderRules } from './policies.ts';
 import { renderAddress, virtualAddresses } from './services.ts';
 
 export interface Entry {
@@ -43,9 +43,9 @@ export function render(model: BridgeModel, memo: Memo): FlowTable {
     take(String(network.index), fingerprint, () => renderNetwork(network, bridge));
     const rules = policies?.rules ?? [];
     if (rules.length > 0) {
-      const of = `${network.index} rules`;
+      const of = `${network.index} rules ${rest.maxMeters}`;
       const before = memo.get(of)?.fingerprint;
-      take(of, sameRules(before, rules) ? before : rules, () => renderRules(n));
+      take(of, sameRules(before, rules) ? before : rules, () => renderRules(n, rest.maxMeters));
     }
     for (const [name, address] of virtualAddresses(n))
       take(`${network.index} ${name}`, String(rest.relaysNd), () => renderAddress(network, address, rest.relaysNd));

@@ -6,8 +6,8 @@ import type { Action, Flow, MatchField } from '../openflow/flow.ts';
 import type { Backend } from './backend.ts';
 import { flow, goto, is, MULTICAST_BIT, masked, set } from './build.ts';
 import type { LocalPort, NetworkModel, Remote } from './model.ts';
-import { copyTo } from './policies.ts';
 import { PRIORITY, REG, SIDE, TABLE } from './pipeline.ts';
+import { copyTo } from './policies.ts';
 import { floodMeter, IGMP, MLD_QUERY, MLD_REPORTS } from './punt.ts';
 
 /** Seconds until pruning ends by itself; repeated by the agent every 10. */

@@ -12,8 +12,8 @@ import { aliasMac, MAC_PREFIX, MAC_PREFIX_6 } from '../../lib/mac.ts';
 import type { Action, Flow, MatchField } from '../openflow/flow.ts';
 import { ETH_IPV6, flow, goto, ICMPV6, is, masked, move, ND, set } from './build.ts';
 import type { Entry, LocalPort, NetworkModel } from './model.ts';
-import { delivery } from './policies.ts';
 import { PRIORITY, REG, SIDE } from './pipeline.ts';
+import { delivery } from './policies.ts';
 
 const ALL_NODES = { mac: 0x3333_0000_0001n, ip: (0xff02n << 112n) | 1n };
 /** Flags of an advertisement (RFC 4861 §4.4): solicited, override. */

@@ -9,9 +9,10 @@ import { DNS_ADDRESS, DNS_PORT } from '../gateway/addresses.ts';
 import type { Action, Flow, MatchField } from '../openflow/flow.ts';
 import { ETH_ARP, ETH_IPV4, ETH_IPV6, flow, goto, ICMPV6, inCidr, is, masked, set } from './build.ts';
 import type { NetworkModel } from './model.ts';
+import { REG, SIDE, type Stage, TABLE } from './pipeline.ts';
 import type { Direction, PolicyModel, PortMatch, RuleModel } from './policy-model.ts';
-import { REG, type Stage, SIDE, TABLE } from './pipeline.ts';
 import { portMasks } from './port-masks.ts';
+import { rejected } from './punt.ts';
 
 /** Its connections are tracked, and judged. */
 export const isJudged = (n: Pick<NetworkModel, 'policies' | 'locals'>): boolean =>
@@ -35,11 +36,21 @@ export const copyTo = (n: Pick<NetworkModel, 'policies'>, port: number): Action[
     : [set(REG.out, port), { type: 'resubmit', table: TABLE.policyIngress }];
 
 /** Priorities of the judge's tables; rules are between `rest` and `exempt` (policies/rank.ts). */
-const ORDER = { pending: 65_000, untracked: 64_900, invalid: 64_800, answer: 64_700, exempt: 64_600, rest: 1 } as const;
+const ORDER = {
+  pending: 65_000,
+  untracked: 64_900,
+  invalid: 64_800,
+  answer: 64_700,
+  revoked: 64_690,
+  exempt: 64_600,
+  rest: 1,
+} as const;
 
 /** Bits of ct_state (ovs-fields(7), CONNECTION TRACKING FIELDS). */
 const CT = { new: 1n, est: 2n, rel: 4n, rpl: 8n, inv: 16n, trk: 32n } as const;
 const state = (value: bigint, mask: bigint): MatchField => masked('ct_state', value, mask);
+/** Mark of a connection whose caller is not allowed any more: its answers are not either. */
+const REVOKED = 1;
 const ZONE = { field: REG.network, ofs: 0, nBits: 16 } as const;
 const FAMILIES = [ETH_IPV4, ETH_IPV6] as const;
 const TABLES = { egress: 'policyEgress', ingress: 'policyIngress' } as const satisfies Record<Direction, Stage>;
@@ -59,17 +70,30 @@ export const policyBase = (): Flow[] => [
   flow('conntrack', 0, 0, [], [goto('l2')]),
   flow('policyEgress', 0, 0, [], []),
   flow('policyIngress', 0, 0, [], []),
-  // Called, not gone to: a connection that is new and has been allowed.
+  // Called, not gone to: what has been allowed, and is new or was revoked before; and what is not allowed any more.
   flow('commit', 0, 0, [], []),
-  ...FAMILIES.map((type) =>
-    flow(
-      'commit',
-      0,
-      ORDER.rest,
-      [is('eth_type', type), state(CT.new | CT.trk, CT.new | CT.trk)],
-      [{ type: 'ct', commit: true, zone: ZONE }],
-    ),
-  ),
+  flow('revoke', 0, 0, [], []),
+  ...FAMILIES.flatMap((family) => {
+    const type = is('eth_type', family);
+    const mark = (value: number): Action => ({
+      type: 'ct',
+      commit: true,
+      zone: ZONE,
+      exec: [set('ct_mark', value)],
+    });
+    const est = state(CT.est | CT.trk, CT.est | CT.rpl | CT.trk);
+    return [
+      flow(
+        'commit',
+        0,
+        ORDER.rest,
+        [type, state(CT.new | CT.trk, CT.new | CT.trk)],
+        [{ type: 'ct', commit: true, zone: ZONE }],
+      ),
+      flow('commit', 0, ORDER.rest, [type, est, is('ct_mark', REVOKED)], [mark(0)]),
+      flow('revoke', 0, ORDER.rest, [type, est, is('ct_mark', 0)], [mark(REVOKED)]),
+    ];
+  }),
 ];
 
 /** Everything but the rules: it changes with the network's endpoints, not with what a rule says. */
@@ -112,7 +136,8 @@ export function renderJudge(
       ),
     ),
     ...both(ORDER.invalid, [state(CT.inv | CT.trk, CT.inv | CT.trk)], () => []),
-    ...both(ORDER.answer, [state(CT.rpl | CT.trk, CT.rpl | CT.trk | CT.new)], (d) => PASS_ON[d]),
+    ...both(ORDER.answer, [state(CT.rpl | CT.trk, CT.rpl | CT.trk | CT.new), is('ct_mark', 0)], (d) => PASS_ON[d]),
+    ...both(ORDER.revoked, [state(CT.rpl | CT.trk, CT.rpl | CT.trk | CT.new)], () => []),
     ...both(ORDER.answer, [state(CT.rel | CT.trk, CT.rel | CT.trk)], (d) => PASS_ON[d]),
     ...[
       [is('ip_proto', 17), is('udp_dst', DNS_PORT)],
@@ -129,11 +154,13 @@ export function renderJudge(
     ...checksOf(n).map((from) =>
       flow('policyIngress', n.index, ORDER.exempt, [here, is(REG.side, SIDE.host), ...from], DELIVER),
     ),
-    ...both(ORDER.rest, [], (d) => (shut ? [] : pass[d])),
+    ...both(ORDER.rest, [], (d) => (shut ? REVOKE : pass[d])),
   ];
 }
 
 const DELIVER: Action[] = [{ type: 'resubmit', table: TABLE.commit }, goto('output')];
+/** Connections go on being judged by what their callers send; where that is not allowed any more, answers end too. */
+const REVOKE: Action[] = [{ type: 'resubmit', table: TABLE.revoke }];
 const PASS_ON: Record<Direction, Action[]> = { egress: [goto('l2')], ingress: [goto('output')] };
 
 /** The host's own questions to its endpoints. */
@@ -153,12 +180,12 @@ interface Slot {
 }
 
 /** Rules of one network. Identical matches of one priority are one flow with several conjunctions. */
-export function renderRules(n: Pick<NetworkModel, 'index' | 'policies' | 'locals'>): Flow[] {
+export function renderRules(n: Pick<NetworkModel, 'index' | 'policies' | 'locals'>, maxMeters = 0): Flow[] {
   const rules = n.locals.length === 0 ? [] : (n.policies?.rules ?? []);
   const flows: Flow[] = [];
   for (const [priority, group] of Map.groupBy(rules, (r) => r.priority))
     for (const [direction, same] of Map.groupBy(group, (r) => r.direction))
-      flows.push(...renderPriority(n, direction, priority, same));
+      flows.push(...renderPriority(n, direction, priority, same, maxMeters));
   return flows;
 }
 
@@ -167,11 +194,12 @@ function renderPriority(
   direction: Direction,
   priority: number,
   rules: readonly RuleModel[],
+  maxMeters: number,
 ): Flow[] {
   const here = is(REG.network, n.index);
   const stage = TABLES[direction];
   const [first] = rules;
-  const actions = first === undefined ? [] : verdict(direction, first.action);
+  const actions = first === undefined ? [] : verdict(direction, first.action, maxMeters);
   const slots = new Map<string, Slot>();
   const flows: Flow[] = [];
   for (const rule of rules) {
@@ -196,8 +224,10 @@ function renderPriority(
 const keyOf = (match: readonly MatchField[]): string =>
   match.map((m) => (m.field === 'raw' ? m.raw : `${m.field}=${m.value}/${m.mask ?? ''}`)).join();
 
-const verdict = (direction: Direction, action: RuleModel['action']): Action[] =>
-  action !== 'allow' ? [] : direction === 'egress' ? [goto('l2')] : DELIVER;
+function verdict(direction: Direction, action: RuleModel['action'], maxMeters: number): Action[] {
+  if (action === 'allow') return direction === 'egress' ? [goto('l2')] : DELIVER;
+  return action === 'reject' ? [...REVOKE, rejected(maxMeters)] : REVOKE;
+}
 
 /** Those that say anything: each is a set of matches of which one must hold. */
 function dimensionsOf(direction: Direction, { subjects, peers, ports }: RuleModel): MatchField[][][] {

@@ -25,7 +25,7 @@ export function render(model: BridgeModel): Flow[] {
   return [
     ...renderBase(model),
     ...(model.networks.some(isJudged) ? policyBase() : []),
-    ...model.networks.flatMap((n) => [...renderNetwork(n, model), ...renderRules(n), ...addresses(n)]),
+    ...model.networks.flatMap((n) => [...renderNetwork(n, model), ...renderRules(n, model.maxMeters), ...addresses(n)]),
   ];
 }
 

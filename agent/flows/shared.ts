@@ -8,7 +8,7 @@ import { LEARN } from '../openflow/learn.ts';
 import type { Backend } from './backend.ts';
 import { ARP_REQUEST, ETH_ARP, ETH_IPV6, flow, goto, ICMPV6, is, MULTICAST_BIT, masked, ND } from './build.ts';
 import type { LocalPort, NetworkModel, Remote } from './model.ts';
-import { learnedCookie, PRIORITY, REG, SIDE, TABLE, type Stage } from './pipeline.ts';
+import { learnedCookie, PRIORITY, REG, SIDE, type Stage, TABLE } from './pipeline.ts';
 import { committed, copyTo, judgedStage } from './policies.ts';
 
 /** MACs that one trusted endpoint, or one peer of a network, may have at a time. */

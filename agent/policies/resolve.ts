@@ -2,7 +2,7 @@
  * Who a network's policies are about on this host: labels become ports, addresses and ranges. What this host holds is in its journal, and the
  * journal alone is believed about it; what the others hold is in the view. Pure.
  */
-import { byBase, type Cidr, halves, overlaps, containsCidr, parseCidr, tryParseIp } from '../../lib/addr.ts';
+import { byBase, type Cidr, containsCidr, halves, isIp4, overlaps, parseCidr, tryParseIp } from '../../lib/addr.ts';
 import type { Network, NetworkView, Policy, PolicyPeer, PolicyPort, PolicyRule, View } from '../../lib/model.ts';
 import { selects } from '../../lib/selector.ts';
 import { ipsOf, type LocalEndpoint } from '../contract.ts';
@@ -141,7 +141,8 @@ class Peers {
 
 /** What is left of a range. */
 function without(cidr: Cidr, except: readonly Cidr[]): Cidr[] {
-  const touching = except.filter((e) => overlaps(cidr, e));
+  // IPv4 is a part of ::/0 only by how addresses are numbered.
+  const touching = except.filter((e) => isIp4(e.base) === isIp4(cidr.base) && overlaps(cidr, e));
   if (touching.length === 0) return [cidr];
   if (touching.some((e) => containsCidr(e, cidr))) return [];
   return halves(cidr).flatMap((half) => without(half, touching));

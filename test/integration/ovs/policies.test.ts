@@ -54,7 +54,14 @@ describe('policies', () => {
 
   /** Where a new connection's packet leaves, and as what; empty: nowhere. */
   const trace = async (host: string, flow: string): Promise<string> => {
-    const text = await appctl(ovs.ctlSock, 'ofproto/trace', [host, flow, '--ct-next', 'trk,new', '--ct-next', 'trk,new']);
+    const text = await appctl(ovs.ctlSock, 'ofproto/trace', [
+      host,
+      flow,
+      '--ct-next',
+      'trk,new',
+      '--ct-next',
+      'trk,new',
+    ]);
     return [...text.matchAll(/Datapath actions: (.*)/g)].map(([, actions]) => actions).join(' ; ');
   };
 
