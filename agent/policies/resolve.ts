@@ -3,6 +3,7 @@
  * journal alone is believed about it; what the others hold is in the view. Pure.
  */
 import { byBase, type Cidr, containsCidr, halves, isIp4, overlaps, parseCidr, tryParseIp } from '../../lib/addr.ts';
+import { LabelIndex } from '../../lib/label-index.ts';
 import type { Network, NetworkView, Policy, PolicyPeer, PolicyPort, PolicyRule, View } from '../../lib/model.ts';
 import { selects } from '../../lib/selector.ts';
 import { ipsOf, type LocalEndpoint } from '../contract.ts';
@@ -48,9 +49,11 @@ export function policyModel(s: PolicySources): PolicyModel | null {
   const shut = s.network.policyDefault === 'drop';
   if (!shut && policies.length === 0) return null;
   const peers = new Peers(s);
+  const known = s.subjects.filter(({ endpoint }) => isKnown(endpoint));
+  const subjects = new LabelIndex(known, ({ endpoint }) => endpoint.labels);
   const used = new Set<number>();
   const rules = policies.flatMap((policy) =>
-    (['ingress', 'egress'] as const).flatMap((direction) => rulesOf(policy, direction, s, peers, used)),
+    (['ingress', 'egress'] as const).flatMap((direction) => rulesOf(policy, direction, subjects, peers, used)),
   );
   const pending = policies.some(asksForLabels)
     ? s.subjects.filter(({ endpoint }) => !isKnown(endpoint)).map(({ ofport }) => ofport)
@@ -58,15 +61,17 @@ export function policyModel(s: PolicySources): PolicyModel | null {
   return { shut, pending, rules };
 }
 
-function rulesOf(policy: Policy, direction: Direction, s: PolicySources, peers: Peers, used: Set<number>): RuleModel[] {
+function rulesOf(
+  policy: Policy,
+  direction: Direction,
+  all: LabelIndex<Subject>,
+  peers: Peers,
+  used: Set<number>,
+): RuleModel[] {
   const rules = policy[direction];
   const levels = levelsOf(rules);
-  const subjects =
-    Object.keys(policy.selector).length === 0
-      ? null
-      : s.subjects
-          .filter(({ endpoint }) => isKnown(endpoint) && selects(policy.selector, endpoint.labels))
-          .map(({ ofport }) => ofport);
+  const everybody = Object.keys(policy.selector).length === 0;
+  const subjects = everybody ? null : all.find(policy.selector).map(({ ofport }) => ofport);
   if (subjects?.length === 0) return [];
   return rules.flatMap((rule, i): RuleModel[] => {
     const priority = priorityOf(policy.tier, policy.order, levels[i] ?? 0, rule.action);
@@ -87,9 +92,16 @@ const asksForLabels = (p: Policy): boolean =>
     ),
   );
 
+/** An endpoint whose labels are known. */
+interface Named {
+  readonly labels: Labels;
+  readonly cidrs: readonly Cidr[];
+}
+
 /** Addresses of those whom rules name. */
 class Peers {
   readonly #s: PolicySources;
+  readonly #indexes = new Map<string, LabelIndex<Named>>();
 
   constructor(sources: PolicySources) {
     this.#s = sources;
@@ -126,18 +138,32 @@ class Peers {
   }
 
   #labelled(id: string, labels: Labels): Cidr[] {
-    const own = this.#s.endpoints
-      .filter((e) => e.networkId === id && isKnown(e) && selects(labels, e.labels))
-      .flatMap(ipsOf);
-    const others = [...(this.#s.view.interests.get(id)?.endpoints.values() ?? [])]
-      .filter((e) => e.hostId !== this.#s.hostId && e.state === 'known' && selects(labels, e.labels))
-      .flatMap((e) => e.ips);
-    return [...own, ...others].flatMap((text): Cidr[] => {
-      const ip = tryParseIp(text);
-      return ip === null ? [] : [{ base: ip, prefix: 128 }];
-    });
+    let index = this.#indexes.get(id);
+    if (index === undefined) {
+      index = this.#index(id);
+      this.#indexes.set(id, index);
+    }
+    return index.find(labels).flatMap(({ cidrs }) => cidrs);
+  }
+
+  #index(id: string): LabelIndex<Named> {
+    const own = this.#s.endpoints.filter((e) => e.networkId === id && isKnown(e));
+    const others = [...(this.#s.view.interests.get(id)?.endpoints.values() ?? [])].filter(
+      (e) => e.hostId !== this.#s.hostId && e.state === 'known',
+    );
+    const all = [
+      ...own.map((e): Named => ({ labels: e.labels, cidrs: cidrsOf(ipsOf(e)) })),
+      ...others.map((e): Named => ({ labels: e.labels, cidrs: cidrsOf(e.ips) })),
+    ];
+    return new LabelIndex(all, (e) => e.labels);
   }
 }
+
+const cidrsOf = (ips: readonly string[]): Cidr[] =>
+  ips.flatMap((text): Cidr[] => {
+    const ip = tryParseIp(text);
+    return ip === null ? [] : [{ base: ip, prefix: 128 }];
+  });
 
 /** What is left of a range. */
 function without(cidr: Cidr, except: readonly Cidr[]): Cidr[] {
