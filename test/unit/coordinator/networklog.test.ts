@@ -3,7 +3,7 @@ import { expect, test } from 'vitest';
 import { CATALOGUE, Topics } from '../../../coordinator/topics.ts';
 import { completeNetwork, peersOf } from '../../../coordinator/view.ts';
 import type { CoordinatorMessage, NetworkUpdate } from '../../../gen/weft/v1/session.ts';
-import { ExternalPeer } from '../../../gen/weft/v1/types.ts';
+import { ExternalPeer, Policy } from '../../../gen/weft/v1/types.ts';
 import type { Endpoint } from '../../../lib/model.ts';
 import { FakeState, type Write } from '../../harness/fake-state.ts';
 import { aHost, aNetworkRecord, anEndpoint } from './samples.ts';
@@ -48,6 +48,8 @@ class Reader {
     for (const one of update.settings) this.view.settings.set(one.endpointId, one);
     for (const name of update.removedReservations) this.view.reservations.delete(name);
     for (const one of update.reservations) this.view.reservations.set(one.name, one);
+    for (const name of update.removedPolicies) this.view.policies.delete(name);
+    for (const one of update.policies) this.view.policies.set(one.name, one);
     this.at = update.revision?.number ?? null;
   }
 }
@@ -62,6 +64,7 @@ const blank = () => ({
   settings: new Map<string, unknown>(),
   reservations: new Map<string, unknown>(),
   services: new Map<string, unknown>(),
+  policies: new Map<string, unknown>(),
 });
 
 function expected(state: FakeState) {
@@ -76,12 +79,13 @@ function expected(state: FakeState) {
     settings: new Map(update.settings.map((s) => [s.endpointId, s])),
     reservations: new Map(update.reservations.map((r) => [r.name, r])),
     services: new Map(update.services.map((s) => [s.name, s])),
+    policies: new Map(update.policies.map((p) => [p.name, p])),
   };
 }
 
 const arbitraryWrite: fc.Arbitrary<Write> = fc
   .record({
-    what: fc.integer({ min: 0, max: 7 }),
+    what: fc.integer({ min: 0, max: 8 }),
     n: fc.integer({ min: 0, max: 4 }),
     host: fc.integer({ min: 1, max: 3 }),
     gone: fc.boolean(),
@@ -119,6 +123,10 @@ const arbitraryWrite: fc.Arbitrary<Write> = fc
       case 6: {
         const after = { id: hostId, networkId: of, name: `r${n}`, ips: [address], mac: '', labels: {}, createdAt: '' };
         return { reservation: after.name, of, after: gone ? null : { ...after, revision: 0n } };
+      }
+      case 7: {
+        const after = Policy.fromPartial({ id: hostId, networkId: of, name: `p${n}`, order: host });
+        return { policy: after.name, of, after: gone ? null : after };
       }
       default:
         return { host: hostId, after: gone ? null : aHost(hostId, { name: `${hostId}-${n % 2}` }) };
