@@ -41,6 +41,7 @@ import { formatFlow } from './openflow/format.ts';
 import { OvsDriver } from './ovs/driver.ts';
 import { Ovsdb } from './ovs/ovsdb.ts';
 import { externalsOf, unreachable, vtepsOf } from './peers.ts';
+import { answerRejected } from './policies/rejecter.ts';
 import { probeChecksums, sweepProbe } from './probe/checksum.ts';
 import { probeHost, problemOf, userspaceTso } from './probe/index.ts';
 import { vtepProblem } from './probe/own.ts';
@@ -311,6 +312,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
   // Docker may be waiting: what is on disk is enough to answer it.
   await docker.start();
   scope.defer('docker', () => docker.close());
+  answerRejected(multicast.packets);
   await multicast.start();
   scope.defer('multicast', () => multicast.close());
   services.start();

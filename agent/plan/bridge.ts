@@ -8,6 +8,7 @@ import { standingOf } from '../express.ts';
 import type { Encap, Entry, LocalPort, NetworkModel, Remote, TunnelEncap } from '../flows/model.ts';
 import { entryMac } from '../gateway/addresses.ts';
 import { egressOf, gatewaysOf } from '../gateway/egress.ts';
+import { type PolicySources, policyModel, type Subject } from '../policies/resolve.ts';
 import { type HostServices, NO_HOST_SERVICES } from '../services/members.ts';
 import { addressesOf, behindHost } from './entries.ts';
 import { multicastModel, type Snooped } from './multicast.ts';
@@ -45,7 +46,9 @@ export function networkModels(
 ): NetworkModel[] {
   const locals = new Map<string, LocalPort[]>();
   const mtus = new Map<string, number>();
-  for (const e of endpoints) {
+  const subjects = new Map<string, Subject[]>();
+  const here = [...endpoints];
+  for (const e of here) {
     const port = ports.endpoint(e.id);
     if (port === null) continue;
     const list = locals.get(e.networkId) ?? [];
@@ -56,6 +59,9 @@ export function networkModels(
     const standing = standingOf(e, networks.get(e.networkId)?.network, view);
     list.push({ id: e.id, ofport: port, mac, ...addressesOf(e), ...standing, allowed, ...transit, ...direct });
     locals.set(e.networkId, list);
+    const judged = subjects.get(e.networkId) ?? [];
+    judged.push({ endpoint: e, ofport: port });
+    subjects.set(e.networkId, judged);
     mtus.set(e.networkId, Math.min(e.mtu, mtus.get(e.networkId) ?? e.mtu));
   }
   const models: NetworkModel[] = [];
@@ -82,6 +88,7 @@ export function networkModels(
       remotes,
       ...sharedOf(interest, list, remotes),
       ...servicesOf(network, interest, services, self),
+      ...policiesOf(network, { hostId: self.hostId, view, subjects: subjects.get(id) ?? [], endpoints: here }),
       multicast:
         interest === undefined || encap === 'vlan'
           ? null
@@ -89,6 +96,15 @@ export function networkModels(
     });
   }
   return models.sort((a, b) => a.index - b.index);
+}
+
+function policiesOf(
+  { network }: LocalNetwork,
+  sources: Omit<PolicySources, 'network'>,
+): Pick<NetworkModel, 'policies'> {
+  if (network.encap === 'vlan') return {};
+  const policies = policyModel({ ...sources, network });
+  return policies === null ? {} : { policies };
 }
 
 /** @param services virtual addresses, where this host has them: its endpoints may be checked all the same */
