@@ -113,7 +113,9 @@ const asksForLabels = (policy: Policy): boolean =>
 function isPeer(world: PolicyWorld, { who }: PolicyPeer, other: End): boolean {
   const labelled = (networkId: string, labels: Labels): boolean =>
     other.endpoint?.networkId === networkId && selects(labels, other.endpoint.labels ?? {});
-  const within = (cidr: string): boolean => containsIp(parseCidr(cidr), parseIp(other.ip));
+  // As numbers all of IPv4 lies in ::/0.
+  const within = (cidr: string): boolean =>
+    familyOfText(cidr) === familyOfText(other.ip) && containsIp(parseCidr(cidr), parseIp(other.ip));
   switch (who?.$case) {
     case 'endpoints': {
       const id = who.value.networkId === '' ? world.network.id : who.value.networkId;

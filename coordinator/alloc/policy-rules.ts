@@ -135,7 +135,8 @@ function checkRange(network: Network, asked: { cidr: string; except: readonly st
     throw refuse(`${asked.except.length} ranges are excepted, and ${MAX_EXCEPT} are allowed`, 'give larger ones');
   const except = asked.except.map((text) => {
     const part = about(where, () => parseCidr(text));
-    if (!containsCidr(range, part) || part.prefix === range.prefix)
+    // As numbers all of IPv4 lies in ::/0.
+    if (familyOf(part.base) !== family || !containsCidr(range, part) || part.prefix === range.prefix)
       throw refuse(
         `${formatCidr(part)} is no part of ${formatCidr(range)}`,
         'except ranges that lie in the cidr, and leave some of it',

@@ -78,6 +78,8 @@ describe('what can be a policy', () => {
     const six = aNetworkRecord('n1', { subnets: ['fd00::/64'] });
     const peers = [range('fd00:0:0::/32', '2001:DB8::/32')];
     expect(() => check({ ingress: [rule('drop', { peers })] }, six)).toThrow(/no part of fd00::\/32/);
+    const mixed = [range('::/0', '10.0.0.0/8')];
+    expect(() => check({ ingress: [rule('drop', { peers: mixed })] }, six)).toThrow(/10.0.0.0\/8 is no part of ::\/0/);
     expect(check({ ingress: [rule('drop', { peers: [range('FD00:0:0::/32')] })] }, six)).toMatchObject({
       ingress: [{ peers: [range('fd00::/32')] }],
     });
