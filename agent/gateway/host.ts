@@ -158,7 +158,7 @@ export class GatewayHost {
         throw new WeftError('UNAVAILABLE', `nft does not take table ${NFT_TABLE}: ${firstLine(r.stderr)}`);
       this.#able = true;
     } catch (error) {
-      this.#able = await answersNft();
+      this.#able = await takesTables();
       throw error;
     }
     this.#written = { text, shown: await this.#shown() };
@@ -292,9 +292,9 @@ async function forwarding6(): Promise<Setting[]> {
   return [...out, { path: FORWARD6, value: '1' }];
 }
 
-/** It does not where the kernel has no nf_tables, whatever it is asked. */
-const answersNft = (): Promise<boolean> =>
-  exec('nft', ['list', 'tables']).then(
+/** An empty table is checked, not made: a kernel may know nftables, and not each of its families. */
+const takesTables = (): Promise<boolean> =>
+  exec('nft', ['-c', '-f', '-'], { input: NFT_FAMILIES.map((f) => `table ${f} ${NFT_TABLE} {}\n`).join('') }).then(
     (r) => r.code === 0,
     () => false,
   );
