@@ -25,7 +25,7 @@ export type ViewSource = Pick<
 const visible = (address: { readonly state: string }): boolean => address.state === 'held';
 
 /** True when the host holds a block, an address or an endpoint of the network. */
-export function holds(source: ViewSource, networkId: string, hostId: string): boolean {
+function holds(source: ViewSource, networkId: string, hostId: string): boolean {
   for (const block of source.blocks.get(networkId)?.values() ?? []) if (block.hostId === hostId) return true;
   for (const endpoint of source.endpoints.get(networkId)?.values() ?? []) if (endpoint.hostId === hostId) return true;
   for (const address of source.addresses.get(networkId)?.values() ?? [])
