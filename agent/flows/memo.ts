@@ -31,7 +31,7 @@ export function render(model: BridgeModel, memo: Memo): FlowTable {
   const { tunnels, ...rest } = bridge;
   take(BASE, JSON.stringify(rest), () => renderBase(rest));
   for (const n of networks) {
-    const { services: _, ...network } = n;
+    const { services: _s, published: _p, ...network } = n;
     const fingerprint = JSON.stringify([tunnels, rest, network], (_, v: unknown) =>
       typeof v === 'bigint' ? `${v}n` : v,
     );

@@ -122,6 +122,7 @@ function composeNetwork(deps: Deps, spec: NetworkSpec, checked: CheckedSpec, id:
     publishBy: wire.publishBy,
     egressIps: [],
     dnsOrder: wire.dnsOrder,
+    published: false,
   };
   checkRoom(network);
   return network;

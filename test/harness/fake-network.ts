@@ -43,6 +43,7 @@ export const networkOf = (fields: Partial<Network> & { id: string; subnets: stri
   publishBy: '',
   egressIps: [],
   dnsOrder: '',
+  published: false,
   ...fields,
 });
 

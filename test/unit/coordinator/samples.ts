@@ -46,6 +46,7 @@ export const aNetworkRecord = (id: string, more: Partial<Network> = {}): Network
   publishBy: '',
   egressIps: [],
   dnsOrder: '',
+  published: false,
   ...more,
 });
 
