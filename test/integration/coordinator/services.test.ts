@@ -108,7 +108,9 @@ describe('services over two coordinators', () => {
     const entry = await mesh.agent(one, { ...aHost(8), express: true });
     const flagged = (): boolean | undefined => entry.networks.get(network.id)?.published;
     const peers = (): (readonly [string, boolean])[] =>
-      [...(holder.views.get(network.id)?.peers.values() ?? [])].map((p) => [p.name, p.entry] as const).sort();
+      [...(holder.views.get(network.id)?.peers.values() ?? [])]
+        .map((p) => [p.name, p.entry] as const)
+        .sort(([a], [b]) => (a < b ? -1 : 1));
     await entry.until('it has the network', () => flagged() === false);
     const { revision } = await create(two, 'entries', { name: 'x', publish: 'all', ports: [port(8500)] });
     await entry.until('it is told', () => flagged() === true);
