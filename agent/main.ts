@@ -198,7 +198,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
         (error: unknown) => WeftError.from(error).message,
       ),
       // Who is no host of the mesh may be away for good: nobody waits for it.
-      neighbours.resolve(vtepsOf(view).keys(), externalsOf(view).keys()),
+      neighbours.resolve(vtepsOf(view, { held: true }).keys(), externalsOf(view).keys()),
     ]);
     return failure === '' ? networks : failure;
   };
@@ -222,6 +222,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
     journal,
     view: fromDisk,
     apply,
+    leads: services.leads,
     ofport: (endpointId) => reconciler.ofport(endpointId) ?? 0,
     unhealthy: (endpoint) => services.unhealthy(endpoint),
     onQuery: answerQueries({

@@ -35,7 +35,7 @@ export function render(model: BridgeModel, memo: Memo): FlowTable {
   take(BASE, JSON.stringify(rest), () => renderBase(rest));
   if (networks.some(isJudged)) take('policies', '', policyBase);
   for (const n of networks) {
-    const { services: _, policies, ...plain } = n;
+    const { services: _s, published: _p, policies, ...plain } = n;
     const network = policies == null ? plain : { ...plain, policies: { ...policies, rules: [] } };
     const fingerprint = JSON.stringify([tunnels, rest, network], (_, v: unknown) =>
       typeof v === 'bigint' ? `${v}n` : v,

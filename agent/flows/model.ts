@@ -106,6 +106,8 @@ export interface Published {
   readonly entry: bigint;
   /** Those that ports of this host lead to, by their transit address. */
   readonly services: readonly ServiceModel[];
+  /** Hosts that nothing but entered frames come from, and nothing but their answers goes to: they are no remotes. */
+  readonly hosts: readonly Pick<Remote, 'hostId' | 'vtep'>[];
 }
 
 /** One network as this host's bridge sees it. */

@@ -245,6 +245,7 @@ export class GatewayHost {
 
   #leads6(): boolean {
     const { endpoints, networks } = this.#o.journal;
+    if (this.#services.some((p) => p.hostIp === ANY6)) return true;
     return endpoints.values().some((e) => {
       const row = networks.get(e.networkId);
       return e.ip6 !== '' && row !== undefined && egressOf(row.network)?.ip6 != null;

@@ -56,11 +56,12 @@ export type Decoded =
   /** Index keys (names, vnis, subnets, hostnames): the id. Guards and the stamp: text that nobody reads. */
   | { readonly kind: 'text'; readonly value: string };
 
-// The revision is the key's mod_revision: it is filled in on reading and left out of what is stored.
+// The revision is the key's mod_revision: it is filled in on reading and left out of what is stored. Whether services publish a network, they say.
 const stored = (message: object): string => JSON.stringify(message);
 
 export const encode = {
-  network: (network: Network): string => stored(Network.toJSON({ ...network, revision: 0n }) as object),
+  network: (network: Network): string =>
+    stored(Network.toJSON({ ...network, revision: 0n, published: false }) as object),
   host: (host: Host): string => stored(Host.toJSON(host) as object),
   block: (block: Block): string => stored(Block.toJSON({ ...block, revision: 0n }) as object),
   address: (address: Address): string => stored(Address.toJSON({ ...address, revision: 0n }) as object),

@@ -123,6 +123,7 @@ function composeNetwork(deps: Deps, spec: NetworkSpec, checked: CheckedSpec, id:
     egressIps: [],
     dnsOrder: wire.dnsOrder,
     policyDefault: wire.policyDefault,
+    published: false,
   };
   checkRoom(network);
   return network;

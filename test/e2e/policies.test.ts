@@ -1,6 +1,20 @@
 /** Policies over real hosts: who may call whom, from everywhere, by packets; and what becomes of connections when rules come and go. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { auditClean, clean, docker, on, onOk, pings, run, sleeper, until, WEFT, weft, weftJson, weftOk } from '../harness/lab.ts';
+import {
+  auditClean,
+  clean,
+  docker,
+  on,
+  onOk,
+  pings,
+  run,
+  sleeper,
+  until,
+  WEFT,
+  weft,
+  weftJson,
+  weftOk,
+} from '../harness/lab.ts';
 import { answerers, Backend, calls, Held } from '../harness/service.ts';
 
 const HOSTS = ['h1', 'h2', 'h3'] as const;
@@ -24,7 +38,13 @@ const apply = async (text: string): Promise<void> => {
 const remove = (...names: string[]): Promise<string> => weftOk('policy', 'rm', ...names, '--network', NET);
 
 /** True: a connection is answered. In each family. */
-async function reaches(host: string, from: string, to: string, port = PORT, protocol: 'tcp' | 'udp' = 'tcp'): Promise<boolean[]> {
+async function reaches(
+  host: string,
+  from: string,
+  to: string,
+  port = PORT,
+  protocol: 'tcp' | 'udp' = 'tcp',
+): Promise<boolean[]> {
   return Promise.all(
     (ips.get(to) ?? []).map(async (ip) => answerers(await calls(host, from, { protocol, ip, port }, 1))[0] === to),
   );
@@ -61,8 +81,7 @@ beforeAll(async () => {
     ['h3', 'other-3'],
   ] as const)
     for (const port of [PORT, OPEN]) servers.push(await Backend.open(host, name, port!));
-  for (const e of await weftJson<Shown[]>('endpoint', 'ls', '--network', NET))
-    ips.set(e.container?.name ?? '', e.ips);
+  for (const e of await weftJson<Shown[]>('endpoint', 'ls', '--network', NET)) ips.set(e.container?.name ?? '', e.ips);
   await weftOk('wait');
 });
 
@@ -98,7 +117,20 @@ describe('a policy', () => {
   });
 
   it('is about a container from its start', async () => {
-    await docker('h3', 'run', '-d', '--name', 'web-new', '--network', NET, '--label', 'app=web', 'weft/lab:1', 'sleep', '100000');
+    await docker(
+      'h3',
+      'run',
+      '-d',
+      '--name',
+      'web-new',
+      '--network',
+      NET,
+      '--label',
+      'app=web',
+      'weft/lab:1',
+      'sleep',
+      '100000',
+    );
     await until('the new one is let in', async () => (await reaches('h3', 'web-new', 'db-1')).every(Boolean));
     await docker('h3', 'run', '-d', '--name', 'other-new', '--network', NET, 'weft/lab:1', 'sleep', '100000');
     await weftOk('wait');

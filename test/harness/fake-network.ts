@@ -44,6 +44,7 @@ export const networkOf = (fields: Partial<Network> & { id: string; subnets: stri
   egressIps: [],
   dnsOrder: '',
   policyDefault: '',
+  published: false,
   ...fields,
 });
 

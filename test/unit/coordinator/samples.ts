@@ -47,6 +47,7 @@ export const aNetworkRecord = (id: string, more: Partial<Network> = {}): Network
   egressIps: [],
   dnsOrder: '',
   policyDefault: '',
+  published: false,
   ...more,
 });
 
