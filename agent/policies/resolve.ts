@@ -127,7 +127,9 @@ class Peers {
         const service = this.#s.view.interests.get(this.#s.network.id)?.services.get(who.value);
         return service === undefined ? [] : this.#labelled(this.#s.network.id, service.selector);
       }
-      default:
+      // Names are not resolved into rules yet: coordinators refuse them.
+      case 'name':
+      case undefined:
         return [];
     }
   }

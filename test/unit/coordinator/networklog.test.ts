@@ -87,7 +87,7 @@ function expected(state: FakeState) {
 
 const arbitraryWrite: fc.Arbitrary<Write> = fc
   .record({
-    what: fc.integer({ min: 0, max: 8 }),
+    what: fc.integer({ min: 0, max: 9 }),
     n: fc.integer({ min: 0, max: 4 }),
     host: fc.integer({ min: 1, max: 3 }),
     gone: fc.boolean(),
