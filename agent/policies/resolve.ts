@@ -5,10 +5,11 @@
 import { byBase, type Cidr, containsCidr, halves, isIp4, overlaps, parseCidr, tryParseIp } from '../../lib/addr.ts';
 import { LabelIndex } from '../../lib/label-index.ts';
 import type { Network, NetworkView, Policy, PolicyPeer, PolicyPort, PolicyRule, View } from '../../lib/model.ts';
+import { levelsOf } from '../../lib/policy-order.ts';
 import { selects } from '../../lib/selector.ts';
 import { ipsOf, type LocalEndpoint } from '../contract.ts';
 import type { Direction, PolicyModel, PortMatch, RuleModel, Verdict } from '../flows/policy-model.ts';
-import { levelsOf, priorityOf } from './rank.ts';
+import { priorityOf } from './rank.ts';
 
 type Labels = Readonly<Record<string, string>>;
 

@@ -1,13 +1,14 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { portMasks } from '../../../../agent/flows/port-masks.ts';
-import { LEVELS, levelsOf, ORDERS, priorityOf } from '../../../../agent/policies/rank.ts';
+import { priorityOf } from '../../../../agent/policies/rank.ts';
+import { levelsOf, MAX_LEVEL, ORDERS } from '../../../../lib/policy-order.ts';
 
 describe('priorities of rules', () => {
   it('go by tier, then order, then level, then action', () => {
     const all = ['platform', 'application', 'baseline'].flatMap((tier) =>
       [0, 1, ORDERS - 1].flatMap((order) =>
-        [0, 1, LEVELS - 1].flatMap((level) =>
+        [0, 1, MAX_LEVEL].flatMap((level) =>
           ['drop', 'reject', 'allow'].map((action) => priorityOf(tier, order, level, action)),
         ),
       ),
@@ -21,7 +22,7 @@ describe('priorities of rules', () => {
     expect(priorityOf('later', 0, 0, 'allow')).toBeNull();
     expect(priorityOf('platform', 0, 0, 'mirror')).toBeNull();
     expect(priorityOf('platform', ORDERS, 0, 'allow')).toBeNull();
-    expect(priorityOf('platform', 0, LEVELS, 'allow')).toBeNull();
+    expect(priorityOf('platform', 0, MAX_LEVEL + 1, 'allow')).toBeNull();
   });
 
   it('rules of one list that follow each other with one action are of one level', () => {
