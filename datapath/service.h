@@ -36,6 +36,14 @@ static __always_inline struct live *live_of(__u32 id, const struct backend *b) {
   return bpf_map_lookup_elem(&live, &key);
 }
 
+/* Port security: of what comes from other addresses, nothing is decided here. */
+static __always_inline bool own(const struct port *p, const struct frame *f) {
+  if (!same_mac(p->mac, f->src)) return false;
+  if (f->family == 4) return p->ip4 && p->ip4 == f->source[0];
+  if (!(f->source[0] | f->source[1] | f->source[2] | f->source[3])) return false;
+  return same_address(p->ip6, f->source) || same_address(p->link_local, f->source);
+}
+
 static __always_inline bool is_own(const struct port *p, __u8 family, const __u32 *address) {
   return family == 4 ? p->ip4 == address[0] : same_address(p->ip6, address);
 }

@@ -10,7 +10,15 @@ import { promisify } from 'node:util';
 import { BpfDriver } from '../../agent/bpf/driver.ts';
 import { encode } from '../../agent/bpf/encode.ts';
 import { BpfHelper } from '../../agent/bpf/helper.ts';
-import type { BpfAttachment, BpfCounters, BpfModel, BpfPort, BpfReason } from '../../agent/bpf/model.ts';
+import {
+  type BpfAttachment,
+  type BpfCounters,
+  type BpfModel,
+  type BpfPlaceOnLink,
+  type BpfPort,
+  type BpfReason,
+  hookOf,
+} from '../../agent/bpf/model.ts';
 import { planMaps, planPrograms } from '../../agent/plan/maps.ts';
 import { parseIp } from '../../lib/ip.ts';
 import { macOfIp, parseMac } from '../../lib/mac.ts';
@@ -260,9 +268,13 @@ export class BpfHost implements AsyncDisposable {
     return container;
   }
 
+  places(): BpfPlaceOnLink[] {
+    return this.attachments.map(({ ifindex, program }) => ({ ifindex, hook: hookOf(program) }));
+  }
+
   /** Makes maps and programs as they are to be. @returns the number of steps it took. */
   async apply(model: BpfModel): Promise<number> {
-    const actual = await this.driver.attached(this.attachments.map((a) => a.ifindex));
+    const actual = await this.driver.attached(this.places());
     const steps = [
       ...planMaps(encode(model), await this.driver.observeFresh()),
       ...planPrograms(this.attachments, actual),

@@ -298,6 +298,7 @@ describe('plan', () => {
     datapathType: 'netdev',
     backend: 'kernel-tunnel',
     express: true,
+    services: true,
     vtep: '192.0.2.1',
     encaps: [],
     udpPorts: { vxlan: 4789, geneve: 6081 },

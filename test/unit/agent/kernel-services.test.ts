@@ -10,6 +10,7 @@ const WIRING: Wiring = {
   datapathType: 'netdev',
   backend: 'kernel-tunnel',
   express: true,
+  services: true,
   vtep: '192.0.2.1',
   encaps: ['vxlan'],
   udpPorts: { vxlan: 4789, geneve: 6081 },
