@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { BpfDriver } from '../../agent/bpf/driver.ts';
-import { encode } from '../../agent/bpf/encode.ts';
+import { encode, SERVICE_MAPS } from '../../agent/bpf/encode.ts';
 import { BpfHelper } from '../../agent/bpf/helper.ts';
 import {
   type BpfAttachment,
@@ -17,6 +17,7 @@ import {
   type BpfPlaceOnLink,
   type BpfPort,
   type BpfReason,
+  type BpfSide,
   hookOf,
 } from '../../agent/bpf/model.ts';
 import { planMaps, planPrograms } from '../../agent/plan/maps.ts';
@@ -86,9 +87,16 @@ export class Mounts implements AsyncDisposable {
 }
 
 /** A driver whose helper runs in these namespaces. */
-export function driverIn(netns: string, mounts: Mounts): { driver: BpfDriver; helper: BpfHelper } {
+export function driverIn(
+  netns: string,
+  mounts: Mounts,
+  side: BpfSide = 'forward',
+): { driver: BpfDriver; helper: BpfHelper } {
   const helper = new BpfHelper(['nsenter', `--net=/run/netns/${netns}`, mounts.enter, HELPER]);
-  return { helper, driver: new BpfDriver({ helper, object: OBJECT, pins: '/mnt/bpf/weft' }) };
+  const pins = '/mnt/bpf/weft';
+  if (side === 'forward') return { helper, driver: new BpfDriver({ helper, object: OBJECT, pins }) };
+  const object = join(DATAPATH, 'services.bpf.o');
+  return { helper, driver: new BpfDriver({ helper, object, pins, maps: SERVICE_MAPS }) };
 }
 
 /** Namespaces of test processes that are gone. */

@@ -1,0 +1,159 @@
+/** Programs on ports of Open vSwitch's: which links have them, and that they come back when Open vSwitch has cleared a port's hooks. */
+import { describe, expect, it } from 'vitest';
+import type { BpfDriver } from '../../../agent/bpf/driver.ts';
+import { type EncodedMaps, SERVICE_MAPS } from '../../../agent/bpf/encode.ts';
+import { type BpfPlaceOnLink, hookOf, placeId } from '../../../agent/bpf/model.ts';
+import type { NetworkModel, ServiceModel } from '../../../agent/flows/model.ts';
+import { Kernel } from '../../../agent/kernel.ts';
+import { hostLink } from '../../../agent/link/names.ts';
+import type { AttachedProgram, BpfStep } from '../../../agent/plan/maps.ts';
+import { serviceLinks, serviceSide } from '../../../agent/plan/service-links.ts';
+import { PortHooks } from '../../../agent/port-hooks.ts';
+import type { Wiring } from '../../../agent/wiring.ts';
+import { IPV6_MODEL } from '../../harness/flow-models.ts';
+
+const WIRING: Wiring = {
+  datapathType: 'system',
+  backend: 'ovs-tunnel',
+  express: false,
+  services: true,
+  vtep: '192.0.2.1',
+  encaps: ['vxlan'],
+  udpPorts: { vxlan: 4789, geneve: 6081 },
+  underlayMtu: 1500,
+  complete: { at: 'none', tcp: true, rewritten: true },
+  outer: { ttl: 64, dscp: 'inherit', checksum: false },
+};
+const web: ServiceModel = {
+  id: 7,
+  address: { family: 4, address: 0x0a800901 },
+  protocol: 6,
+  port: 80,
+  affinity: 0,
+  backends: [{ address: { family: 4, address: 0x0a800002 }, mac: 0x02580a800002n, port: 8080 }],
+};
+const [first, second] = IPV6_MODEL.networks as [NetworkModel, NetworkModel];
+const SERVED: NetworkModel[] = [{ ...first, services: [web] }, second];
+
+/** Numbers of links, in the order in which they are asked for. */
+function numbering(): (link: string) => number {
+  const numbers = new Map<string, number>();
+  return (link) => numbers.get(link) ?? numbers.set(link, numbers.size + 1).size;
+}
+
+/** A kernel that has what was done to it. */
+function machine(networks: readonly NetworkModel[]) {
+  const numbers = numbering();
+  const attached = new Map<string, AttachedProgram>();
+  const said: string[] = [];
+  const maps: EncodedMaps = new Map(SERVICE_MAPS.map((name) => [name, new Map()]));
+  const driver = {
+    maps: SERVICE_MAPS,
+    observe: () => maps,
+    observeFresh: async () => maps,
+    ifindexes: async (names: readonly string[]) => new Map(names.map((name) => [name, numbers(name)])),
+    attached: async (places: readonly BpfPlaceOnLink[]) =>
+      new Map(places.map((at) => [placeId(at), attached.get(placeId(at)) ?? null])),
+    apply: async (steps: readonly BpfStep[]) => {
+      for (const s of steps) {
+        if (s.kind === 'attach') attached.set(placeId({ ifindex: s.ifindex, hook: hookOf(s.program) }), s.program);
+        if (s.kind === 'detach') attached.delete(placeId(s));
+        if (s.kind === 'attach' || s.kind === 'detach') said.push(`${s.kind} ${s.link}`);
+      }
+    },
+  };
+  const kernel = new Kernel(driver as unknown as BpfDriver, WIRING);
+  const hooks = new PortHooks({
+    kernel,
+    configure: async () => {
+      said.push('configure');
+      attached.clear();
+    },
+  });
+  const pass = async (some = networks): Promise<void> => {
+    const { planned } = await kernel.plan(some, new Map(), false);
+    await kernel.apply(planned.filter((p) => p.kind === 'program'));
+  };
+  return { attached, said, kernel, hooks, pass };
+}
+
+const links = (n: NetworkModel): string[] => n.locals.filter((p) => p.direct !== true).map((p) => hostLink(p.id));
+
+describe('links with programs', () => {
+  it('are those of networks with services, in both directions; nothing else is asked for', () => {
+    const vlan: NetworkModel = { ...first, index: 9, encap: 'vlan', services: [web] };
+    const { model, attachments } = serviceSide([...SERVED, vlan], numbering());
+    expect(links(first).length).toBeGreaterThan(0);
+    expect(attachments.map((a) => `${a.link} ${a.program}`)).toEqual(
+      links(first).flatMap((link) => [`${link} service_out`, `${link} service_in`]),
+    );
+    expect(model.services).toEqual([{ ...web, index: first.index }]);
+    expect(new Set(model.ports.map((p) => p.index))).toEqual(new Set([first.index]));
+    expect([model.fdb, model.blocks, model.nets, model.sources]).toEqual([[], [], [], []]);
+    expect(serviceLinks(SERVED)).toEqual([...links(first), ...links(second)]);
+  });
+
+  it('lose them with the last service', async () => {
+    const { attached, pass } = machine(SERVED);
+    await pass();
+    expect(attached.size).toBe(2 * links(first).length);
+    await pass([first, second]);
+    expect(attached.size).toBe(0);
+  });
+});
+
+describe('hooks of ports', () => {
+  it('are cleared while nobody depends on them, and have their programs again; that is no drift', async () => {
+    const { attached, said, kernel, hooks, pass } = machine(SERVED);
+    await pass();
+    const all = new Map(attached);
+    said.length = 0;
+    await hooks.settle();
+    expect(said[0]).toBe('configure');
+    expect(attached).toEqual(all);
+    expect((await kernel.plan(SERVED, new Map(), false)).planned.filter((p) => p.kind === 'program')).toEqual([]);
+    // Until something is told of one of these links.
+    said.length = 0;
+    expect(hooks.stir(links(second))).toBe(false);
+    await hooks.settle();
+    expect(said).toEqual([]);
+    expect(hooks.stir(links(first).slice(0, 1))).toBe(true);
+    await hooks.settle();
+    expect(said[0]).toBe('configure');
+    expect(attached).toEqual(all);
+  });
+
+  it('have them again after Open vSwitch was configured for another reason', async () => {
+    const { attached, hooks, pass } = machine(SERVED);
+    await pass();
+    const all = new Map(attached);
+    attached.clear();
+    await hooks.configured();
+    expect(attached).toEqual(all);
+  });
+
+  it('without services are nobody’s matter', async () => {
+    const { said, hooks, pass } = machine([first, second]);
+    await pass();
+    expect(hooks.stir(null)).toBe(false);
+    await hooks.settle();
+    expect(said).toEqual([]);
+  });
+
+  it('what fails is tried again', async () => {
+    const { kernel, pass, attached } = machine(SERVED);
+    await pass();
+    let works = false;
+    const hooks = new PortHooks({
+      kernel,
+      configure: async () => {
+        if (!works) throw new Error('away');
+        attached.clear();
+      },
+    });
+    await expect(hooks.settle()).rejects.toThrow('away');
+    works = true;
+    await hooks.settle();
+    expect(attached.size).toBe(2 * links(first).length);
+  });
+});
