@@ -129,11 +129,11 @@ export class BpfDriver {
   async counters(): Promise<BpfCounters> {
     await this.#ready();
     const { helper } = this.#o;
-    const none: Answer = { data: [], words: [] };
-    const asked = ['reasons', 'traffic', 'chosen'].map((map) =>
-      map === 'traffic' && !this.#forwards ? none : helper.ask(`sum ${map}`),
-    );
-    const [reasons, traffic, chosen] = (await Promise.all(asked)) as [Answer, Answer, Answer];
+    const [reasons, chosen, traffic] = await Promise.all([
+      helper.ask('sum reasons'),
+      helper.ask('sum chosen'),
+      this.#forwards ? helper.ask('sum traffic') : Promise.resolve<Answer>({ data: [], words: [] }),
+    ]);
     const byReason = new Map(numbers(reasons).map(({ key, values }) => [REASONS[key], values[0] ?? 0n]));
     return {
       reasons: Object.fromEntries(REASONS.map((name) => [name, byReason.get(name) ?? 0n])) as Record<BpfReason, bigint>,

@@ -3,21 +3,10 @@ import { encode, FLAG, serviceKey } from '../../../agent/bpf/encode.ts';
 import type { NetworkModel, ServiceModel } from '../../../agent/flows/model.ts';
 import { entryMac } from '../../../agent/gateway/addresses.ts';
 import { kernelSide } from '../../../agent/plan/kernel.ts';
-import { MAX_TAGGED_INDEX, type Wiring } from '../../../agent/wiring.ts';
+import { MAX_TAGGED_INDEX } from '../../../agent/wiring.ts';
 import { IPV6_MODEL } from '../../harness/flow-models.ts';
+import { EXPRESS_WIRING } from '../../harness/wiring.ts';
 
-const WIRING: Wiring = {
-  datapathType: 'netdev',
-  backend: 'kernel-tunnel',
-  express: true,
-  services: true,
-  vtep: '192.0.2.1',
-  encaps: ['vxlan'],
-  udpPorts: { vxlan: 4789, geneve: 6081 },
-  underlayMtu: 1500,
-  complete: { at: 'none', tcp: false, rewritten: true },
-  outer: { ttl: 64, dscp: 'inherit', checksum: false },
-};
 const web: ServiceModel = {
   id: 7,
   address: { family: 4, address: 0x0a800901 },
@@ -36,7 +25,7 @@ test('services are said under the index of their network, where that has tunnels
     { ...first, index: MAX_TAGGED_INDEX + 1, services: [web] },
   ];
   const numbers = new Map<string, number>();
-  const { model } = kernelSide(networks, WIRING, (link) => {
+  const { model } = kernelSide(networks, EXPRESS_WIRING, (link) => {
     numbers.set(link, numbers.get(link) ?? numbers.size + 1);
     return numbers.get(link) ?? 0;
   });
@@ -56,7 +45,11 @@ test('where a service is published, hosts are known by MACs of their own, and wh
   const entry = 0x025b_0000_0001n;
   const transit: ServiceModel = { ...web, id: 9, address: { family: 4, address: 0xa9fe7809 } };
   const side = (express: boolean) =>
-    kernelSide([{ ...first, published: { entry, services: [transit] } }, second], { ...WIRING, express }, () => 5);
+    kernelSide(
+      [{ ...first, published: { entry, services: [transit] } }, second],
+      { ...EXPRESS_WIRING, express },
+      () => 5,
+    );
   const { model, attachments } = side(true);
   expect(model.config.entry).toBe(entry);
   expect(model.services).toEqual([{ ...transit, index: 0, net: first.index }]);

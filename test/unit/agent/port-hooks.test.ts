@@ -9,21 +9,9 @@ import { hostLink } from '../../../agent/link/names.ts';
 import type { AttachedProgram, BpfStep } from '../../../agent/plan/maps.ts';
 import { serviceLinks, serviceSide } from '../../../agent/plan/service-links.ts';
 import { PortHooks } from '../../../agent/port-hooks.ts';
-import type { Wiring } from '../../../agent/wiring.ts';
 import { IPV6_MODEL } from '../../harness/flow-models.ts';
+import { SYSTEM_WIRING } from '../../harness/wiring.ts';
 
-const WIRING: Wiring = {
-  datapathType: 'system',
-  backend: 'ovs-tunnel',
-  express: false,
-  services: true,
-  vtep: '192.0.2.1',
-  encaps: ['vxlan'],
-  udpPorts: { vxlan: 4789, geneve: 6081 },
-  underlayMtu: 1500,
-  complete: { at: 'none', tcp: true, rewritten: true },
-  outer: { ttl: 64, dscp: 'inherit', checksum: false },
-};
 const web: ServiceModel = {
   id: 7,
   address: { family: 4, address: 0x0a800901 },
@@ -62,7 +50,7 @@ function machine(networks: readonly NetworkModel[]) {
       }
     },
   };
-  const kernel = new Kernel(driver as unknown as BpfDriver, WIRING);
+  const kernel = new Kernel(driver as unknown as BpfDriver, SYSTEM_WIRING);
   const hooks = new PortHooks({
     kernel,
     configure: async () => {
