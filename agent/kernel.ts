@@ -35,16 +35,6 @@ export class Kernel {
     this.#wiring = wiring;
   }
 
-  /** Programs are on links that are ports of Open vSwitch's, which clears them now and then: PortHooks puts them back. */
-  get onPorts(): boolean {
-    return this.#wiring.backend === 'ovs-tunnel';
-  }
-
-  /** Links that are to have programs. */
-  get links(): ReadonlySet<string> {
-    return new Set(this.#encoded?.side.attachments.map((a) => a.link));
-  }
-
   /** Somebody else may have been at work. */
   forget(): void {
     this.#attached = null;
@@ -59,9 +49,11 @@ export class Kernel {
     links: ReadonlyMap<string, Link>,
     fresh: boolean,
   ): Promise<{ planned: Planned<BpfStep>[]; wanted: () => Map<string, string> }> {
-    const names = this.onPorts ? serviceLinks(models) : kernelLinks(models, this.#wiring);
+    const wiring = this.#wiring;
+    const onPorts = wiring.backend === 'ovs-tunnel';
+    const names = onPorts ? serviceLinks(models) : kernelLinks(models, wiring);
     const numbers = await this.#numbers(names, links);
-    const side = this.onPorts ? serviceSide(models, numbers) : kernelSide(models, this.#wiring, numbers);
+    const side = onPorts ? serviceSide(models, numbers) : kernelSide(models, wiring, numbers);
     const maps = encode(side.model, this.#driver.maps);
     const actual = (fresh ? null : this.#driver.observe()) ?? (await this.#driver.observeFresh());
     const places = names.flatMap((link) => placesOf(link, numbers(link)));
@@ -92,22 +84,6 @@ export class Kernel {
         this.#attached?.set(placeId({ ifindex: step.ifindex, hook: hookOf(step.program) }), step.program);
       else if (step.kind === 'detach') this.#attached?.delete(placeId(step));
     }
-  }
-
-  /** Puts back what had been attached, and is gone. @throws UNAVAILABLE when the helper does not answer */
-  async restore(): Promise<void> {
-    const known = this.#attached;
-    const attachments = this.#encoded?.side.attachments ?? [];
-    if (known === null || attachments.length === 0) return;
-    const places = attachments.map(({ ifindex, program }) => ({ ifindex, hook: hookOf(program) }));
-    const actual = await this.#driver.attached(places);
-    const lost = planPrograms(attachments, actual).filter(
-      ({ change, step }) =>
-        change === 'missing' &&
-        step.kind === 'attach' &&
-        known.get(placeId({ ifindex: step.ifindex, hook: hookOf(step.program) })) === step.program,
-    );
-    if (lost.length > 0) await this.apply(lost);
   }
 
   /** Readable text of what is wanted. */

@@ -31,11 +31,8 @@ export class LinkSide {
   readonly #failures = new LinkFailures();
   /** Told of links since the last look at them, the last of each. */
   readonly #told = new Map<string, LinkChange>();
-  /** Some may not have been told. */
-  #missed = false;
   #timer: NodeJS.Timeout | null = null;
   #changed: () => void = () => undefined;
-  #stirred: (names: readonly string[] | null) => void = () => undefined;
   /** Steps of this pass, by the link's name: tried, and those that wait for their next try. */
   #tried: readonly PlannedLink[] = [];
   #waiting: ReadonlySet<string> = new Set();
@@ -68,13 +65,9 @@ export class LinkSide {
     this.#picture.forget();
   }
 
-  /**
-   * @param changed called when links are not as this side left them
-   * @param stirred called with the names of links that anything has been told of; null: of any
-   */
-  watch(changed: () => void, stirred: (names: readonly string[] | null) => void = () => undefined): void {
+  /** @param changed called when links are not as this side left them */
+  watch(changed: () => void): void {
     this.#changed = changed;
-    this.#stirred = stirred;
     this.#driver.watch((change) => this.#noticed(change));
   }
 
@@ -183,16 +176,12 @@ export class LinkSide {
 
   /** One of our own steps makes several of these: looked at once, a little later. Null: some may have been missed. */
   #noticed(change: LinkChange | null): void {
-    if (change === null) {
-      this.#picture.forget();
-      this.#missed = true;
-    } else this.#told.set(change.name, change);
+    if (change === null) this.#picture.forget();
+    else this.#told.set(change.name, change);
     this.#timer ??= setTimeout(() => {
       this.#timer = null;
       const fits = this.#picture.fits(this.#told.values());
-      this.#stirred(this.#missed ? null : [...this.#told.keys()]);
       this.#told.clear();
-      this.#missed = false;
       if (fits) return;
       this.#picture.forget();
       this.#changed();

@@ -26,7 +26,6 @@ import type { Snooped } from './plan/multicast.ts';
 import { driftOf, type Planned } from './plan/planned.ts';
 import { planPorts, portNameOf, stalePorts } from './plan/ports.ts';
 import { Settled } from './plan/settled.ts';
-import { PortHooks } from './port-hooks.ts';
 import type { HostServices } from './services/index.ts';
 
 const RETRY_MS = 500;
@@ -79,7 +78,6 @@ export class Reconciler implements Datapath {
   readonly #drift: DriftLog;
   readonly #links: LinkSide;
   readonly #flows: FlowSide;
-  readonly #hooks: PortHooks | null;
   #waiting: Waiter[] = [];
   #wanted = false;
   #running: Promise<void> | null = null;
@@ -93,8 +91,6 @@ export class Reconciler implements Datapath {
     this.#o = options;
     this.#flows = new FlowSide(options.flows);
     this.#links = new LinkSide({ driver: options.links, clock: options.clock, log: options.log });
-    const { kernel, ovs } = options;
-    this.#hooks = kernel === null ? null : new PortHooks({ kernel, configure: () => ovs.apply([]) });
     this.#drift = new DriftLog({ ...options, now: () => options.clock.now() });
   }
 
@@ -110,17 +106,9 @@ export class Reconciler implements Datapath {
   }
 
   start(): void {
-    this.#links.watch(
-      () => this.kick(),
-      (names) => {
-        if (this.#hooks?.stir(names) === true) this.kick();
-      },
-    );
+    this.#links.watch(() => this.kick());
     this.#o.ovs.onChange(() => this.kick());
-    this.#o.switch.onUp(() => {
-      this.#hooks?.stir(null);
-      this.#flowsUnknown();
-    });
+    this.#o.switch.onUp(() => this.#flowsUnknown());
     this.#o.flows.watchFlows(() => this.#flowsUnknown());
     this.kick();
   }
@@ -322,10 +310,7 @@ export class Reconciler implements Datapath {
       heal || remade,
     );
     const newBridge = ports.some((p) => p.kind === 'bridge');
-    if (ports.length > 0) {
-      await this.#o.ovs.apply(ports.map((p) => p.step));
-      await this.#hooks?.configured();
-    }
+    if (ports.length > 0) await this.#o.ovs.apply(ports.map((p) => p.step));
     if (newBridge) {
       await this.#o.switch.ready();
       await this.#flows.observe(true);
@@ -338,8 +323,6 @@ export class Reconciler implements Datapath {
     const selectedMeters = this.#drift.select(meters, heal);
     await this.#flows.apply(selected, selectedMeters);
     if (side.length > 0) await this.#o.kernel?.apply(side);
-    if (side.some((p) => p.step.kind === 'attach')) this.#hooks?.stir(null);
-    await this.#hooks?.settle();
     if (linksDown.length > 0) this.#links.delete(linksDown.map((p) => p.step));
     await this.#links.finish(
       planned.desired.links,

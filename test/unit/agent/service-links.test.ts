@@ -1,4 +1,4 @@
-/** Programs on ports of Open vSwitch's: which links have them, and that they come back when Open vSwitch has cleared a port's hooks. */
+/** Programs on ports of Open vSwitch's: which links have them. */
 import { describe, expect, it } from 'vitest';
 import type { BpfDriver } from '../../../agent/bpf/driver.ts';
 import { type EncodedMaps, SERVICE_MAPS } from '../../../agent/bpf/encode.ts';
@@ -8,7 +8,6 @@ import { Kernel } from '../../../agent/kernel.ts';
 import { hostLink } from '../../../agent/link/names.ts';
 import type { AttachedProgram, BpfStep } from '../../../agent/plan/maps.ts';
 import { serviceLinks, serviceSide } from '../../../agent/plan/service-links.ts';
-import { PortHooks } from '../../../agent/port-hooks.ts';
 import { IPV6_MODEL } from '../../harness/flow-models.ts';
 import { SYSTEM_WIRING } from '../../harness/wiring.ts';
 
@@ -30,10 +29,9 @@ function numbering(): (link: string) => number {
 }
 
 /** A kernel that has what was done to it. */
-function machine(networks: readonly NetworkModel[]) {
+function machine() {
   const numbers = numbering();
   const attached = new Map<string, AttachedProgram>();
-  const said: string[] = [];
   const maps: EncodedMaps = new Map(SERVICE_MAPS.map((name) => [name, new Map()]));
   const driver = {
     maps: SERVICE_MAPS,
@@ -46,23 +44,15 @@ function machine(networks: readonly NetworkModel[]) {
       for (const s of steps) {
         if (s.kind === 'attach') attached.set(placeId({ ifindex: s.ifindex, hook: hookOf(s.program) }), s.program);
         if (s.kind === 'detach') attached.delete(placeId(s));
-        if (s.kind === 'attach' || s.kind === 'detach') said.push(`${s.kind} ${s.link}`);
       }
     },
   };
   const kernel = new Kernel(driver as unknown as BpfDriver, SYSTEM_WIRING);
-  const hooks = new PortHooks({
-    kernel,
-    configure: async () => {
-      said.push('configure');
-      attached.clear();
-    },
-  });
-  const pass = async (some = networks): Promise<void> => {
+  const pass = async (some: readonly NetworkModel[]): Promise<void> => {
     const { planned } = await kernel.plan(some, new Map(), false);
     await kernel.apply(planned.filter((p) => p.kind === 'program'));
   };
-  return { attached, said, kernel, hooks, pass };
+  return { attached, pass };
 }
 
 const links = (n: NetworkModel): string[] => n.locals.filter((p) => p.direct !== true).map((p) => hostLink(p.id));
@@ -82,66 +72,10 @@ describe('links with programs', () => {
   });
 
   it('lose them with the last service', async () => {
-    const { attached, pass } = machine(SERVED);
-    await pass();
+    const { attached, pass } = machine();
+    await pass(SERVED);
     expect(attached.size).toBe(2 * links(first).length);
     await pass([first, second]);
     expect(attached.size).toBe(0);
-  });
-});
-
-describe('hooks of ports', () => {
-  it('are cleared while nobody depends on them, and have their programs again; that is no drift', async () => {
-    const { attached, said, kernel, hooks, pass } = machine(SERVED);
-    await pass();
-    const all = new Map(attached);
-    said.length = 0;
-    await hooks.settle();
-    expect(said[0]).toBe('configure');
-    expect(attached).toEqual(all);
-    expect((await kernel.plan(SERVED, new Map(), false)).planned.filter((p) => p.kind === 'program')).toEqual([]);
-    // Until something is told of one of these links.
-    said.length = 0;
-    expect(hooks.stir(links(second))).toBe(false);
-    await hooks.settle();
-    expect(said).toEqual([]);
-    expect(hooks.stir(links(first).slice(0, 1))).toBe(true);
-    await hooks.settle();
-    expect(said[0]).toBe('configure');
-    expect(attached).toEqual(all);
-  });
-
-  it('have them again after Open vSwitch was configured for another reason', async () => {
-    const { attached, hooks, pass } = machine(SERVED);
-    await pass();
-    const all = new Map(attached);
-    attached.clear();
-    await hooks.configured();
-    expect(attached).toEqual(all);
-  });
-
-  it('without services are nobody’s matter', async () => {
-    const { said, hooks, pass } = machine([first, second]);
-    await pass();
-    expect(hooks.stir(null)).toBe(false);
-    await hooks.settle();
-    expect(said).toEqual([]);
-  });
-
-  it('what fails is tried again', async () => {
-    const { kernel, pass, attached } = machine(SERVED);
-    await pass();
-    let works = false;
-    const hooks = new PortHooks({
-      kernel,
-      configure: async () => {
-        if (!works) throw new Error('away');
-        attached.clear();
-      },
-    });
-    await expect(hooks.settle()).rejects.toThrow('away');
-    works = true;
-    await hooks.settle();
-    expect(attached.size).toBe(2 * links(first).length);
   });
 });
