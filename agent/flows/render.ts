@@ -3,6 +3,7 @@
  * A backend says how frames reach other hosts; the stages know only localPort and remote.
  */
 import { MAC_PREFIX } from '../../lib/mac.ts';
+import { entryMac } from '../gateway/addresses.ts';
 import type { Action, Flow } from '../openflow/flow.ts';
 import { type Backend, backendOf } from './backend.ts';
 import { ARP_REQUEST, arpAnswer, arpReply, ETH_ARP, flow, goto, inCidr, is, masked, move, set } from './build.ts';
@@ -58,6 +59,8 @@ export function renderNetwork(n: NetworkModel, bridge: Omit<BridgeModel, 'networ
       l2Local(n, port),
     ]),
     ...(n.encap === 'vlan' ? renderVlan(n) : renderOverlay(n, backend, relaysNd)),
+    // Beyond the kernel's tunnels eBPF knows them.
+    ...(bridge.tunnels.kind === 'ovs' ? renderEntries(n, backend) : []),
     ...renderShared(n, backend),
     ...(port == null ? [] : [...gateway(n, port, relaysNd), ...renderChecks(n, port, relaysNd)]),
   ];
@@ -83,6 +86,14 @@ function renderOverlay(n: NetworkModel, backend: Backend, relaysNd: boolean): Fl
     ...multicast(n, backend),
   ];
 }
+
+/** Other hosts by the MACs under which they let in who calls a published service: answers go back by the host that was called. */
+const renderEntries = (n: NetworkModel, backend: Backend): Flow[] =>
+  n.published === undefined || n.encap === 'vlan'
+    ? []
+    : n.remotes
+        .filter((r) => r.hostId !== '')
+        .map((r) => l2Entry(n, { mac: entryMac(r.hostId) }, backend.unicast(n, r)));
 
 const inNetwork = (n: NetworkModel) => is(REG.network, n.index);
 const externals = (n: NetworkModel): Remote[] => n.remotes.filter((r) => r.external);
@@ -147,7 +158,7 @@ const l2Local = (n: NetworkModel, port: LocalPort): Flow =>
     [set(REG.out, port.ofport), goto('output')],
   );
 
-const l2Entry = (n: NetworkModel, e: Entry, out: readonly Action[]): Flow =>
+const l2Entry = (n: NetworkModel, e: Pick<Entry, 'mac'>, out: readonly Action[]): Flow =>
   flow('l2', n.index, PRIORITY.entry, [inNetwork(n), is(REG.side, SIDE.local), is('eth_dst', e.mac)], out);
 
 function l2Block(n: NetworkModel, block: Remote['blocks'][number], out: readonly Action[]): Flow {

@@ -48,6 +48,7 @@ let vips: readonly string[] = [];
 
 beforeAll(async () => {
   await weftOk('network', 'create', NET, '--ipv6');
+  await weftOk('wait');
   await Promise.all(HOSTS.map((host) => sleeper(host, `ks-${host}`, NET, '--label', 'role=web')));
   await sleeper('h1', 'ks-c', NET);
   await Promise.all(HOSTS.map((host) => serve(host, `ks-${host}`)));

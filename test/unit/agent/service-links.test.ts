@@ -3,11 +3,15 @@ import { describe, expect, it } from 'vitest';
 import type { BpfDriver } from '../../../agent/bpf/driver.ts';
 import { type EncodedMaps, SERVICE_MAPS } from '../../../agent/bpf/encode.ts';
 import { type BpfPlaceOnLink, hookOf, placeId } from '../../../agent/bpf/model.ts';
-import type { NetworkModel, ServiceModel } from '../../../agent/flows/model.ts';
+import type { NetworkModel, ServiceModel, Tunnels } from '../../../agent/flows/model.ts';
+import { renderNetwork } from '../../../agent/flows/render.ts';
+import { entryMac } from '../../../agent/gateway/addresses.ts';
 import { Kernel } from '../../../agent/kernel.ts';
 import { hostLink } from '../../../agent/link/names.ts';
+import { formatFlow } from '../../../agent/openflow/format.ts';
 import type { AttachedProgram, BpfStep } from '../../../agent/plan/maps.ts';
 import { serviceLinks, serviceSide } from '../../../agent/plan/service-links.ts';
+import { formatMac } from '../../../lib/mac.ts';
 import { IPV6_MODEL } from '../../harness/flow-models.ts';
 import { SYSTEM_WIRING } from '../../harness/wiring.ts';
 
@@ -77,5 +81,29 @@ describe('links with programs', () => {
     expect(attached.size).toBe(2 * links(first).length);
     await pass([first, second]);
     expect(attached.size).toBe(0);
+  });
+});
+
+describe('hosts that let in who calls a published service', () => {
+  const published: NetworkModel = { ...first, published: { entry: 0x025b_0000_0001n, services: [] } };
+  const others = (n: NetworkModel, tunnels: Tunnels): string[] =>
+    renderNetwork(n, { tunnels, maxMeters: 0 })
+      .map(formatFlow)
+      .filter((text) => text.includes('dl_dst=02:5b:'));
+
+  it('get the answers of containers here, by their tunnels', () => {
+    const hosts = first.remotes.filter((r) => r.hostId !== '');
+    expect(hosts.length).toBeGreaterThan(0);
+    const flows = others(published, { kind: 'ovs', ports: { vxlan: 91, geneve: 92, gre: 93 } });
+    expect(flows).toHaveLength(hosts.length);
+    for (const { hostId, vtep } of hosts) {
+      const [flow] = flows.filter((text) => text.includes(`dl_dst=${formatMac(entryMac(hostId))}`));
+      expect(flow).toContain(vtep);
+    }
+  });
+
+  it('are known to eBPF where that carries frames, and to nobody where nothing is published', () => {
+    expect(others(published, { kind: 'kernel', port: 90 })).toEqual([]);
+    expect(others(first, { kind: 'ovs', ports: { vxlan: 91, geneve: 92, gre: 93 } })).toEqual([]);
   });
 });
