@@ -19,8 +19,10 @@
 #define DRAWS 3
 
 /* 02:57:65:66:74:01, by which virtual addresses are known (agent/gateway/addresses.ts). */
+#define ANYCAST 0x025765667401ULL
+
 static __always_inline bool is_anycast(const __u8 *mac) {
-  return *(__u32 *)mac == bpf_htonl(0x02576566) && *(__u16 *)(mac + 4) == bpf_htons(0x7401);
+  return *(__u32 *)mac == bpf_htonl(ANYCAST >> 16) && *(__u16 *)(mac + 4) == bpf_htons(ANYCAST & 0xffff);
 }
 
 static __always_inline __u32 seconds(void) { return bpf_ktime_get_coarse_ns() / 1000000000; }

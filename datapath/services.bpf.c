@@ -6,6 +6,7 @@
  */
 #include "frame.h"
 #include "maps.h"
+#include "neighbour.h"
 #include "service.h"
 
 static __always_inline struct port *served(struct __sk_buff *skb) {
@@ -18,8 +19,9 @@ static __always_inline struct port *served(struct __sk_buff *skb) {
 SEC("tc") int service_out(struct __sk_buff *skb) {
   struct port *p = served(skb);
   struct frame f = {};
-  if (!p || read_frame(skb, &f) != GOOD || !own(p, &f)) return GO_ON;
-  return ask(skb, p, &f);
+  if (!p) return GO_ON;
+  if (read_frame(skb, &f) == GOOD) return own(p, &f) ? ask(skb, p, &f) : GO_ON;
+  return f.family == 6 && f.protocol == IPPROTO_ICMPV6 && !skb->vlan_present ? answer_neighbour(skb, p, &f) : GO_ON;
 }
 
 /* Egress: what Open vSwitch sends to a container, and what comes back to one that is its own backend. */

@@ -53,9 +53,9 @@ describe('services on ports of a switch', () => {
     await inside(box, 'ip', 'addr', 'add', `${ips.IPv4}/16`, 'dev', 'eth0');
     await inside(box, 'ip', 'addr', 'add', `${ips.IPv6}/64`, 'dev', 'eth0', 'nodad');
     await inside(box, 'ip', 'link', 'set', 'eth0', 'up');
-    // Open vSwitch answers for virtual addresses, which is not of this test.
-    for (const ip of Object.values(VIRTUAL))
-      await inside(box, 'ip', 'neigh', 'replace', ip, 'lladdr', GATEWAY, 'dev', 'eth0', 'nud', 'permanent');
+    // ARP for virtual addresses is answered by Open vSwitch; neighbour discovery by the programs.
+    const { IPv4: ip } = VIRTUAL;
+    await inside(box, 'ip', 'neigh', 'replace', ip, 'lladdr', GATEWAY, 'dev', 'eth0', 'nud', 'permanent');
     const [shown] = JSON.parse(await inside(netns, 'ip', '-j', 'link', 'show', link)) as { ifindex: number }[];
     const port: BpfPort = {
       ifindex: shown?.ifindex ?? 0,
@@ -160,6 +160,23 @@ describe('services on ports of a switch', () => {
       expect(await client.ask('udp', VIRTUAL[family], 80, 0, 100)).toBe('ECONNREFUSED');
     },
   );
+
+  it('who has a virtual address of IPv6 is answered, also to who would take it; of another address it is not', async () => {
+    await serve([boxes[1]!]);
+    const { netns: box } = boxes[0]!;
+    const ip = (...args: string[]) => inside(box, 'ip', '-6', ...args);
+    await ip('neigh', 'flush', 'dev', 'eth0');
+    expect(await client.ask('open', 'six', VIRTUAL.IPv6, 80, 0)).toBe('open');
+    expect(await client.ask('close', 'six')).toBe('closed');
+    expect(await ip('neigh', 'show', VIRTUAL.IPv6)).toContain(GATEWAY);
+    await ip('addr', 'add', `${VIRTUAL.IPv6}/64`, 'dev', 'eth0');
+    await ip('addr', 'add', 'fd00:128::77/64', 'dev', 'eth0');
+    const shown = (): Promise<string> => ip('-o', 'addr', 'show', 'dev', 'eth0');
+    await expect.poll(shown, { timeout: 10_000 }).toMatch(/fd00:128::9:1\/64 [^\n]*dadfailed/);
+    await expect.poll(shown, { timeout: 10_000 }).not.toMatch(/fd00:128::77\/64 [^\n]*tentative/);
+    expect(await shown()).not.toMatch(/fd00:128::77\/64 [^\n]*dadfailed/);
+    for (const address of [VIRTUAL.IPv6, 'fd00:128::77']) await ip('addr', 'del', `${address}/64`, 'dev', 'eth0');
+  });
 
   it('what is on links is known, mended, and taken away', async () => {
     await serve([boxes[1]!]);
