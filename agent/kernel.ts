@@ -2,18 +2,30 @@
 import { describeValue } from './bpf/describe.ts';
 import type { BpfDriver } from './bpf/driver.ts';
 import { type EncodedMaps, encode } from './bpf/encode.ts';
+import { type BpfHook, hookOf, placeId } from './bpf/model.ts';
 import type { NetworkModel } from './flows/model.ts';
 import type { Link } from './link/steps.ts';
 import { type KernelSide, kernelLinks, kernelSide } from './plan/kernel.ts';
-import { type AttachedProgram, type BpfStep, mapEntryId, planMaps, planPrograms } from './plan/maps.ts';
+import {
+  type AttachedProgram,
+  type BpfStep,
+  mapEntryId,
+  type PlacedLink,
+  planMaps,
+  planPrograms,
+  programId,
+} from './plan/maps.ts';
 import type { Planned } from './plan/planned.ts';
+import { serviceLinks, serviceSide } from './plan/service-links.ts';
 import type { Wiring } from './wiring.ts';
+
+const HOOKS: readonly BpfHook[] = ['ingress', 'egress'];
 
 export class Kernel {
   readonly #driver: BpfDriver;
   readonly #wiring: Wiring;
-  /** By ifindex: what is at our place, as this process knows it. A link that is new has nothing. */
-  #attached: Map<number, AttachedProgram> | null = null;
+  /** By placeId(): what is at our places, as this process knows it. A link that is new has nothing. */
+  #attached: Map<string, AttachedProgram> | null = null;
   #encoded: { side: KernelSide; maps: EncodedMaps } | null = null;
   /** What was wanted last, as kind and id → text, and of which bytes it was told. */
   #told: { readonly maps: EncodedMaps; readonly wanted: ReadonlyMap<string, string> } | null = null;
@@ -37,16 +49,20 @@ export class Kernel {
     links: ReadonlyMap<string, Link>,
     fresh: boolean,
   ): Promise<{ planned: Planned<BpfStep>[]; wanted: () => Map<string, string> }> {
-    const side = kernelSide(models, this.#wiring, await this.#numbers(models, links));
-    const maps = encode(side.model);
+    const wiring = this.#wiring;
+    const onPorts = wiring.backend === 'ovs-tunnel';
+    const names = onPorts ? serviceLinks(models) : kernelLinks(models, wiring);
+    const numbers = await this.#numbers(names, links);
+    const side = onPorts ? serviceSide(models, numbers) : kernelSide(models, wiring, numbers);
+    const maps = encode(side.model, this.#driver.maps);
     const actual = (fresh ? null : this.#driver.observe()) ?? (await this.#driver.observeFresh());
-    const places = [...side.attachments, ...side.bare];
-    if (fresh || this.#attached === null) this.#attached = await this.#driver.attached(places.map((a) => a.ifindex));
+    const places = names.flatMap((link) => placesOf(link, numbers(link)));
+    if (fresh || this.#attached === null) this.#attached = await this.#driver.attached(places);
     const known = this.#attached;
     const programs = planPrograms(
       side.attachments,
-      new Map(places.map(({ ifindex }) => [ifindex, known.get(ifindex) ?? null])),
-      side.bare,
+      new Map(places.map((at) => [placeId(at), known.get(placeId(at)) ?? null])),
+      places,
     );
     this.#encoded = { side, maps };
     return {
@@ -64,8 +80,9 @@ export class Kernel {
       throw error;
     }
     for (const { step } of planned) {
-      if (step.kind === 'attach') this.#attached?.set(step.ifindex, step.program);
-      else if (step.kind === 'detach') this.#attached?.delete(step.ifindex);
+      if (step.kind === 'attach')
+        this.#attached?.set(placeId({ ifindex: step.ifindex, hook: hookOf(step.program) }), step.program);
+      else if (step.kind === 'detach') this.#attached?.delete(placeId(step));
     }
   }
 
@@ -77,11 +94,7 @@ export class Kernel {
       .join('\n');
   }
 
-  async #numbers(
-    models: readonly NetworkModel[],
-    links: ReadonlyMap<string, Link>,
-  ): Promise<(name: string) => number | null> {
-    const names = kernelLinks(models, this.#wiring);
+  async #numbers(names: readonly string[], links: ReadonlyMap<string, Link>): Promise<(name: string) => number | null> {
     const unknown = names.filter((name) => (links.get(name)?.ifindex ?? null) === null);
     const asked = unknown.length === 0 ? new Map<string, number>() : await this.#driver.ifindexes(unknown);
     return (name) => links.get(name)?.ifindex ?? asked.get(name) ?? null;
@@ -99,8 +112,12 @@ export class Kernel {
         wanted.set(id, kept ?? describeValue(map, value));
       }
     }
-    for (const { link, program } of side.attachments) wanted.set(`program ${link}`, program);
+    for (const { link, program } of side.attachments)
+      wanted.set(`program ${programId(link, hookOf(program))}`, program);
     this.#told = { maps, wanted };
     return wanted;
   }
 }
+
+const placesOf = (link: string, ifindex: number | null): PlacedLink[] =>
+  ifindex === null ? [] : HOOKS.map((hook) => ({ link, ifindex, hook }));

@@ -43,7 +43,7 @@ import { Ovsdb } from './ovs/ovsdb.ts';
 import { externalsOf, unreachable, vtepsOf } from './peers.ts';
 import { answerRejected } from './policies/rejecter.ts';
 import { probeChecksums, sweepProbe } from './probe/checksum.ts';
-import { probeHost, problemOf, userspaceTso } from './probe/index.ts';
+import { probedSide, probeHost, problemOf, userspaceTso } from './probe/index.ts';
 import { vtepProblem } from './probe/own.ts';
 import { sizeProbes } from './probe-mtu.ts';
 import { answerQueries } from './queries.ts';
@@ -89,7 +89,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
   scope.defer('openflow', () => openflow.close());
   const ovs = new OvsDriver(db);
   const flows = new FlowDriver(openflow);
-  const bpf = kernelDriver(config.bpfDir);
+  const bpf = kernelDriver(config.bpfDir, await probedSide(config));
   scope.defer('kernel side', () => bpf.close());
   const { wiring, probes } = await probeHost(config, {
     bpf: () => problemOf(bpf.start()),
@@ -104,6 +104,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
       }),
     log,
   });
+  const kernelSide = wiring.backend === 'kernel-tunnel' || wiring.services;
   const links = new LinkDriver({ complete: wiring.complete, devices: () => devicesOf(journal), log });
   const neighbours = new Neighbours({
     own: wiring.vtep,
@@ -164,6 +165,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
     datapath: () => reconciler,
     onPublished: () => gateway.kick(),
     probes,
+    publishes: wiring.express,
     // Where the kernel's datapath forwards it cannot answer for the gateway (docs/ipv6.md).
     ipv6: hasIpv6() && wiring.datapathType !== 'system',
     sees: () => openflow.connected,
@@ -178,7 +180,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
     ovs,
     flows,
     carries: (networkId) => abilities.carries(networkId),
-    kernel: wiring.backend === 'kernel-tunnel' ? new Kernel(bpf, wiring) : null,
+    kernel: kernelSide ? new Kernel(bpf, wiring) : null,
     switch: openflow,
     snooped: () => multicast.state(),
     services: () => services.services(),
@@ -247,7 +249,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
     reconciler,
     packets: () => multicast.packets.counters,
     services: () => services.counts,
-    kernelSide: wiring.backend === 'kernel-tunnel' ? () => bpf.counters() : null,
+    kernelSide: kernelSide ? () => bpf.counters() : null,
     listen: config.metrics,
   });
   const docker = new DockerSide({

@@ -9,6 +9,8 @@ export interface Wiring {
   readonly backend: 'ovs-tunnel' | 'kernel-tunnel';
   /** Endpoints' links belong to the kernel, and Open vSwitch has a second pair for what it must decide. Only with kernel-tunnel. */
   readonly express: boolean;
+  /** Virtual addresses of services are translated: on the express path, or where links are ports of Open vSwitch in the kernel. */
+  readonly services: boolean;
   /** This host's VTEP, IPv4 or IPv6. */
   readonly vtep: string;
   /** Encapsulations that this host can carry. */

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "load.h"
 #include <bpf/bpf.h>
+#include <dirent.h>
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
@@ -90,6 +91,28 @@ static int take_program(struct bpf_program *loaded, const char *dir) {
   return p->fd < 0 ? -errno : 0;
 }
 
+static bool is_loaded(const char *pin) {
+  for (int i = 0; i < map_count; i++)
+    if (strncmp(pin, "map_", 4) == 0 && strcmp(pin + 4, maps[i].name) == 0) return true;
+  for (int i = 0; i < program_count; i++)
+    if (strncmp(pin, "program_", 8) == 0 && strcmp(pin + 8, programs[i].name) == 0) return true;
+  return false;
+}
+
+/* Pins of another object, or of an older version: what still runs with them keeps them. */
+static int drop_others(const char *dir) {
+  char path[PATH_MAX];
+  DIR *open = opendir(dir);
+  if (!open) return -errno;
+  for (struct dirent *at; (at = readdir(open));) {
+    if (at->d_name[0] == '.' || is_loaded(at->d_name)) continue;
+    snprintf(path, sizeof path, "%s/%s", dir, at->d_name);
+    unlink(path);
+  }
+  closedir(open);
+  return 0;
+}
+
 void forget(void) {
   while (map_count > 0) close(maps[--map_count].fd);
   while (program_count > 0) close(programs[--program_count].fd);
@@ -120,5 +143,5 @@ int take_over(struct bpf_object *object, const char *dir) {
     if (program_count == ITEMS) return -E2BIG;
     if ((error = take_program(program, dir))) return error;
   }
-  return 0;
+  return drop_others(dir);
 }

@@ -27,7 +27,7 @@ extern int map_count, program_count;
 
 /* Makes `dir`, mounting a BPF file system at its parent where none is. */
 int mount_at(const char *dir);
-/* Loads the object; maps and programs pinned in `dir` that are as in it stay, others are replaced. */
+/* Loads the object; maps and programs pinned in `dir` that are as in it stay, others are replaced, and what the object has not is let go. */
 int take_over(struct bpf_object *object, const char *dir);
 /* Closes what is open. */
 void forget(void);

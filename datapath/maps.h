@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
 /*
- * Maps of the kernel side, and how keys and values lie in them. agent/bpf/encode.ts writes the same bytes: numbers in the host's
- * order, addresses and MACs as on the wire. A test holds the sizes of both together.
+ * Maps that all objects of the kernel side have, those of services among them, and how keys and values lie in them; express-maps.h has the
+ * others. agent/bpf/encode.ts writes the same bytes: numbers in the host's order, addresses and MACs as on the wire. A test holds the
+ * sizes of both together.
  */
 #pragma once
 #include <linux/bpf.h>
@@ -17,13 +18,6 @@
 
 /* In a flow's index: the client is outside, and came in by a port of this host. */
 #define OUTSIDE 0x80000000u
-
-#define CONFIG_CHECKSUM 1u
-#define CONFIG_TTL_INHERIT 2u
-#define CONFIG_DSCP_INHERIT 4u
-#define CONFIG_DONT_FRAGMENT 8u
-
-#define MAX_COPIES 1024
 
 /* Order and number as REASONS in agent/bpf/model.ts. */
 enum reason {
@@ -54,7 +48,7 @@ enum reason {
 };
 
 struct port {
-  __u32 slow; /* ifindex of wfk… */
+  __u32 slow; /* ifindex of wfk…; 0 where the link is a port of Open vSwitch's */
   __u32 index;
   __u8 mac[6];
   __u8 flags;
@@ -62,67 +56,6 @@ struct port {
   __u32 ip4; /* as on the wire; 0 = none, as the others */
   __u32 ip6[4];
   __u32 link_local[4];
-};
-
-struct net {
-  __u32 device;
-  __u32 vni;
-  __u32 mtu; /* 0 = not said */
-};
-
-struct tunnel {
-  __u32 device;
-  __u32 key;
-};
-
-struct mac_key {
-  __u32 index;
-  __u8 mac[6];
-  __u8 pad[2];
-};
-
-struct block_key {
-  __u32 bits; /* 32 + fixed bits of the MAC */
-  struct mac_key at;
-};
-
-/* Where a MAC is. Family 0: here, `device` = ifindex of wft… (0 = nobody). 4 or 6: behind `vtep`; device, key 0 = the network's. */
-struct place {
-  __u32 vtep[4]; /* as on the wire; IPv4 in the first */
-  __u32 device;
-  __u32 key;
-  __u8 mac[6];
-  __u8 family;
-  __u8 flags;
-};
-
-struct source_key {
-  __u32 vtep[4];
-  __u32 device;
-  __u32 key;
-  __u32 family;
-};
-
-struct source {
-  __u32 index;
-  __u32 flags;
-};
-
-struct list_key {
-  __u32 list;
-  __u32 slot;
-};
-
-struct config {
-  __u32 tunnel_port; /* ifindex of weft-tk */
-  __u32 flags;
-  __u8 ttl;
-  __u8 tos;
-  __u8 pad[2];
-  __u32 source4; /* as on the wire; 0 = the kernel's choice */
-  __u32 source6[4];
-  __u8 entry[6]; /* this host's MAC in the mesh, of frames from outside */
-  __u8 pad2[2];
 };
 
 /* A port of a virtual address. Protocol and port 0: the address itself; of its value only `net` says something. */
@@ -234,10 +167,6 @@ struct work {
   bool answered; /* by a virtual address, whom the frame comes from now */
 };
 
-struct traffic {
-  __u64 tx_packets, tx_bytes, rx_packets, rx_bytes;
-};
-
 #define MAP(name, kind, entries, key_type, value_type, map_options)                                                                \
   struct {                                                                                                                         \
     __uint(type, kind);                                                                                                            \
@@ -251,20 +180,7 @@ struct traffic {
 #define HASH(name, entries, key_type, value_type) MAP(name, BPF_MAP_TYPE_HASH, entries, key_type, value_type, BPF_F_NO_PREALLOC)
 
 HASH(ports, 16384, __u32, struct port);
-HASH(slow, 16384, __u32, __u32);
-HASH(nets, 4096, __u32, struct net);
-HASH(vnis, 8192, struct tunnel, __u32);
-HASH(fdb, 131072, struct mac_key, struct place);
-MAP(blocks, BPF_MAP_TYPE_LPM_TRIE, 131072, struct block_key, struct place, BPF_F_NO_PREALLOC);
-HASH(vteps, 65536, struct source_key, struct source);
-HASH(lists, 65536, struct list_key, struct place);
-HASH(groups, 16384, struct mac_key, __u32);
-MAP(config, BPF_MAP_TYPE_ARRAY, 1, __u32, struct config, 0);
-/* Written here: MACs behind external peers, the longest unused one makes room. */
-MAP(learned, BPF_MAP_TYPE_LRU_HASH, 4096, struct mac_key, struct place, 0);
 MAP(reasons, BPF_MAP_TYPE_PERCPU_ARRAY, REASONS, __u32, __u64, 0);
-MAP(traffic, BPF_MAP_TYPE_PERCPU_HASH, 16384, __u32, struct traffic, BPF_F_NO_PREALLOC);
-
 HASH(services, 16384, struct service_key, struct service);
 HASH(backends, 131072, struct backend_key, struct backend);
 HASH(live, 131072, struct live_key, struct live);

@@ -19,8 +19,10 @@
 #define DRAWS 3
 
 /* 02:57:65:66:74:01, by which virtual addresses are known (agent/gateway/addresses.ts). */
+#define ANYCAST 0x025765667401ULL
+
 static __always_inline bool is_anycast(const __u8 *mac) {
-  return *(__u32 *)mac == bpf_htonl(0x02576566) && *(__u16 *)(mac + 4) == bpf_htons(0x7401);
+  return *(__u32 *)mac == bpf_htonl(ANYCAST >> 16) && *(__u16 *)(mac + 4) == bpf_htons(ANYCAST & 0xffff);
 }
 
 static __always_inline __u32 seconds(void) { return bpf_ktime_get_coarse_ns() / 1000000000; }
@@ -34,6 +36,14 @@ static __always_inline struct live *live_of(__u32 id, const struct backend *b) {
   struct live_key key = { .id = id, .port = b->port };
   __builtin_memcpy(key.address, b->address, sizeof(key.address));
   return bpf_map_lookup_elem(&live, &key);
+}
+
+/* Port security: of what comes from other addresses, nothing is decided here. */
+static __always_inline bool own(const struct port *p, const struct frame *f) {
+  if (!same_mac(p->mac, f->src)) return false;
+  if (f->family == 4) return p->ip4 && p->ip4 == f->source[0];
+  if (!(f->source[0] | f->source[1] | f->source[2] | f->source[3])) return false;
+  return same_address(p->ip6, f->source) || same_address(p->link_local, f->source);
 }
 
 static __always_inline bool is_own(const struct port *p, __u8 family, const __u32 *address) {

@@ -5,15 +5,15 @@
  * pinned. Memory is fixed: nothing grows with what is asked.
  *
  *   load OBJECT DIR         mounts a BPF file system at DIR's parent where none is, takes over the maps and programs pinned in DIR that
- *                           are as in OBJECT, replaces the others → ok PROGRAM=ID …
+ *                           are as in OBJECT, replaces the others, and lets go of what else is there → ok PROGRAM=ID …
  *   maps                    NAME KEY-BYTES VALUE-BYTES MAX-ENTRIES, a line each
  *   batch N                 then N lines `u MAP KEY VALUE` or `d MAP KEY` → ok, or the first failure; the others are made all the same
  *   lookup MAP KEY          → ok VALUE, or ok - when it is not there
  *   dump MAP                KEY VALUE, a line each
  *   sum MAP                 of a per-CPU map: KEY and the sums of the value's 64-bit numbers, a line each
- *   attach IFINDEX PROGRAM  clsact ingress, direct action, our priority and handle; replaces what is there → ok ID
- *   detach IFINDEX          → ok
- *   attached IFINDEX…       → ok ID… ; 0 = none, - = no such link
+ *   attach IFINDEX HOOK PROGRAM  clsact, HOOK ingress or egress, direct action, our priority and handle; replaces what is there → ok ID
+ *   detach IFINDEX HOOK     → ok
+ *   attached HOOK IFINDEX…  → ok ID… ; 0 = none, - = no such link
  *   links NAME…             → ok IFINDEX… ; 0 = no such link
  *   complete NAME           frames leave that link with their checksums and cut to its MTU (as `ethtool -K NAME tx off`) → ok
  *   run PROGRAM FRAME [IFINDEX]   BPF_PROG_TEST_RUN → ok RETVAL FRAME
@@ -200,46 +200,56 @@ static void dump(const char *name, bool sums) {
   printf("ok\n");
 }
 
+static bool hook_of(const char *text, enum bpf_tc_attach_point *point) {
+  bool in = strcmp(text, "ingress") == 0;
+  *point = in ? BPF_TC_INGRESS : BPF_TC_EGRESS;
+  return in || strcmp(text, "egress") == 0;
+}
+
 /* @returns the id of the program at our place of a link; 0 = none, -1 = no such link. */
-static long attached(__u32 ifindex) {
-  DECLARE_LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex, .attach_point = BPF_TC_INGRESS);
+static long attached(__u32 ifindex, enum bpf_tc_attach_point point) {
+  DECLARE_LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex, .attach_point = point);
   DECLARE_LIBBPF_OPTS(bpf_tc_opts, opts, .handle = TC_HANDLE, .priority = TC_PRIORITY);
   int error = bpf_tc_query(&hook, &opts);
   if (error == -ENODEV) return -1;
   return error ? 0 : (long)opts.prog_id;
 }
 
-static void attach(const char *link, const char *name) {
+static void attach(const char *link, const char *at, const char *name) {
   __u32 ifindex;
+  enum bpf_tc_attach_point point;
   struct program *p = program_of(name);
-  if (!number(link, &ifindex) || !p) return fail("no such program, or wrong ifindex");
-  DECLARE_LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex, .attach_point = BPF_TC_INGRESS);
+  if (!number(link, &ifindex) || !hook_of(at, &point) || !p) return fail("no such program, or wrong ifindex or hook");
+  DECLARE_LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex, .attach_point = point);
   DECLARE_LIBBPF_OPTS(bpf_tc_opts, opts, .handle = TC_HANDLE, .priority = TC_PRIORITY, .prog_fd = p->fd, .flags = BPF_TC_F_REPLACE);
-  int error = attached(ifindex) == (long)p->id ? 0 : bpf_tc_hook_create(&hook);
+  int error = attached(ifindex, point) == (long)p->id ? 0 : bpf_tc_hook_create(&hook);
   if (error == -EEXIST) error = 0;
-  if (!error && attached(ifindex) != (long)p->id) error = bpf_tc_attach(&hook, &opts);
+  if (!error && attached(ifindex, point) != (long)p->id) error = bpf_tc_attach(&hook, &opts);
   if (error) return fail("%s not attached to link %u: %s", name, ifindex, strerror(-error));
   printf("ok %u\n", p->id);
 }
 
-static void detach(const char *link) {
+static void detach(const char *link, const char *at) {
   __u32 ifindex;
-  if (!number(link, &ifindex)) return fail("wrong ifindex");
-  DECLARE_LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex, .attach_point = BPF_TC_INGRESS);
+  enum bpf_tc_attach_point point;
+  if (!number(link, &ifindex) || !hook_of(at, &point)) return fail("wrong ifindex or hook");
+  DECLARE_LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex, .attach_point = point);
   DECLARE_LIBBPF_OPTS(bpf_tc_opts, opts, .handle = TC_HANDLE, .priority = TC_PRIORITY);
-  int error = attached(ifindex) > 0 ? bpf_tc_detach(&hook, &opts) : 0;
+  int error = attached(ifindex, point) > 0 ? bpf_tc_detach(&hook, &opts) : 0;
   if (error && error != -ENOENT && error != -ENODEV) return fail("%s", strerror(-error));
   printf("ok\n");
 }
 
 static void list_attached(int count) {
   __u32 ifindex;
-  for (int i = 1; i < count; i++)
+  enum bpf_tc_attach_point point;
+  if (!hook_of(fields[1], &point)) return fail("wrong hook");
+  for (int i = 2; i < count; i++)
     if (!number(fields[i], &ifindex)) return fail("wrong ifindex");
   printf("ok");
-  for (int i = 1; i < count; i++) {
+  for (int i = 2; i < count; i++) {
     number(fields[i], &ifindex);
-    long id = attached(ifindex);
+    long id = attached(ifindex, point);
     if (id < 0) printf(" -");
     else printf(" %ld", id);
   }
@@ -323,9 +333,9 @@ static void answer(int count) {
   else if (strcmp(what, "lookup") == 0 && count == 3) lookup(fields[1], fields[2]);
   else if (strcmp(what, "dump") == 0 && count == 2) dump(fields[1], false);
   else if (strcmp(what, "sum") == 0 && count == 2) dump(fields[1], true);
-  else if (strcmp(what, "attach") == 0 && count == 3) attach(fields[1], fields[2]);
-  else if (strcmp(what, "detach") == 0 && count == 2) detach(fields[1]);
-  else if (strcmp(what, "attached") == 0 && count >= 2) list_attached(count);
+  else if (strcmp(what, "attach") == 0 && count == 4) attach(fields[1], fields[2], fields[3]);
+  else if (strcmp(what, "detach") == 0 && count == 3) detach(fields[1], fields[2]);
+  else if (strcmp(what, "attached") == 0 && count >= 3) list_attached(count);
   else if (strcmp(what, "links") == 0 && count >= 2) list_links(count);
   else if (strcmp(what, "complete") == 0 && count == 2) complete(fields[1]);
   else if (strcmp(what, "run") == 0 && (count == 3 || count == 4)) run(fields[1], fields[2], count == 4 ? fields[3] : NULL);

@@ -6,8 +6,8 @@
  */
 #include "count.h"
 #include "cut.h"
+#include "express-maps.h"
 #include "frame.h"
-#include "maps.h"
 #include "service.h"
 
 static __always_inline struct traffic *traffic_of(__u32 ifindex) {
@@ -108,14 +108,6 @@ static __always_inline int to_host(struct __sk_buff *skb, __u32 index, struct fr
   if (!w || !w->answered) return count(SECURITY, TC_ACT_SHOT);
   if (bpf_skb_store_bytes(skb, 0, &first, 8, 0) || bpf_skb_store_bytes(skb, 8, &last, 4, 0)) return count(FAILED, TC_ACT_SHOT);
   return count(SERVICE_EXIT, bpf_redirect(to->device, 0));
-}
-
-/* Port security: only the endpoint's own addresses go past OVS. */
-static __always_inline bool own(const struct port *p, const struct frame *f) {
-  if (!same_mac(p->mac, f->src)) return false;
-  if (f->family == 4) return p->ip4 && p->ip4 == f->source[0];
-  if (!(f->source[0] | f->source[1] | f->source[2] | f->source[3])) return false;
-  return same_address(p->ip6, f->source) || same_address(p->link_local, f->source);
 }
 
 SEC("tc") int from_container(struct __sk_buff *skb) {

@@ -6,6 +6,9 @@ import { ROOT, runProgram } from './steps.ts';
 
 const SOURCES = join(ROOT, 'datapath');
 const OUT = join(ROOT, 'dist/datapath');
+/** What is built, of sources of the same names. */
+const OBJECTS = ['weft.bpf.o', 'services.bpf.o'];
+const HELPER = 'weft-bpf';
 /** Debian's multiarch folder: kernel headers and static libraries are in it. */
 const TRIPLET = process.arch === 'arm64' ? 'aarch64-linux-gnu' : 'x86_64-linux-gnu';
 const LIBRARIES = `/usr/lib/${TRIPLET}`;
@@ -43,7 +46,7 @@ function helperArguments(out: string): string[] {
 export async function buildDatapath(require: boolean): Promise<void> {
   const changed = Math.max(...readdirSync(SOURCES).map((file) => statSync(join(SOURCES, file)).mtimeMs));
   const current = (file: string): boolean => existsSync(join(OUT, file)) && statSync(join(OUT, file)).mtimeMs > changed;
-  if (current('weft.bpf.o') && current('weft-bpf')) return;
+  if ([...OBJECTS, HELPER].every(current)) return;
   const missing = missingPackages(NEEDS);
   if (missing.length > 0) {
     const what = `the kernel side is not built: packages are missing, install them by: apt-get install ${missing.join(' ')}`;
@@ -54,14 +57,15 @@ export async function buildDatapath(require: boolean): Promise<void> {
   mkdirSync(OUT, { recursive: true });
   const work = mkdtempSync(join(OUT, '.build-'));
   try {
-    const [object, helper] = [join(work, 'weft.bpf.o'), join(work, 'weft-bpf')];
     const ended = await Promise.all([
-      runProgram('clang', programArguments(join(SOURCES, 'weft.bpf.c'), object), { show: false }),
-      runProgram('clang', helperArguments(helper), { show: false }),
+      ...OBJECTS.map((object) => {
+        const source = join(SOURCES, object.replace(/o$/, 'c'));
+        return runProgram('clang', programArguments(source, join(work, object)), { show: false });
+      }),
+      runProgram('clang', helperArguments(join(work, HELPER)), { show: false }),
     ]);
     for (const { status, output } of ended) if (status !== 0) throw new Error(`clang failed: ${output}`);
-    renameSync(object, join(OUT, 'weft.bpf.o'));
-    renameSync(helper, join(OUT, 'weft-bpf'));
+    for (const file of [...OBJECTS, HELPER]) renameSync(join(work, file), join(OUT, file));
   } finally {
     rmSync(work, { recursive: true, force: true });
   }

@@ -45,7 +45,7 @@ try {
     copyFileSync(join(DIST, daemon), join(out, 'dist', daemon));
   for (const scripts of ['lab', 'probe']) cpSync(join(DIST, scripts), join(out, 'dist', scripts), { recursive: true });
   mkdirSync(join(out, 'dist/datapath'));
-  for (const file of ['weft-bpf', 'weft.bpf.o'])
+  for (const file of ['weft-bpf', 'weft.bpf.o', 'services.bpf.o'])
     copyFileSync(join(DIST, 'datapath', file), join(out, 'dist/datapath', file));
   copyFileSync(join(ROOT, 'node_modules/node/bin/node'), join(out, 'bin/node'));
   copyFileSync(join(ROOT, 'deploy/launcher'), join(out, 'bin/weft'));

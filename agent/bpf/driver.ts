@@ -3,7 +3,16 @@ import { WeftError } from '../../lib/errors.ts';
 import type { AttachedProgram, BpfStep, MapStep } from '../plan/maps.ts';
 import { type EncodedMaps, LAYOUT, MAP_NAMES, type MapName } from './encode.ts';
 import type { Answer, BpfHelper } from './helper.ts';
-import { type BpfCounters, type BpfProgram, type BpfReason, type BpfTraffic, REASONS } from './model.ts';
+import {
+  type BpfCounters,
+  type BpfPlaceOnLink,
+  type BpfProgram,
+  type BpfReason,
+  type BpfTraffic,
+  hookOf,
+  placeId,
+  REASONS,
+} from './model.ts';
 
 /** Changes of one request. */
 const BATCH = 5_000;
@@ -12,8 +21,10 @@ const LINKS = 500;
 
 export interface BpfDriverOptions {
   readonly helper: BpfHelper;
-  /** Path of weft.bpf.o. */
+  /** Path of the object of programs. */
   readonly object: string;
+  /** Maps of it that are rendered; default: all that there are. */
+  readonly maps?: readonly MapName[];
   /** Where maps and programs are pinned: a folder of a BPF file system, which is mounted at its parent if there is none. */
   readonly pins: string;
 }
@@ -26,6 +37,10 @@ export class BpfDriver {
 
   constructor(options: BpfDriverOptions) {
     this.#o = options;
+  }
+
+  get maps(): readonly MapName[] {
+    return this.#o.maps ?? MAP_NAMES;
   }
 
   /**
@@ -50,7 +65,7 @@ export class BpfDriver {
   async observeFresh(): Promise<EncodedMaps> {
     await this.#ready();
     const maps = new Map<MapName, Map<string, string>>();
-    for (const name of MAP_NAMES) maps.set(name, table((await this.#o.helper.ask(`dump ${name}`)).data));
+    for (const name of this.maps) maps.set(name, table((await this.#o.helper.ask(`dump ${name}`)).data));
     this.#maps = maps;
     return maps;
   }
@@ -71,16 +86,19 @@ export class BpfDriver {
     await this.#o.helper.ask(`complete ${name}`);
   }
 
-  /** What is at our place of these links; a link that is not there is left out. */
-  async attached(ifindexes: readonly number[]): Promise<Map<number, AttachedProgram>> {
+  /** What is at these places, by placeId(); those of a link that is not there are left out. */
+  async attached(places: Iterable<BpfPlaceOnLink>): Promise<Map<string, AttachedProgram>> {
     await this.#ready();
-    const out = new Map<number, AttachedProgram>();
-    for (let at = 0; at < ifindexes.length; at += LINKS) {
-      const some = ifindexes.slice(at, at + LINKS);
-      const { words } = await this.#o.helper.ask(`attached ${some.join(' ')}`);
-      for (const [i, ifindex] of some.entries()) {
-        const id = words[i] ?? '-';
-        if (id !== '-') out.set(ifindex, id === '0' ? null : (this.#programs.get(Number(id)) ?? 'other'));
+    const out = new Map<string, AttachedProgram>();
+    for (const [hook, all] of Map.groupBy(places, (p) => p.hook)) {
+      for (let at = 0; at < all.length; at += LINKS) {
+        const some = all.slice(at, at + LINKS);
+        const { words } = await this.#o.helper.ask(`attached ${hook} ${some.map((p) => p.ifindex).join(' ')}`);
+        for (const [i, place] of some.entries()) {
+          const id = words[i] ?? '-';
+          if (id === '-') continue;
+          out.set(placeId(place), id === '0' ? null : (this.#programs.get(Number(id)) ?? 'other'));
+        }
       }
     }
     return out;
@@ -96,8 +114,9 @@ export class BpfDriver {
     const changes = steps.filter((s) => s.kind === 'setMap' || s.kind === 'delMap');
     await attempt(this.#change(changes.filter((s) => s.kind === 'setMap')));
     for (const s of steps) {
-      if (s.kind === 'attach') await attempt(this.#o.helper.ask(`attach ${s.ifindex} ${s.program}`));
-      if (s.kind === 'detach') await attempt(this.#o.helper.ask(`detach ${s.ifindex}`));
+      if (s.kind === 'attach')
+        await attempt(this.#o.helper.ask(`attach ${s.ifindex} ${hookOf(s.program)} ${s.program}`));
+      if (s.kind === 'detach') await attempt(this.#o.helper.ask(`detach ${s.ifindex} ${s.hook}`));
     }
     await attempt(this.#change(changes.filter((s) => s.kind === 'delMap')));
     if (changes.some((s) => s.map === 'vteps')) await attempt(this.#forgetLearned());
@@ -110,8 +129,11 @@ export class BpfDriver {
   async counters(): Promise<BpfCounters> {
     await this.#ready();
     const { helper } = this.#o;
-    const asked = ['reasons', 'traffic', 'chosen'].map((map) => helper.ask(`sum ${map}`));
-    const [reasons, traffic, chosen] = (await Promise.all(asked)) as [Answer, Answer, Answer];
+    const [reasons, chosen, traffic] = await Promise.all([
+      helper.ask('sum reasons'),
+      helper.ask('sum chosen'),
+      this.#forwards ? helper.ask('sum traffic') : Promise.resolve<Answer>({ data: [], words: [] }),
+    ]);
     const byReason = new Map(numbers(reasons).map(({ key, values }) => [REASONS[key], values[0] ?? 0n]));
     return {
       reasons: Object.fromEntries(REASONS.map((name) => [name, byReason.get(name) ?? 0n])) as Record<BpfReason, bigint>,
@@ -125,6 +147,11 @@ export class BpfDriver {
     await this.#ready();
     const { words } = await this.#o.helper.ask(`run ${program} ${frame}${ifindex === undefined ? '' : ` ${ifindex}`}`);
     return { action: Number(words[0]), frame: words[1] ?? '' };
+  }
+
+  /** The programs carry frames themselves. */
+  get #forwards(): boolean {
+    return this.maps.includes('fdb');
   }
 
   /** The helper may have died: what it had open is opened again. */
@@ -142,7 +169,7 @@ export class BpfDriver {
     this.#programs.clear();
     const { words } = await helper.ask(`load ${object} ${pins}`);
     const sizes = new Map((await helper.ask('maps')).data.map((line) => [line.split(' ')[0], line]));
-    for (const name of MAP_NAMES) {
+    for (const name of this.maps) {
       const [, key, value] = sizes.get(name)?.split(' ') ?? [];
       if (Number(key) !== LAYOUT[name].key || Number(value) !== LAYOUT[name].value)
         throw new WeftError('INTERNAL', `${object} is not of this version: its map ${name} has another layout.`, {
@@ -158,7 +185,7 @@ export class BpfDriver {
   async #change(steps: readonly MapStep[]): Promise<void> {
     for (let at = 0; at < steps.length; at += BATCH) {
       const some = steps.slice(at, at + BATCH);
-      const lines = some.flatMap(changeLines);
+      const lines = some.flatMap((step) => changeLines(step, this.#forwards));
       await this.#o.helper.ask([`batch ${lines.length}`, ...lines].join('\n'));
       for (const s of some) {
         if (s.kind === 'setMap') this.#maps?.get(s.map)?.set(s.key, s.value);
@@ -179,10 +206,10 @@ export class BpfDriver {
 }
 
 /** Counters of an endpoint, and of a service, go with it. */
-function changeLines(step: MapStep): string[] {
+function changeLines(step: MapStep, forwards: boolean): string[] {
   if (step.kind === 'setMap') return [`u ${step.map} ${step.key} ${step.value}`];
   const line = `d ${step.map} ${step.key}`;
-  if (step.map === 'ports') return [line, `d traffic ${step.key}`];
+  if (step.map === 'ports' && forwards) return [line, `d traffic ${step.key}`];
   return step.map === 'services' ? [line, `d chosen ${step.key}`] : [line];
 }
 

@@ -37,6 +37,9 @@ export type MapName = keyof typeof LAYOUT;
 
 export const MAP_NAMES = Object.keys(LAYOUT) as readonly MapName[];
 
+/** Of the object that is on ports of Open vSwitch's; weft.bpf.o has all. */
+export const SERVICE_MAPS: readonly MapName[] = ['ports', 'backends', 'live', 'services'];
+
 /** Per map: key → value, both hex. */
 export type EncodedMaps = ReadonlyMap<MapName, ReadonlyMap<string, string>>;
 
@@ -87,7 +90,8 @@ const table = <T>(items: readonly T[], key: (item: T) => string, value: (item: T
   return out;
 };
 
-export function encode(model: BpfModel): EncodedMaps {
+/** @param names of the maps that there are */
+export function encode(model: BpfModel, names: readonly MapName[] = MAP_NAMES): EncodedMaps {
   const { ports, nets, sources, groups } = model;
   const served = new Set(model.services.map((s) => s.index));
   const place = places();
@@ -136,7 +140,7 @@ export function encode(model: BpfModel): EncodedMaps {
     config: new Map([[u32(0), config(model.config)]]),
     ...services(model.services),
   };
-  return new Map(MAP_NAMES.map((name) => [name, maps[name]]));
+  return new Map(names.map((name) => [name, maps[name]]));
 }
 
 const blockKey = (b: BpfBlock): string => u32(BLOCK_KEY_BITS + b.bits) + macKey(b.index, b.mac);

@@ -20,7 +20,7 @@ export interface BpfVtep {
 export interface BpfPort {
   /** wft…: the host's side of the container's veth. */
   readonly ifindex: number;
-  /** wfk…: the kernel's side of the pair whose other end is the endpoint's OVS port. */
+  /** wfk…: the kernel's side of the pair whose other end is the endpoint's OVS port; 0: the link is that port itself. */
   readonly slow: number;
   /** Local network index, 1..4094. */
   readonly index: number;
@@ -156,7 +156,7 @@ export interface BpfModel {
   readonly services: readonly BpfService[];
 }
 
-/** Programs, by where they belong (all: clsact ingress). */
+/** Programs, by where they belong (clsact ingress, if nothing else is said). */
 export type BpfProgram =
   /** wft… */
   | 'from_container'
@@ -169,7 +169,26 @@ export type BpfProgram =
   /** weft-go: ports of the host that lead to services. */
   | 'from_host'
   /** wfo… and weft-to: OVS has read the frame before; the host's own network stack must not. */
-  | 'sink';
+  | 'sink'
+  /** wft… that is a port of Open vSwitch's in the kernel: before it takes a frame, and after it has sent one (egress). */
+  | 'service_out'
+  | 'service_in';
+
+/** `forward`: frames are carried beside Open vSwitch; `services`: only translated, on its own ports. */
+export type BpfSide = 'forward' | 'services';
+
+export type BpfHook = 'ingress' | 'egress';
+
+export const hookOf = (program: BpfProgram): BpfHook => (program === 'service_in' ? 'egress' : 'ingress');
+
+/** Where a link has room for one program of ours. */
+export interface BpfPlaceOnLink {
+  readonly ifindex: number;
+  readonly hook: BpfHook;
+}
+
+/** Identity of such a place among all. */
+export const placeId = ({ ifindex, hook }: BpfPlaceOnLink): string => `${ifindex} ${hook}`;
 
 /** A program that is to be attached to a link. */
 export interface BpfAttachment {

@@ -6,6 +6,7 @@
 import { tryParseIp } from '../../lib/ip.ts';
 import { tryParseIp6 } from '../../lib/ip6.ts';
 import { MAC_PREFIX, MAC_PREFIX_6 } from '../../lib/mac.ts';
+import { entryMac } from '../gateway/addresses.ts';
 import type { Action, Flow, MatchField } from '../openflow/flow.ts';
 import { flow, goto, is, masked, set } from './build.ts';
 import type { NetworkModel, Remote, Tunnels } from './model.ts';
@@ -16,6 +17,8 @@ import { learnRemote } from './shared.ts';
 export interface Backend {
   /** Frames of this network from those hosts are recognised, and nobody else's. */
   classify(n: NetworkModel, from: readonly Remote[]): Flow[];
+  /** Frames from those hosts, which are nobody's but who has come in by them. */
+  classifyEntries(n: NetworkModel, from: readonly Remote[]): Flow[];
   /** Last actions of a frame for that host. */
   unicast(n: NetworkModel, to: Remote): Action[];
   /**
@@ -31,6 +34,7 @@ export interface Backend {
 
 const NOWHERE: Backend = {
   classify: () => [],
+  classifyEntries: () => [],
   unicast: () => [],
   copies: () => [],
   ask: () => [],
@@ -78,6 +82,7 @@ function kernelTunnel(port: number | null, index: number): Backend {
     to.length === 0 ? [] : [...push, ...mark, { type: 'output', port }];
   return {
     classify: (n) => [arrived(n, [is('in_port', port), is('vlan_vid', PRESENT | index)], [{ type: 'pop_vlan' }])],
+    classifyEntries: () => [],
     unicast: () => [...push, set(REG.out, port), goto('output')],
     copies: (_n, to, pruned = false) => copies(to, pruned ? [set('vlan_pcp', PRUNED)] : []),
     ask: (_n, to) => copies(to, [set('vlan_pcp', ASKED)]),
@@ -101,6 +106,12 @@ function ovsTunnel(ports: (Tunnels & { kind: 'ovs' })['ports']): Backend {
     return actions;
   };
   return {
+    classifyEntries: (n, from) =>
+      from.flatMap((r) => {
+        const port = portOf(r);
+        const match = [is('tun_id', r.key), fromVtep(r), is('eth_src', entryMac(r.hostId))];
+        return port === null ? [] : [arrived(n, [is('in_port', port), ...match], [])];
+      }),
     // The outer source is checked: only a VTEP of this very network gets in.
     classify: (n, from) =>
       from.flatMap((r) => {

@@ -35,8 +35,12 @@ export function render(model: BridgeModel, memo: Memo): FlowTable {
   take(BASE, JSON.stringify(rest), () => renderBase(rest));
   if (networks.some(isJudged)) take('policies', '', policyBase);
   for (const n of networks) {
-    const { services: _s, published: _p, policies, ...plain } = n;
-    const network = policies == null ? plain : { ...plain, policies: { ...policies, rules: [] } };
+    const { services: _, published, policies, ...plain } = n;
+    const network = {
+      ...plain,
+      ...(policies == null ? {} : { policies: { ...policies, rules: [] } }),
+      ...(published === undefined ? {} : { published: { ...published, services: [] } }),
+    };
     const fingerprint = JSON.stringify([tunnels, rest, network], (_, v: unknown) =>
       typeof v === 'bigint' ? `${v}n` : v,
     );

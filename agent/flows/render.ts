@@ -3,6 +3,7 @@
  * A backend says how frames reach other hosts; the stages know only localPort and remote.
  */
 import { MAC_PREFIX } from '../../lib/mac.ts';
+import { entryMac } from '../gateway/addresses.ts';
 import type { Action, Flow } from '../openflow/flow.ts';
 import { type Backend, backendOf } from './backend.ts';
 import { ARP_REQUEST, arpAnswer, arpReply, ETH_ARP, flow, goto, inCidr, is, masked, move, set } from './build.ts';
@@ -63,6 +64,8 @@ export function renderNetwork(n: NetworkModel, bridge: Omit<BridgeModel, 'networ
       l2Local(n, port),
     ]),
     ...(n.encap === 'vlan' ? renderVlan(n) : renderOverlay(n, backend, relaysNd)),
+    // Beyond the kernel's tunnels eBPF knows them.
+    ...(bridge.tunnels.kind === 'ovs' ? renderEntries(n, backend) : []),
     ...renderShared(n, backend),
     ...(n.policies == null ? [] : renderJudge(n, n.policies)),
     ...(port == null ? [] : [...gateway(n, port, relaysNd), ...renderChecks(n, port, relaysNd)]),
@@ -90,6 +93,23 @@ function renderOverlay(n: NetworkModel, backend: Backend, relaysNd: boolean): Fl
     ...multicast(n, backend),
   ];
 }
+
+/** Other hosts by the MACs under which they let in who calls a published service: answers go back by the host that was called. */
+function renderEntries(n: NetworkModel, backend: Backend): Flow[] {
+  const { published, encap } = n;
+  if (published === undefined || encap === 'vlan') return [];
+  // Those without an endpoint of the network send from that MAC alone.
+  const alone = published.hosts.map((h): Remote => ({ ...ALONE, ...h, encap, key: n.vni }));
+  const others = n.remotes.filter((r) => r.hostId !== '');
+  return [
+    ...backend.classifyEntries(n, alone),
+    ...[...others, ...alone].map((r) =>
+      l2Entry(n, { mac: entryMac(r.hostId) }, [...committed(n), ...backend.unicast(n, r)]),
+    ),
+  ];
+}
+
+const ALONE = { blocks: [], blocks6: [], entries: [], withheld: [], learn: false, external: false } as const;
 
 const inNetwork = (n: NetworkModel) => is(REG.network, n.index);
 const externals = (n: NetworkModel): Remote[] => n.remotes.filter((r) => r.external);
@@ -154,7 +174,7 @@ const l2Local = (n: NetworkModel, port: LocalPort): Flow =>
     [set(REG.out, port.ofport), delivery(n)],
   );
 
-const l2Entry = (n: NetworkModel, e: Entry, out: readonly Action[]): Flow =>
+const l2Entry = (n: NetworkModel, e: Pick<Entry, 'mac'>, out: readonly Action[]): Flow =>
   flow('l2', n.index, PRIORITY.entry, [inNetwork(n), is(REG.side, SIDE.local), is('eth_dst', e.mac)], out);
 
 function l2Block(n: NetworkModel, block: Remote['blocks'][number], out: readonly Action[]): Flow {

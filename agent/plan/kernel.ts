@@ -35,8 +35,6 @@ const ASKED_GROUP = 0xffff_ffff_ffffn;
 export interface KernelSide {
   readonly model: BpfModel;
   readonly attachments: readonly BpfAttachment[];
-  /** Links that nothing is to be attached to now. */
-  readonly bare: readonly Pick<BpfAttachment, 'ifindex' | 'link'>[];
 }
 
 /** Every link that the kernel side has to do with. */
@@ -66,7 +64,6 @@ export function kernelSide(
   const devices = new Map(wiring.encaps.map((e) => [e, attach(TUNNEL_DEVICE[e], 'from_tunnel') ?? 0]));
   const gateway = wiring.express && networks.some((n) => n.published !== undefined);
   const host = gateway ? attach(GATEWAY_SWITCH, 'from_host') : null;
-  const idle = gateway ? null : ifindex(GATEWAY_SWITCH);
   const device = (r: Pick<Remote, 'encap'>): number => devices.get(r.encap) ?? 0;
 
   const model = {
@@ -137,7 +134,6 @@ export function kernelSide(
       },
     },
     attachments,
-    bare: idle === null ? [] : [{ ifindex: idle, link: GATEWAY_SWITCH }],
   };
 
   /** Its links belong to the kernel side on any network: what may not take the express path goes on to Open vSwitch. */

@@ -2,7 +2,14 @@
 import { diff } from '../../lib/delta.ts';
 import { describeKey, describeValue } from '../bpf/describe.ts';
 import { type EncodedMaps, MAP_NAMES, type MapName } from '../bpf/encode.ts';
-import type { BpfAttachment, BpfProgram } from '../bpf/model.ts';
+import {
+  type BpfAttachment,
+  type BpfHook,
+  type BpfPlaceOnLink,
+  type BpfProgram,
+  hookOf,
+  placeId,
+} from '../bpf/model.ts';
 import type { Planned } from './planned.ts';
 
 export type MapStep =
@@ -11,7 +18,7 @@ export type MapStep =
 
 export type ProgramStep =
   | { readonly kind: 'attach'; readonly ifindex: number; readonly link: string; readonly program: BpfProgram }
-  | { readonly kind: 'detach'; readonly ifindex: number; readonly link: string };
+  | { readonly kind: 'detach'; readonly ifindex: number; readonly link: string; readonly hook: BpfHook };
 
 export type BpfStep = MapStep | ProgramStep;
 
@@ -43,43 +50,49 @@ export function planMaps(desired: EncodedMaps, actual: EncodedMaps): Planned<Map
   });
 }
 
+export type PlacedLink = BpfPlaceOnLink & { readonly link: string };
+
+/** Identity of a program's place among what is planned: by its link's name, as numbers do not last. */
+export const programId = (link: string, hook: BpfHook): string => (hook === 'ingress' ? link : `${link} ${hook}`);
+
 /**
- * @param actual by ifindex; links that are not there have no entry, and are waited for
- * @param bare names of links that nothing is to be attached to
+ * @param actual by placeId(); places of links that are not there have no entry, and are waited for.
+ * @param links where nothing is to be, if nothing is desired there
  */
 export function planPrograms(
   desired: readonly BpfAttachment[],
-  actual: ReadonlyMap<number, AttachedProgram>,
-  bare: readonly Pick<BpfAttachment, 'ifindex' | 'link'>[] = [],
+  actual: ReadonlyMap<string, AttachedProgram>,
+  links: readonly PlacedLink[] = [],
 ): Planned<ProgramStep>[] {
   const planned: Planned<ProgramStep>[] = [];
-  const wanted = new Set<number>();
-  const names = new Map(bare.map(({ ifindex, link }) => [ifindex, link]));
+  const wanted = new Set<string>();
   for (const { ifindex, link, program } of desired) {
-    wanted.add(ifindex);
-    const have = actual.get(ifindex);
+    const hook = hookOf(program);
+    const place = placeId({ ifindex, hook });
+    wanted.add(place);
+    const have = actual.get(place);
     if (have === undefined || have === program) continue;
     planned.push({
       kind: 'program',
-      id: link,
-      object: link,
+      id: programId(link, hook),
+      object: programId(link, hook),
       change: have === null ? 'missing' : 'differs',
       want: program,
       have: have ?? '',
       step: { kind: 'attach', ifindex, link, program },
     });
   }
-  for (const [ifindex, have] of actual) {
-    if (wanted.has(ifindex) || have === null) continue;
-    const link = names.get(ifindex) ?? `ifindex ${ifindex}`;
+  for (const { ifindex, link, hook } of links) {
+    const have = actual.get(placeId({ ifindex, hook })) ?? null;
+    if (have === null || wanted.has(placeId({ ifindex, hook }))) continue;
     planned.push({
       kind: 'program',
-      id: link,
-      object: link,
+      id: programId(link, hook),
+      object: programId(link, hook),
       change: 'extra',
       want: '',
       have,
-      step: { kind: 'detach', ifindex, link },
+      step: { kind: 'detach', ifindex, link, hook },
     });
   }
   return planned;

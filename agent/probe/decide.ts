@@ -1,5 +1,6 @@
 /** What follows from what was found: how this host carries frames, and the sentences that say why. Pure. */
 import type { Probe } from '../../lib/model.ts';
+import type { BpfSide } from '../bpf/model.ts';
 import type { TunnelEncap } from '../link/names.ts';
 import type { OuterHeaders, Wiring } from '../wiring.ts';
 
@@ -44,7 +45,7 @@ export function decide(f: Findings, c: Choices): { wiring: Wiring; probes: Probe
   const say = (name: string, result: string, reason: string): void => {
     probes.push({ name, result, reason });
   };
-  const datapathType = c.datapath === 'auto' ? (f.module ? 'system' : 'netdev') : c.datapath;
+  const datapathType = datapathOf(f.module, c);
   say(
     'datapath',
     datapathType,
@@ -66,15 +67,8 @@ export function decide(f: Findings, c: Choices): { wiring: Wiring; probes: Probe
         ? 'Open vSwitch carries every frame: the express path belongs to the kernel-tunnel backend.'
         : 'agent.yaml says so: Open vSwitch carries every frame.',
   );
-  say(
-    'services',
-    express ? 'yes' : 'no',
-    express
-      ? 'Virtual addresses of services are translated where frames leave their container.'
-      : `Virtual addresses of services are translated on the express path, and ${
-          backend.name === 'ovs-tunnel' ? 'that belongs to the kernel-tunnel backend' : 'agent.yaml switches that off'
-        }.`,
-  );
+  const services = servicesOf(f, datapathType, backend.name, express);
+  say('services', services.has ? 'yes' : 'no', services.reason);
   const encaps: TunnelEncap[] = [];
   for (const encap of ENCAPS) {
     // Open vSwitch brings its own in user space; in the kernel it uses the kernel's.
@@ -104,6 +98,7 @@ export function decide(f: Findings, c: Choices): { wiring: Wiring; probes: Probe
     datapathType,
     backend: backend.name,
     express,
+    services: services.has,
     vtep: f.vtep,
     encaps,
     udpPorts: c.udpPorts,
@@ -112,6 +107,34 @@ export function decide(f: Findings, c: Choices): { wiring: Wiring; probes: Probe
     outer: c.outer,
   };
   return { wiring, probes };
+}
+
+type Datapath = Wiring['datapathType'];
+
+const datapathOf = (module: boolean, c: Pick<Choices, 'datapath'>): Datapath =>
+  c.datapath === 'auto' ? (module ? 'system' : 'netdev') : c.datapath;
+
+/** What of the kernel side is to be tried. @param module the kernel has the openvswitch module */
+export const bpfSide = (module: boolean, c: Pick<Choices, 'datapath' | 'backend'>): BpfSide =>
+  datapathOf(module, c) === 'system' && c.backend !== 'kernel-tunnel' ? 'services' : 'forward';
+
+function servicesOf(
+  f: Pick<Findings, 'bpf'>,
+  datapath: Datapath,
+  backend: Wiring['backend'],
+  express: boolean,
+): { has: boolean; reason: string } {
+  const no = (reason: string) => ({ has: false, reason });
+  if (express)
+    return { has: true, reason: 'Virtual addresses of services are translated where frames leave their container.' };
+  if (backend === 'kernel-tunnel')
+    return no('Virtual addresses of services are translated on the express path, and agent.yaml switches that off.');
+  if (datapath === 'netdev')
+    return no(
+      'Open vSwitch in user space takes frames before virtual addresses of services could be translated: that belongs to the kernel-tunnel backend.',
+    );
+  if (f.bpf !== '') return no(`Virtual addresses of services are translated by eBPF, which cannot be used: ${f.bpf}.`);
+  return { has: true, reason: 'Virtual addresses of services are translated before Open vSwitch takes frames.' };
 }
 
 /** Behind the kernel's side of a pair frames are completed there; where the container's link is the port, in the container. */

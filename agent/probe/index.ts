@@ -5,11 +5,12 @@ import type { AgentConfig } from '../../lib/config.ts';
 import { WeftError } from '../../lib/errors.ts';
 import type { Log } from '../../lib/log.ts';
 import type { Probe } from '../../lib/model.ts';
+import type { BpfSide } from '../bpf/model.ts';
 import type { TunnelEncap } from '../link/names.ts';
 import type { OvsDriver } from '../ovs/driver.ts';
 import type { Ovsdb } from '../ovs/ovsdb.ts';
 import type { Wiring } from '../wiring.ts';
-import { type Checksums, decide, type Findings } from './decide.ts';
+import { bpfSide, type Checksums, decide, type Findings } from './decide.ts';
 import { deviceProblem, hostInterfaces } from './links.ts';
 import { ownUnderlay } from './own.ts';
 
@@ -22,6 +23,9 @@ export interface Asked {
   readonly checksums: () => Promise<Checksums | null>;
   readonly log: Log;
 }
+
+/** What of the kernel side this host could use. */
+export const probedSide = async (config: AgentConfig): Promise<BpfSide> => bpfSide(await hasModule(), config);
 
 /** @throws FAILED_PRECONDITION when the configured underlay address is not of this host. */
 export async function probeHost(config: AgentConfig, asked: Asked): Promise<{ wiring: Wiring; probes: Probe[] }> {

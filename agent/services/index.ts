@@ -7,7 +7,7 @@ import { MAX_TAGGED_INDEX } from '../wiring.ts';
 import { answers } from './check.ts';
 import { Health, type HealthCounts } from './health.ts';
 import { type HostServices, indexServices, NO_HOST_SERVICES, NO_SERVICES, type ServiceIndex } from './members.ts';
-import { publishedServices } from './published.ts';
+import { NOTHING_PUBLISHED, publishedServices } from './published.ts';
 
 export type { HostServices } from './members.ts';
 
@@ -21,6 +21,8 @@ export interface ServiceSideOptions {
   readonly onPublished: () => void;
   /** Of the probe "services": are virtual addresses translated on this host, and why not? */
   readonly probes: readonly Probe[];
+  /** Ports of this host lead to services. */
+  readonly publishes: boolean;
   /** The way from the host to its endpoints has IPv6. */
   readonly ipv6: boolean;
   /** Open vSwitch is there. */
@@ -85,7 +87,8 @@ export class ServiceSide {
     const index = this.#indexed();
     if (index === this.#services.index) return this.#services;
     const transits = [...this.#o.journal.endpoints.values()].flatMap((e) => e.transit ?? []);
-    this.#services = { index, published: publishedServices(index, transits) };
+    const published = this.#o.publishes ? publishedServices(index, transits) : NOTHING_PUBLISHED;
+    this.#services = { index, published };
     return this.#services;
   }
 

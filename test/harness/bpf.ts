@@ -8,9 +8,18 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { BpfDriver } from '../../agent/bpf/driver.ts';
-import { encode } from '../../agent/bpf/encode.ts';
+import { encode, SERVICE_MAPS } from '../../agent/bpf/encode.ts';
 import { BpfHelper } from '../../agent/bpf/helper.ts';
-import type { BpfAttachment, BpfCounters, BpfModel, BpfPort, BpfReason } from '../../agent/bpf/model.ts';
+import {
+  type BpfAttachment,
+  type BpfCounters,
+  type BpfModel,
+  type BpfPlaceOnLink,
+  type BpfPort,
+  type BpfReason,
+  type BpfSide,
+  hookOf,
+} from '../../agent/bpf/model.ts';
 import { planMaps, planPrograms } from '../../agent/plan/maps.ts';
 import { parseIp } from '../../lib/ip.ts';
 import { macOfIp, parseMac } from '../../lib/mac.ts';
@@ -78,9 +87,16 @@ export class Mounts implements AsyncDisposable {
 }
 
 /** A driver whose helper runs in these namespaces. */
-export function driverIn(netns: string, mounts: Mounts): { driver: BpfDriver; helper: BpfHelper } {
+export function driverIn(
+  netns: string,
+  mounts: Mounts,
+  side: BpfSide = 'forward',
+): { driver: BpfDriver; helper: BpfHelper } {
   const helper = new BpfHelper(['nsenter', `--net=/run/netns/${netns}`, mounts.enter, HELPER]);
-  return { helper, driver: new BpfDriver({ helper, object: OBJECT, pins: '/mnt/bpf/weft' }) };
+  const pins = '/mnt/bpf/weft';
+  if (side === 'forward') return { helper, driver: new BpfDriver({ helper, object: OBJECT, pins }) };
+  const object = join(DATAPATH, 'services.bpf.o');
+  return { helper, driver: new BpfDriver({ helper, object, pins, maps: SERVICE_MAPS }) };
 }
 
 /** Namespaces of test processes that are gone. */
@@ -260,9 +276,13 @@ export class BpfHost implements AsyncDisposable {
     return container;
   }
 
+  places(): BpfPlaceOnLink[] {
+    return this.attachments.map(({ ifindex, program }) => ({ ifindex, hook: hookOf(program) }));
+  }
+
   /** Makes maps and programs as they are to be. @returns the number of steps it took. */
   async apply(model: BpfModel): Promise<number> {
-    const actual = await this.driver.attached(this.attachments.map((a) => a.ifindex));
+    const actual = await this.driver.attached(this.places());
     const steps = [
       ...planMaps(encode(model), await this.driver.observeFresh()),
       ...planPrograms(this.attachments, actual),

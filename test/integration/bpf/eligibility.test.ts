@@ -279,7 +279,7 @@ describe('eligibility for the express path', () => {
     await expect(helper.ask('batch 2\nu fdb 00 00\nd nowhere 00')).rejects.toThrow(
       'eBPF: 2 of 2 changes failed, first fdb 00: wrong key',
     );
-    await expect(helper.ask('attach 4000000 sink')).rejects.toThrow('sink not attached to link 4000000');
+    await expect(helper.ask('attach 4000000 ingress sink')).rejects.toThrow('sink not attached to link 4000000');
     await expect(helper.ask('x'.repeat(300_000))).rejects.toThrow('the line is too long');
     await expect(helper.ask('load /nowhere /mnt/bpf/weft')).rejects.toThrow('/nowhere cannot be read');
     await expect(helper.ask('dump fdb')).rejects.toThrow('no such map');

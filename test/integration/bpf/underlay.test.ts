@@ -110,8 +110,8 @@ describe('the underlay', () => {
     const { driver } = driverIn(a.netns, a.mounts);
     await driver.start();
     expect(await driver.observeFresh()).toEqual(a.driver.observe());
-    expect(await driver.attached(a.attachments.map((x) => x.ifindex))).toEqual(
-      new Map(a.attachments.map((x) => [x.ifindex, x.program])),
+    expect(await driver.attached(a.places())).toEqual(
+      new Map(a.attachments.map((x) => [`${x.ifindex} ingress`, x.program])),
     );
     await driver.close();
   });

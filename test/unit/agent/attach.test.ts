@@ -17,13 +17,13 @@ import { parseLinks, parseNotice } from '../../../agent/link/steps.ts';
 import { planLinks } from '../../../agent/plan/links.ts';
 import { recordOf } from '../../../agent/session/registrar.ts';
 import { EMPTY_VIEW } from '../../../agent/view.ts';
-import type { Wiring } from '../../../agent/wiring.ts';
 import { AttachRequest } from '../../../gen/weft/v1/agent.ts';
 import { WeftError } from '../../../lib/errors.ts';
 import { silentLog } from '../../../lib/log.ts';
 import { FakeWorld } from '../../harness/fake-mesh.ts';
 import { reserve } from '../../harness/fake-reservations.ts';
 import { FakeClock, MemoryJournal } from '../../harness/memory-journal.ts';
+import { EXPRESS_WIRING } from '../../harness/wiring.ts';
 
 const INODE = namespaceInode('/proc/self/ns/net') ?? '';
 const STANDING = { trusted: false, express: false };
@@ -294,17 +294,7 @@ const netns: LocalEndpoint = {
 };
 
 describe('plan', () => {
-  const wiring: Wiring = {
-    datapathType: 'netdev',
-    backend: 'kernel-tunnel',
-    express: true,
-    vtep: '192.0.2.1',
-    encaps: [],
-    udpPorts: { vxlan: 4789, geneve: 6081 },
-    underlayMtu: 1500,
-    complete: { at: 'none', tcp: false, rewritten: true },
-    outer: { ttl: 64, dscp: 'inherit', checksum: false },
-  };
+  const wiring = { ...EXPRESS_WIRING, encaps: [] };
   const desired = (e: LocalEndpoint, gone = false) => {
     const journal = { endpoints: new Map([[e.id, e]]), networks: new Map() };
     return desire(EMPTY_VIEW, journal, { bridge: 'br-weft', hostId: 'h', wiring, gone: () => gone });

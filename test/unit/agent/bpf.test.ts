@@ -237,18 +237,21 @@ describe('programs on links', () => {
       { ifindex: 4, link: 'weft-tk', program: 'to_tunnel' },
     ] as const;
     const actual = new Map([
-      [1, 'from_container'],
-      [2, 'other'],
-      [3, null],
-      [9, 'sink'],
-      [10, null],
+      ['1 ingress', 'from_container'],
+      ['1 egress', 'service_in'],
+      ['2 ingress', 'other'],
+      ['3 ingress', null],
+      ['9 ingress', 'sink'],
+      ['10 ingress', null],
     ] as const);
-    expect(planPrograms(desired, actual).map((p) => `${p.change} ${p.object} ${p.have}→${p.want}`)).toEqual([
+    const links = [1, 2, 3, 9, 10].flatMap((ifindex) =>
+      (['ingress', 'egress'] as const).map((hook) => ({ ifindex, hook, link: `link${ifindex}` })),
+    );
+    expect(planPrograms(desired, actual, links).map((p) => `${p.change} ${p.object} ${p.have}→${p.want}`)).toEqual([
       'differs wfk1 other→from_ovs',
       'missing wfo1 →sink',
-      'extra ifindex 9 sink→',
+      'extra link1 egress service_in→',
+      'extra link9 sink→',
     ]);
-    const [bare] = planPrograms([], new Map([[9, 'from_host'] as const]), [{ ifindex: 9, link: 'weft-go' }]);
-    expect(bare).toMatchObject({ id: 'weft-go', change: 'extra', step: { kind: 'detach', ifindex: 9 } });
   });
 });

@@ -1,25 +1,13 @@
 import { expect, test } from 'vitest';
 import { hostLink, slowLink } from '../../../agent/link/names.ts';
 import { kernelSide } from '../../../agent/plan/kernel.ts';
-import type { Wiring } from '../../../agent/wiring.ts';
 import { formatIp6 } from '../../../lib/ip6.ts';
 import { formatMac } from '../../../lib/mac.ts';
 import { IPV6_MODEL } from '../../harness/flow-models.ts';
-
-const WIRING: Wiring = {
-  datapathType: 'netdev',
-  backend: 'kernel-tunnel',
-  express: true,
-  vtep: '192.0.2.1',
-  encaps: ['vxlan'],
-  udpPorts: { vxlan: 4789, geneve: 6081 },
-  underlayMtu: 1500,
-  complete: { at: 'none', tcp: false, rewritten: true },
-  outer: { ttl: 64, dscp: 'inherit', checksum: false },
-};
+import { EXPRESS_WIRING } from '../../harness/wiring.ts';
 
 test('the kernel side knows alias MACs, their blocks, and both addresses of a port', () => {
-  const { model } = kernelSide(IPV6_MODEL.networks, WIRING, (link) => link.length);
+  const { model } = kernelSide(IPV6_MODEL.networks, EXPRESS_WIRING, (link) => link.length);
   const fdb = model.fdb.map((e) => ({
     index: e.index,
     mac: formatMac(e.mac),

@@ -66,6 +66,7 @@ const WIRING: Wiring = {
   datapathType: 'netdev',
   backend: 'ovs-tunnel',
   express: false,
+  services: false,
   vtep: '192.0.2.1',
   encaps: ['vxlan'],
   udpPorts: { vxlan: 4789, geneve: 6081 },

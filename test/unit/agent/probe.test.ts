@@ -1,6 +1,6 @@
 /** What the agent chooses from what it found of its host, and how it says so. */
 import { describe, expect, it } from 'vitest';
-import { type Choices, decide, type Findings } from '../../../agent/probe/decide.ts';
+import { bpfSide, type Choices, decide, type Findings } from '../../../agent/probe/decide.ts';
 
 const found: Findings = {
   vtep: '192.0.2.1',
@@ -36,15 +36,28 @@ describe('services', () => {
 
   it('are there where frames are translated on containers’ links, else it is said why not', () => {
     expect(services({})?.result).toBe('yes');
-    expect(services({ module: true })).toMatchObject({
+    expect(services({ module: true })?.result).toBe('yes');
+    expect(services({ module: true, bpf: 'Operation not permitted' })).toMatchObject({
       result: 'no',
-      reason: expect.stringContaining('kernel-tunnel'),
+      reason: expect.stringContaining('Operation not permitted'),
     });
+    for (const choices of [{ backend: 'ovs-tunnel' }, { datapath: 'netdev', backend: 'ovs-tunnel' }] as const)
+      expect(services({}, choices)).toMatchObject({
+        result: 'no',
+        reason: expect.stringContaining('kernel-tunnel'),
+      });
     expect(services({}, { express: false })).toMatchObject({
       result: 'no',
       reason: expect.stringContaining('agent.yaml'),
     });
   });
+});
+
+it('of the kernel side, that is tried which would be used', () => {
+  expect(bpfSide(true, chosen)).toBe('services');
+  expect(bpfSide(true, { ...chosen, datapath: 'netdev' })).toBe('forward');
+  expect(bpfSide(true, { ...chosen, backend: 'kernel-tunnel' })).toBe('forward');
+  expect(bpfSide(false, chosen)).toBe('forward');
 });
 
 describe('choice of offloads', () => {
