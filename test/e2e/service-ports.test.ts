@@ -201,8 +201,16 @@ describe('a host without a container of the network', () => {
   const leads = (): Promise<void> =>
     each((protocol, ip, seen) => sees(atStranger(outside), protocol, ip, 8400, seen, 2));
 
+  const linkMtu = async (): Promise<number> =>
+    (JSON.parse(await onOk('h3', 'ip', '-j', 'link', 'show', 'weft-gw')) as [{ mtu: number }])[0].mtu;
+
   beforeAll(async () => {
-    await weftOk('network', 'create', FAR, '--ipv6');
+    // Nothing else leads in or out there.
+    for (const name of ['sp-all', 'sp-local']) await weftOk('service', 'rm', name, '--network', NET);
+    await docker('h3', 'rm', '-f', 'sp-client');
+    await weftOk('wait');
+    await onOk('h3', 'sysctl', '-qw', 'net.ipv6.conf.all.forwarding=0');
+    await weftOk('network', 'create', FAR, '--ipv6', '--mtu', '1380');
     for (const [host, name] of [
       ['h1', 'sp-f1'],
       ['h2', 'sp-f2'],
@@ -212,6 +220,7 @@ describe('a host without a container of the network', () => {
     }
     await weftOk('wait');
     await until('h3 has nothing to do with it', async () => !(await knows()));
+    expect(await linkMtu()).toBeGreaterThan(1450);
     await publish();
     await until('both answer', async () => (await healthy('sp-entry')) === 2);
     await weftOk('wait');
@@ -226,6 +235,7 @@ describe('a host without a container of the network', () => {
     await sees(atHost('h3'), 'tcp', ipOf('h3'), 8400, ipOf('h3'), 2);
     await sees(atHost('h3'), 'tcp', '127.0.0.1', 8400, ipOf('h3'), 2);
     expect(await knows()).toBe(true);
+    expect(await linkMtu()).toBe(1380);
     await auditClean();
   });
 
@@ -249,6 +259,20 @@ describe('a host without a container of the network', () => {
     await auditClean();
   });
 
+  it('keeps nothing of it when the last service is gone', async () => {
+    await weftOk('service', 'rm', 'sp-entry', '--network', FAR);
+    await weftOk('wait');
+    await until('the port is closed', closed);
+    await until('its agent has forgotten the network', async () => !(await knows()));
+    expect(await linkMtu()).toBeGreaterThan(1450);
+    await auditClean();
+    await publish();
+    await until(
+      'h3 leads to it again',
+      async () => (await whoAmI(atStranger(outside), 'tcp', ipOf('h3'), 8400)) === outside.ip,
+    );
+  });
+
   it('has its first container of it, and none again', async () => {
     await sleeper('h3', 'sp-f3', FAR, '--label', 'role=web');
     await serve('h3', 'sp-f3');
@@ -264,17 +288,7 @@ describe('a host without a container of the network', () => {
     await auditClean();
   });
 
-  it('keeps nothing of it when the last service is gone, or the network', async () => {
-    await weftOk('service', 'rm', 'sp-entry', '--network', FAR);
-    await weftOk('wait');
-    await until('the port is closed', closed);
-    await until('its agent has forgotten the network', async () => !(await knows()));
-    await auditClean();
-    await publish();
-    await until(
-      'h3 leads to it again',
-      async () => (await whoAmI(atStranger(outside), 'tcp', ipOf('h3'), 8400)) === outside.ip,
-    );
+  it('keeps nothing of it when the network is gone', async () => {
     for (const [host, name] of [
       ['h1', 'sp-f1'],
       ['h2', 'sp-f2'],
