@@ -286,7 +286,8 @@ SEC("tc") int from_host(struct __sk_buff *skb) {
   __builtin_memcpy(f.src, c->entry, ETH_ALEN);
   if (to->family) return send(skb, net, to, &f, EXPRESS_REMOTE);
   note_entry(skb, net, &f);
-  return deliver(skb, net, &f, to, EXPRESS_LOCAL);
+  /* Open vSwitch has more to say of this one than "forward". */
+  return to->flags & EXPRESS ? deliver(skb, net, &f, to, EXPRESS_LOCAL) : to_ovs(skb, net);
 }
 
 /* OVS has its copy (packet sockets come before tc); the host's own network stack is not to see tenants' frames. */

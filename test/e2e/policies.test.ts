@@ -15,7 +15,10 @@ import {
   weftJson,
   weftOk,
 } from '../harness/lab.ts';
+import { labStatus } from '../harness/lab-direct.ts';
 import { answerers, Backend, calls, Held } from '../harness/service.ts';
+import { Stranger } from '../harness/stranger.ts';
+import { atStranger, inContainer, Server, whoAmI } from '../harness/whoami.ts';
 
 const HOSTS = ['h1', 'h2', 'h3'] as const;
 const NET = 'po';
@@ -215,6 +218,62 @@ egress:
     expect(await reaches('h3', 'other-3', 'db-1')).toEqual(NO);
     expect(await reaches('h3', 'web-3', 'db-1')).toEqual(YES);
     await remove('db');
+  });
+});
+
+describe('who comes in from outside', () => {
+  it('is judged by his address, at a published port and at a port that leads to a service, by whatever host', async () => {
+    const lab = await labStatus();
+    const at = (host: string): string => lab.hosts.find((h) => h.name === host)?.underlay.ip ?? '';
+    await using outside = await Stranger.open(lab);
+    const asks = (host: string, port: number): Promise<string | null> =>
+      whoAmI(atStranger(outside), 'tcp', at(host), port);
+    await sleeper('h1', 'front-1', NET, '--label', 'app=front', '-p', '8301:7000');
+    await sleeper('h2', 'front-2', NET, '--label', 'app=front');
+    await using _one = await Server.open(await inContainer('h1', 'front-1'), 7000);
+    await using _two = await Server.open(await inContainer('h2', 'front-2'), 7000);
+    await weftOk(
+      'service',
+      'create',
+      'front',
+      '--network',
+      NET,
+      '--selector',
+      'app=front',
+      '--port',
+      '80:7000',
+      '--publish',
+      '8300:80',
+    );
+    await weftOk('wait');
+    const everywhere = async (): Promise<(string | null)[]> => {
+      const all: (string | null)[] = [await asks('h1', 8301)];
+      // Often enough that both are chosen.
+      for (const host of HOSTS) for (let i = 0; i < 4; i++) all.push(await asks(host, 8300));
+      return all;
+    };
+    await until('it is let in', async () => (await everywhere()).every((saw) => saw === outside.ip));
+    const only = (from: string): string => `
+name: front
+network: ${NET}
+select: { app: front }
+ingress:
+  - { action: allow, from: [{ cidr: ${from}/32 }], ports: ["7000/tcp"] }
+  - { action: drop }
+`;
+    await apply(only(outside.ip));
+    expect(new Set(await everywhere())).toEqual(new Set([outside.ip]));
+    await apply(only('192.0.2.250'));
+    expect(new Set([await asks('h1', 8301), await asks('h2', 8300), await asks('h3', 8300)])).toEqual(new Set([null]));
+    // The host's own question, whether they answer, is none that a policy is about.
+    expect(
+      (await weftJson<{ backends: { state: string }[] }>('service', 'inspect', 'front')).backends.map((b) => b.state),
+    ).toEqual(['healthy', 'healthy']);
+    await remove('front');
+    expect(await asks('h1', 8301)).toBe(outside.ip);
+    await weftOk('service', 'rm', 'front', '--network', NET);
+    await docker('h1', 'rm', '-f', 'front-1');
+    await docker('h2', 'rm', '-f', 'front-2');
   });
 });
 
