@@ -41,6 +41,7 @@ import { formatFlow } from './openflow/format.ts';
 import { OvsDriver } from './ovs/driver.ts';
 import { Ovsdb } from './ovs/ovsdb.ts';
 import { externalsOf, unreachable, vtepsOf } from './peers.ts';
+import { answerRejected } from './policies/rejecter.ts';
 import { probeChecksums, sweepProbe } from './probe/checksum.ts';
 import { probedSide, probeHost, problemOf, userspaceTso } from './probe/index.ts';
 import { vtepProblem } from './probe/own.ts';
@@ -103,7 +104,6 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
       }),
     log,
   });
-  const kernelSide = wiring.backend === 'kernel-tunnel' || wiring.services;
   const links = new LinkDriver({ complete: wiring.complete, devices: () => devicesOf(journal), log });
   const neighbours = new Neighbours({
     own: wiring.vtep,
@@ -164,7 +164,6 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
     datapath: () => reconciler,
     onPublished: () => gateway.kick(),
     probes,
-    publishes: wiring.express,
     // Where the kernel's datapath forwards it cannot answer for the gateway (docs/ipv6.md).
     ipv6: hasIpv6() && wiring.datapathType !== 'system',
     sees: () => openflow.connected,
@@ -179,7 +178,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
     ovs,
     flows,
     carries: (networkId) => abilities.carries(networkId),
-    kernel: kernelSide ? new Kernel(bpf, wiring) : null,
+    kernel: wiring.backend === 'kernel-tunnel' || wiring.services ? new Kernel(bpf, wiring) : null,
     switch: openflow,
     snooped: () => multicast.state(),
     services: () => services.services(),
@@ -199,7 +198,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
         (error: unknown) => WeftError.from(error).message,
       ),
       // Who is no host of the mesh may be away for good: nobody waits for it.
-      neighbours.resolve(vtepsOf(view).keys(), externalsOf(view).keys()),
+      neighbours.resolve(vtepsOf(view, { held: true }).keys(), externalsOf(view).keys()),
     ]);
     return failure === '' ? networks : failure;
   };
@@ -223,6 +222,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
     journal,
     view: fromDisk,
     apply,
+    leads: services.leads,
     ofport: (endpointId) => reconciler.ofport(endpointId) ?? 0,
     unhealthy: (endpoint) => services.unhealthy(endpoint),
     onQuery: answerQueries({
@@ -247,7 +247,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
     reconciler,
     packets: () => multicast.packets.counters,
     services: () => services.counts,
-    kernelSide: kernelSide ? () => bpf.counters() : null,
+    kernelSide: wiring.backend === 'kernel-tunnel' || wiring.services ? () => bpf.counters() : null,
     listen: config.metrics,
   });
   const docker = new DockerSide({
@@ -313,6 +313,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
   // Docker may be waiting: what is on disk is enough to answer it.
   await docker.start();
   scope.defer('docker', () => docker.close());
+  answerRejected(multicast.packets);
   await multicast.start();
   scope.defer('multicast', () => multicast.close());
   services.start();

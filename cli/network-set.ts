@@ -4,6 +4,7 @@ import { Network } from '../gen/weft/v1/types.ts';
 import type { Mesh } from './client.ts';
 import { flagsOf, print, remote, withMesh } from './command.ts';
 import type { Io } from './io.ts';
+import { ofThisEpoch, settle } from './settle.ts';
 import { networkJson } from './shapes.ts';
 import { UsageError } from './usage.ts';
 import { collect, labels, mtu, nonEmpty, vni } from './values.ts';
@@ -22,6 +23,7 @@ interface SetFlags {
   readonly gateway?: string[];
   readonly space?: string;
   readonly egressIp?: string[];
+  readonly policyDefault?: string;
 }
 
 export function registerSet(noun: Command, io: Io): void {
@@ -42,6 +44,7 @@ export function registerSet(noun: Command, io: Io): void {
     .option('--gateway <ip>', 'gateway of the subnet', collect)
     .option('--space <name>', 'address space')
     .option('--egress-ip <ip>', 'source address of what leaves the mesh (may be repeated; "none": the host’s)', collect)
+    .option('--policy-default <action>', 'what no policy is about: allow or drop')
     .action(async (name: string, _options: unknown, command: Command) => {
       const network = nonEmpty('network name', name);
       const flags = flagsOf<SetFlags>(command);
@@ -55,7 +58,10 @@ export function registerSet(noun: Command, io: Io): void {
           values.labels = await mergedLabels(mesh, network, added, flags.labelRm ?? []);
           fields.push('labels');
         }
-        return mesh.call('updateNetwork', { project: '', network, fields, values }, { timeoutMs: 30_000 });
+        const request = { project: '', network, fields, values };
+        const answer = await mesh.call('updateNetwork', request, { timeoutMs: 30_000 });
+        await settle(io, mesh, ofThisEpoch(answer.revision), flags.json === true);
+        return answer;
       });
       print(io, command, networkJson(changed), () => `${changed.name}\n`);
     });
@@ -81,6 +87,8 @@ function changes(flags: SetFlags): { values: Network; fields: string[] } {
   set('gateways', flags.gateway);
   set('space', flags.space);
   set('egressIps', egressIps(flags.egressIp));
+  const { policyDefault } = flags;
+  set('policyDefault', policyDefault === undefined ? undefined : nonEmpty('--policy-default', policyDefault));
   return { values, fields };
 }
 

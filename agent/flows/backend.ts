@@ -10,13 +10,16 @@ import type { Action, Flow, MatchField } from '../openflow/flow.ts';
 import { flow, goto, is, masked, set } from './build.ts';
 import type { NetworkModel, Remote, Tunnels } from './model.ts';
 import { PRIORITY, REG, SIDE } from './pipeline.ts';
+import { judgedStage } from './policies.ts';
 import { learnRemote } from './shared.ts';
 
 export interface Backend {
   /** Frames of this network from those hosts are recognised, and nobody else's. */
   classify(n: NetworkModel, from: readonly Remote[]): Flow[];
+  /** What is let in of a host that nothing else comes from: frames with this source. */
+  enters(n: NetworkModel, from: Pick<Remote, 'vtep'>, mac: bigint): Flow[];
   /** Last actions of a frame for that host. */
-  unicast(n: NetworkModel, to: Remote): Action[];
+  unicast(n: NetworkModel, to: Pick<Remote, 'vtep' | 'encap' | 'key'>): Action[];
   /**
    * Actions that send a copy to each of the hosts. They change the frame: nothing else may follow.
    * @param pruned not to all hosts of the network, but to receivers of the frame's group
@@ -30,6 +33,7 @@ export interface Backend {
 
 const NOWHERE: Backend = {
   classify: () => [],
+  enters: () => [],
   unicast: () => [],
   copies: () => [],
   ask: () => [],
@@ -62,7 +66,7 @@ const arrived = (
     set(REG.network, n.index),
     set(REG.side, SIDE.tunnel),
     ...after,
-    goto('l2'),
+    goto(judgedStage(n)),
   ]);
 
 const DEFAULT_MACS = [MAC_PREFIX, MAC_PREFIX_6].map((prefix) =>
@@ -77,6 +81,8 @@ function kernelTunnel(port: number | null, index: number): Backend {
     to.length === 0 ? [] : [...push, ...mark, { type: 'output', port }];
   return {
     classify: (n) => [arrived(n, [is('in_port', port), is('vlan_vid', PRESENT | index)], [{ type: 'pop_vlan' }])],
+    // The map `vteps` says whose.
+    enters: () => [],
     unicast: () => [...push, set(REG.out, port), goto('output')],
     copies: (_n, to, pruned = false) => copies(to, pruned ? [set('vlan_pcp', PRUNED)] : []),
     ask: (_n, to) => copies(to, [set('vlan_pcp', ASKED)]),
@@ -86,7 +92,7 @@ function kernelTunnel(port: number | null, index: number): Backend {
 }
 
 function ovsTunnel(ports: (Tunnels & { kind: 'ovs' })['ports']): Backend {
-  const portOf = (r: Remote): number | null => ports[r.encap] ?? null;
+  const portOf = (r: Pick<Remote, 'encap'>): number | null => ports[r.encap] ?? null;
   const copies = (to: readonly Remote[]): Action[] => {
     const actions: Action[] = [];
     let key = -1;
@@ -112,6 +118,11 @@ function ovsTunnel(ports: (Tunnels & { kind: 'ovs' })['ports']): Backend {
         const known = DEFAULT_MACS.map((prefix) => arrived(n, [...match, prefix], [], 1));
         return [...known, arrived(n, match, [], 0, [learnRemote(n, r)])];
       }),
+    enters: (n, from, mac) => {
+      const port = n.encap === 'vlan' ? null : (ports[n.encap] ?? null);
+      if (port === null) return [];
+      return [arrived(n, [is('in_port', port), is('tun_id', n.vni), fromVtep(from), is('eth_src', mac)], [])];
+    },
     unicast: (_n, to) => {
       const port = portOf(to);
       return port === null ? [] : [set('tun_id', to.key), toVtep(to), set(REG.out, port), goto('output')];
@@ -136,12 +147,12 @@ function guarded(n: NetworkModel, r: Remote, match: readonly MatchField[]): Flow
   ];
 }
 
-function toVtep(r: Remote): Action {
+function toVtep(r: Pick<Remote, 'vtep'>): Action {
   const v4 = tryParseIp(r.vtep);
   return v4 === null ? set('tun_ipv6_dst', tryParseIp6(r.vtep) ?? 0n) : set('tun_dst', v4);
 }
 
-function fromVtep(r: Remote): MatchField {
+function fromVtep(r: Pick<Remote, 'vtep'>): MatchField {
   const v4 = tryParseIp(r.vtep);
   return v4 === null ? is('tun_ipv6_src', tryParseIp6(r.vtep) ?? 0n) : is('tun_src', v4);
 }

@@ -13,6 +13,7 @@ import type { BridgeModel, Entry, LocalPort, NetworkModel, Remote } from './mode
 import { cappedClassify, multicast } from './multicast.ts';
 import { ndAlias, ndBase, ndBlock, ndBlock4, ndEntry, ndLocal } from './nd.ts';
 import { PRIORITY, REG, SIDE } from './pipeline.ts';
+import { committed, delivery, isJudged, policyBase, renderJudge, renderRules } from './policies.ts';
 import { renderPunt } from './punt.ts';
 import { portSecurity, securityBase } from './security.ts';
 import { renderAddress, virtualAddresses } from './services.ts';
@@ -22,7 +23,11 @@ import { renderVlan } from './vlan.ts';
 export function render(model: BridgeModel): Flow[] {
   const addresses = (n: NetworkModel): Flow[] =>
     [...virtualAddresses(n).values()].flatMap((a) => renderAddress(n, a, model.relaysNd));
-  return [...renderBase(model), ...model.networks.flatMap((n) => [...renderNetwork(n, model), ...addresses(n)])];
+  return [
+    ...renderBase(model),
+    ...(model.networks.some(isJudged) ? policyBase() : []),
+    ...model.networks.flatMap((n) => [...renderNetwork(n, model), ...renderRules(n, model.maxMeters), ...addresses(n)]),
+  ];
 }
 
 /** What holds whatever networks there are. Without a match a table drops (OpenFlow 1.4 §5.4), said aloud to be counted. */
@@ -42,7 +47,7 @@ export function renderBase({ maxMeters, gateway: port }: Omit<BridgeModel, 'netw
   ];
 }
 
-/** All flows of one network, but for those of virtual addresses; none where it has no local endpoint: then nothing of it concerns this host. */
+/** All flows of one network, but for those of virtual addresses and rules of policies; none where it has no local endpoint: then nothing of it concerns this host. */
 export function renderNetwork(n: NetworkModel, bridge: Omit<BridgeModel, 'networks'>): Flow[] {
   if (n.locals.length === 0) return [];
   const { maxMeters, relaysNd = false, gateway: port } = bridge;
@@ -62,25 +67,27 @@ export function renderNetwork(n: NetworkModel, bridge: Omit<BridgeModel, 'networ
     // Beyond the kernel's tunnels eBPF knows them.
     ...(bridge.tunnels.kind === 'ovs' ? renderEntries(n, backend) : []),
     ...renderShared(n, backend),
+    ...(n.policies == null ? [] : renderJudge(n, n.policies)),
     ...(port == null ? [] : [...gateway(n, port, relaysNd), ...renderChecks(n, port, relaysNd)]),
   ];
 }
 
 /** What is on other hosts. */
 function renderOverlay(n: NetworkModel, backend: Backend, relaysNd: boolean): Flow[] {
+  const to = (r: Remote): Action[] => [...committed(n), ...backend.unicast(n, r)];
   return [
     ...backend.classify(n, n.remotes),
     ...n.remotes.flatMap((r) => [
       ...r.blocks.flatMap((block) => [
-        ...arpBlock(n, block, backend.unicast(n, r)),
-        ...ndBlock4(n, block, backend.unicast(n, r), relaysNd),
-        l2Block(n, block, backend.unicast(n, r)),
+        ...arpBlock(n, block, to(r)),
+        ...ndBlock4(n, block, to(r), relaysNd),
+        l2Block(n, block, to(r)),
       ]),
-      ...r.blocks6.flatMap((block) => ndBlock(n, block, backend.unicast(n, r), relaysNd)),
+      ...r.blocks6.flatMap((block) => ndBlock(n, block, to(r), relaysNd)),
       ...r.entries.flatMap((entry) => [
         ...arpEntry(n, entry),
         ...ndEntry(n, entry, relaysNd),
-        l2Entry(n, entry, backend.unicast(n, r)),
+        l2Entry(n, entry, to(r)),
       ]),
     ]),
     ...multicast(n, backend),
@@ -88,12 +95,19 @@ function renderOverlay(n: NetworkModel, backend: Backend, relaysNd: boolean): Fl
 }
 
 /** Other hosts by the MACs under which they let in who calls a published service: answers go back by the host that was called. */
-const renderEntries = (n: NetworkModel, backend: Backend): Flow[] =>
-  n.published === undefined || n.encap === 'vlan'
-    ? []
-    : n.remotes
-        .filter((r) => r.hostId !== '')
-        .map((r) => l2Entry(n, { mac: entryMac(r.hostId) }, backend.unicast(n, r)));
+function renderEntries(n: NetworkModel, backend: Backend): Flow[] {
+  const { encap, vni: key, published, remotes } = n;
+  if (published === undefined || encap === 'vlan') return [];
+  const back = (to: Pick<Remote, 'hostId' | 'vtep' | 'encap' | 'key'>): Flow =>
+    l2Entry(n, { mac: entryMac(to.hostId) }, backend.unicast(n, to));
+  return [
+    ...remotes.filter((r) => r.hostId !== '').map(back),
+    ...published.hosts.flatMap((host) => [
+      ...backend.enters(n, host, entryMac(host.hostId)),
+      back({ ...host, encap, key }),
+    ]),
+  ];
+}
 
 const inNetwork = (n: NetworkModel) => is(REG.network, n.index);
 const externals = (n: NetworkModel): Remote[] => n.remotes.filter((r) => r.external);
@@ -155,7 +169,7 @@ const l2Local = (n: NetworkModel, port: LocalPort): Flow =>
     n.index,
     PRIORITY.local,
     [inNetwork(n), is('eth_dst', port.mac)],
-    [set(REG.out, port.ofport), goto('output')],
+    [set(REG.out, port.ofport), delivery(n)],
   );
 
 const l2Entry = (n: NetworkModel, e: Pick<Entry, 'mac'>, out: readonly Action[]): Flow =>

@@ -86,6 +86,7 @@ export function kernelSide(
     if (n.encap === 'vlan' || index > MAX_TAGGED_INDEX) continue;
     model.services.push(...(n.services ?? []).map((s) => ({ ...s, index })));
     if (n.published !== undefined && host !== null) addEntry(n, n.published, host);
+    addHosts(n);
     model.nets.push({ index, device: devices.get(n.encap) ?? 0, vni: n.vni, mtu: n.mtu });
     for (const r of n.remotes) {
       const vtep = addressOf(r.vtep);
@@ -104,6 +105,8 @@ export function kernelSide(
       const external = r.external || learn || n.macs.some((m) => m.remotes.includes(r));
       model.sources.push({ index, vtep, device: device(r), key: r.key, external, learn });
     }
+    // Who has no endpoint hears, and asks, nothing.
+    if (n.locals.length === 0) continue;
     model.lists.push({ id: index, vteps: receivers(n.remotes) });
     const used = new Set<number>();
     const may = asked(n);
@@ -152,6 +155,18 @@ export function kernelSide(
     model.services.push(...services.map((s) => ({ ...s, index: 0, net: index })));
     const place: BpfPlace = { kind: 'local', ifindex, rewrite: null, host: true };
     model.fdb.push({ index, mac: entry, place, express: true });
+  }
+
+  /** Who leads ports into the network without an endpoint there sends from its own MAC alone, and gets what is sent to that. */
+  function addHosts({ index, encap, vni, published }: NetworkModel): void {
+    const through = encap === 'vlan' ? 0 : device({ encap });
+    for (const { hostId, vtep: text } of through === 0 ? [] : (published?.hosts ?? [])) {
+      const vtep = addressOf(text);
+      if (vtep === null) continue;
+      const place: BpfPlace = { kind: 'remote', vtep, device: null, key: null };
+      model.fdb.push({ index, mac: entryMac(hostId), place, express: true });
+      model.sources.push({ index, vtep, device: through, key: vni, external: false, learn: false });
+    }
   }
 
   /** Nothing is delivered past Open vSwitch; but nobody else may send from its MAC. */

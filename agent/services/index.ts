@@ -2,7 +2,8 @@
 import type { Clock } from '../../lib/clock.ts';
 import type { Log } from '../../lib/log.ts';
 import type { Conflict, Probe, View } from '../../lib/model.ts';
-import type { Datapath, Journal, LocalEndpoint, Mesh } from '../contract.ts';
+import type { Datapath, Journal, LocalEndpoint, LocalNetwork, Mesh } from '../contract.ts';
+import { MAX_TAGGED_INDEX } from '../wiring.ts';
 import { answers } from './check.ts';
 import { Health, type HealthCounts } from './health.ts';
 import { type HostServices, indexServices, NO_HOST_SERVICES, NO_SERVICES, type ServiceIndex } from './members.ts';
@@ -18,10 +19,8 @@ export interface ServiceSideOptions {
   readonly datapath: () => Pick<Datapath, 'kick'>;
   /** Ports that lead to services may be others now. */
   readonly onPublished: () => void;
-  /** Of the probe "services": are virtual addresses translated on this host, and why not? */
+  /** Those named services and express: are virtual addresses translated on this host, and why not; do its ports lead to them? */
   readonly probes: readonly Probe[];
-  /** Ports of this host lead to services. */
-  readonly publishes: boolean;
   /** The way from the host to its endpoints has IPv6. */
   readonly ipv6: boolean;
   /** Open vSwitch is there. */
@@ -37,6 +36,8 @@ export class ServiceSide {
   readonly #health: Health;
   /** Why this host translates no virtual addresses; null: it does. */
   readonly #lacks: string | null;
+  /** Its ports may lead to services. */
+  readonly #publishes: boolean;
   #index: ServiceIndex = NO_SERVICES;
   #services: HostServices = NO_HOST_SERVICES;
   /** VTEPs. */
@@ -50,6 +51,7 @@ export class ServiceSide {
     this.#o = options;
     const probe = options.probes.find((p) => p.name === 'services');
     this.#lacks = probe?.result === 'yes' ? null : (probe?.reason ?? '');
+    this.#publishes = options.probes.some((p) => p.name === 'express' && p.result === 'yes');
     this.#health = new Health({
       journal: options.journal,
       view: () => options.mesh().view(),
@@ -60,6 +62,11 @@ export class ServiceSide {
       clock: options.clock,
       log: options.log,
     });
+  }
+
+  /** Ports of this host lead to services. */
+  get leads(): boolean {
+    return this.#publishes;
   }
 
   /** Before the first pass and the first session: both ask who is healthy. */
@@ -81,7 +88,7 @@ export class ServiceSide {
     const index = this.#indexed();
     if (index === this.#services.index) return this.#services;
     const transits = [...this.#o.journal.endpoints.values()].flatMap((e) => e.transit ?? []);
-    const published = this.#o.publishes ? publishedServices(index, transits) : NOTHING_PUBLISHED;
+    const published = this.#publishes ? publishedServices(index, transits) : NOTHING_PUBLISHED;
     this.#services = { index, published };
     return this.#services;
   }
@@ -92,22 +99,35 @@ export class ServiceSide {
     const unhealthy = (e: LocalEndpoint): readonly string[] => this.#health.unhealthy(e);
     const endpoints = journal.endpoints.values();
     const unreached = this.#behind(view);
-    const sources = { hostId, view, endpoints, networks: journal.networks, unhealthy, unreached };
+    const leads = (row: LocalNetwork): boolean => this.#leads(row);
+    const sources = { hostId, view, endpoints, networks: journal.networks, leads, unhealthy, unreached };
     this.#index = indexServices(sources, this.#index);
     return this.#index;
+  }
+
+  /** Frames of the network get to other hosts from here. */
+  #leads({ index, network: { encap } }: LocalNetwork): boolean {
+    const able = this.#o.probes.some(({ name, result }) => name === `encap/${encap}` && result === 'yes');
+    return this.#publishes && able && index <= MAX_TAGGED_INDEX;
   }
 
   /** VTEPs that do not answer: who is behind them is passed over while others are there. */
   missing(vteps: Iterable<string>): void {
     this.#missing = new Set(vteps);
     this.#changed();
+    for (const listener of this.#listeners) listener();
   }
 
   unhealthy(e: LocalEndpoint): readonly string[] {
     return this.#health.unhealthy(e);
   }
 
-  /** Called after the health of an endpoint of this host changed. @returns ends that */
+  /** Ids of hosts whose VTEP does not answer; the same object as long as they are the same. */
+  unreached(): ReadonlySet<string> {
+    return this.#behind(this.#seen().view);
+  }
+
+  /** Called after the health of an endpoint of this host, or what is reached, changed. @returns ends that */
   onChange(listener: () => void): () => void {
     this.#listeners.add(listener);
     return () => void this.#listeners.delete(listener);

@@ -4,6 +4,7 @@ import { middleCut, WeftError } from '../../lib/errors.ts';
 import type { Network } from '../../lib/model.ts';
 import { BY_DOCKER } from '../../lib/network-options.ts';
 import type { NetworkEdit } from '../contract.ts';
+import { checkPolicyDefault } from './spec.ts';
 
 /** Of a network; each host takes one of them. */
 export const MAX_EGRESS_IPS = 256;
@@ -15,14 +16,26 @@ export const MAX_EGRESS_IPS = 256;
 export function checkEdit(network: Network, fields: readonly string[], values: Network): NetworkEdit {
   if (fields.length === 0)
     throw new WeftError('INVALID_ARGUMENT', 'Nothing to change was given.', { hint: 'see weft network set --help' });
-  const fixed = fields.find((field) => field !== 'egressIps');
+  const fixed = fields.find((field) => field !== 'egressIps' && field !== 'policyDefault');
   if (fixed !== undefined)
     throw new WeftError(
       'UNIMPLEMENTED',
       `"${middleCut(fixed)}" of network ${network.name} cannot be changed while the network is there.`,
       { hint: 'make another network with the settings that you want' },
     );
-  return { egressIps: checkEgressIps(network, values.egressIps) };
+  return {
+    ...(fields.includes('egressIps') ? { egressIps: checkEgressIps(network, values.egressIps) } : {}),
+    ...(fields.includes('policyDefault') ? { policyDefault: checkDefault(network, values.policyDefault) } : {}),
+  };
+}
+
+function checkDefault(network: Network, asked: string): string {
+  const policyDefault = checkPolicyDefault(asked);
+  if (policyDefault !== '' && network.encap === 'vlan')
+    throw new WeftError('FAILED_PRECONDITION', `Network ${network.name} is a vlan: it has no policies.`, {
+      hint: 'make a network of another encapsulation',
+    });
+  return policyDefault;
 }
 
 function checkEgressIps(network: Network, given: readonly string[]): string[] {

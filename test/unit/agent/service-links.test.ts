@@ -85,7 +85,7 @@ describe('links with programs', () => {
 });
 
 describe('hosts that let in who calls a published service', () => {
-  const published: NetworkModel = { ...first, published: { entry: 0x025b_0000_0001n, services: [] } };
+  const published: NetworkModel = { ...first, published: { entry: 0x025b_0000_0001n, services: [], hosts: [] } };
   const others = (n: NetworkModel, tunnels: Tunnels): string[] =>
     renderNetwork(n, { tunnels, maxMeters: 0 })
       .map(formatFlow)
@@ -100,6 +100,23 @@ describe('hosts that let in who calls a published service', () => {
       const [flow] = flows.filter((text) => text.includes(`dl_dst=${formatMac(entryMac(hostId))}`));
       expect(flow).toContain(vtep);
     }
+  });
+
+  it('send nothing else, where they have no endpoint', () => {
+    const hosts = [{ hostId: 'far', vtep: '192.0.2.77' }];
+    const alone: NetworkModel = { ...first, remotes: [], published: { entry: 1n, services: [], hosts } };
+    const flows = renderNetwork(alone, {
+      tunnels: { kind: 'ovs', ports: { vxlan: 91, geneve: 92, gre: 93 } },
+      maxMeters: 0,
+    })
+      .map(formatFlow)
+      .filter((text) => text.includes('192.0.2.77'));
+    const mac = formatMac(entryMac('far'));
+    expect(flows).toHaveLength(2);
+    expect(flows.filter((text) => text.includes(`tun_src=192.0.2.77`)).map((t) => t.includes(`dl_src=${mac}`))).toEqual(
+      [true],
+    );
+    expect(flows.find((text) => text.includes('table=28'))).toContain(`dl_dst=${mac}`);
   });
 
   it('are known to eBPF where that carries frames, and to nobody where nothing is published', () => {
