@@ -104,7 +104,6 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
       }),
     log,
   });
-  const kernelSide = wiring.backend === 'kernel-tunnel' || wiring.services;
   const links = new LinkDriver({ complete: wiring.complete, devices: () => devicesOf(journal), log });
   const neighbours = new Neighbours({
     own: wiring.vtep,
@@ -165,7 +164,6 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
     datapath: () => reconciler,
     onPublished: () => gateway.kick(),
     probes,
-    publishes: wiring.express,
     // Where the kernel's datapath forwards it cannot answer for the gateway (docs/ipv6.md).
     ipv6: hasIpv6() && wiring.datapathType !== 'system',
     sees: () => openflow.connected,
@@ -180,7 +178,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
     ovs,
     flows,
     carries: (networkId) => abilities.carries(networkId),
-    kernel: kernelSide ? new Kernel(bpf, wiring) : null,
+    kernel: wiring.backend === 'kernel-tunnel' || wiring.services ? new Kernel(bpf, wiring) : null,
     switch: openflow,
     snooped: () => multicast.state(),
     services: () => services.services(),
@@ -249,7 +247,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
     reconciler,
     packets: () => multicast.packets.counters,
     services: () => services.counts,
-    kernelSide: kernelSide ? () => bpf.counters() : null,
+    kernelSide: wiring.backend === 'kernel-tunnel' || wiring.services ? () => bpf.counters() : null,
     listen: config.metrics,
   });
   const docker = new DockerSide({

@@ -6,7 +6,6 @@
 import { tryParseIp } from '../../lib/ip.ts';
 import { tryParseIp6 } from '../../lib/ip6.ts';
 import { MAC_PREFIX, MAC_PREFIX_6 } from '../../lib/mac.ts';
-import { entryMac } from '../gateway/addresses.ts';
 import type { Action, Flow, MatchField } from '../openflow/flow.ts';
 import { flow, goto, is, masked, set } from './build.ts';
 import type { NetworkModel, Remote, Tunnels } from './model.ts';
@@ -17,10 +16,10 @@ import { learnRemote } from './shared.ts';
 export interface Backend {
   /** Frames of this network from those hosts are recognised, and nobody else's. */
   classify(n: NetworkModel, from: readonly Remote[]): Flow[];
-  /** Frames from those hosts, which are nobody's but who has come in by them. */
-  classifyEntries(n: NetworkModel, from: readonly Remote[]): Flow[];
+  /** What is let in of a host that nothing else comes from: frames with this source. */
+  enters(n: NetworkModel, from: Pick<Remote, 'vtep'>, mac: bigint): Flow[];
   /** Last actions of a frame for that host. */
-  unicast(n: NetworkModel, to: Remote): Action[];
+  unicast(n: NetworkModel, to: Pick<Remote, 'vtep' | 'encap' | 'key'>): Action[];
   /**
    * Actions that send a copy to each of the hosts. They change the frame: nothing else may follow.
    * @param pruned not to all hosts of the network, but to receivers of the frame's group
@@ -34,7 +33,7 @@ export interface Backend {
 
 const NOWHERE: Backend = {
   classify: () => [],
-  classifyEntries: () => [],
+  enters: () => [],
   unicast: () => [],
   copies: () => [],
   ask: () => [],
@@ -82,7 +81,8 @@ function kernelTunnel(port: number | null, index: number): Backend {
     to.length === 0 ? [] : [...push, ...mark, { type: 'output', port }];
   return {
     classify: (n) => [arrived(n, [is('in_port', port), is('vlan_vid', PRESENT | index)], [{ type: 'pop_vlan' }])],
-    classifyEntries: () => [],
+    // The map `vteps` says whose.
+    enters: () => [],
     unicast: () => [...push, set(REG.out, port), goto('output')],
     copies: (_n, to, pruned = false) => copies(to, pruned ? [set('vlan_pcp', PRUNED)] : []),
     ask: (_n, to) => copies(to, [set('vlan_pcp', ASKED)]),
@@ -92,7 +92,7 @@ function kernelTunnel(port: number | null, index: number): Backend {
 }
 
 function ovsTunnel(ports: (Tunnels & { kind: 'ovs' })['ports']): Backend {
-  const portOf = (r: Remote): number | null => ports[r.encap] ?? null;
+  const portOf = (r: Pick<Remote, 'encap'>): number | null => ports[r.encap] ?? null;
   const copies = (to: readonly Remote[]): Action[] => {
     const actions: Action[] = [];
     let key = -1;
@@ -106,12 +106,6 @@ function ovsTunnel(ports: (Tunnels & { kind: 'ovs' })['ports']): Backend {
     return actions;
   };
   return {
-    classifyEntries: (n, from) =>
-      from.flatMap((r) => {
-        const port = portOf(r);
-        const match = [is('tun_id', r.key), fromVtep(r), is('eth_src', entryMac(r.hostId))];
-        return port === null ? [] : [arrived(n, [is('in_port', port), ...match], [])];
-      }),
     // The outer source is checked: only a VTEP of this very network gets in.
     classify: (n, from) =>
       from.flatMap((r) => {
@@ -124,6 +118,11 @@ function ovsTunnel(ports: (Tunnels & { kind: 'ovs' })['ports']): Backend {
         const known = DEFAULT_MACS.map((prefix) => arrived(n, [...match, prefix], [], 1));
         return [...known, arrived(n, match, [], 0, [learnRemote(n, r)])];
       }),
+    enters: (n, from, mac) => {
+      const port = n.encap === 'vlan' ? null : (ports[n.encap] ?? null);
+      if (port === null) return [];
+      return [arrived(n, [is('in_port', port), is('tun_id', n.vni), fromVtep(from), is('eth_src', mac)], [])];
+    },
     unicast: (_n, to) => {
       const port = portOf(to);
       return port === null ? [] : [set('tun_id', to.key), toVtep(to), set(REG.out, port), goto('output')];
@@ -148,12 +147,12 @@ function guarded(n: NetworkModel, r: Remote, match: readonly MatchField[]): Flow
   ];
 }
 
-function toVtep(r: Remote): Action {
+function toVtep(r: Pick<Remote, 'vtep'>): Action {
   const v4 = tryParseIp(r.vtep);
   return v4 === null ? set('tun_ipv6_dst', tryParseIp6(r.vtep) ?? 0n) : set('tun_dst', v4);
 }
 
-function fromVtep(r: Remote): MatchField {
+function fromVtep(r: Pick<Remote, 'vtep'>): MatchField {
   const v4 = tryParseIp(r.vtep);
   return v4 === null ? is('tun_ipv6_src', tryParseIp6(r.vtep) ?? 0n) : is('tun_src', v4);
 }

@@ -96,20 +96,18 @@ function renderOverlay(n: NetworkModel, backend: Backend, relaysNd: boolean): Fl
 
 /** Other hosts by the MACs under which they let in who calls a published service: answers go back by the host that was called. */
 function renderEntries(n: NetworkModel, backend: Backend): Flow[] {
-  const { published, encap } = n;
+  const { encap, vni: key, published, remotes } = n;
   if (published === undefined || encap === 'vlan') return [];
-  // Those without an endpoint of the network send from that MAC alone.
-  const alone = published.hosts.map((h): Remote => ({ ...ALONE, ...h, encap, key: n.vni }));
-  const others = n.remotes.filter((r) => r.hostId !== '');
+  const back = (to: Pick<Remote, 'hostId' | 'vtep' | 'encap' | 'key'>): Flow =>
+    l2Entry(n, { mac: entryMac(to.hostId) }, [...committed(n), ...backend.unicast(n, to)]);
   return [
-    ...backend.classifyEntries(n, alone),
-    ...[...others, ...alone].map((r) =>
-      l2Entry(n, { mac: entryMac(r.hostId) }, [...committed(n), ...backend.unicast(n, r)]),
-    ),
+    ...remotes.filter((r) => r.hostId !== '').map(back),
+    ...published.hosts.flatMap((host) => [
+      ...backend.enters(n, host, entryMac(host.hostId)),
+      back({ ...host, encap, key }),
+    ]),
   ];
 }
-
-const ALONE = { blocks: [], blocks6: [], entries: [], withheld: [], learn: false, external: false } as const;
 
 const inNetwork = (n: NetworkModel) => is(REG.network, n.index);
 const externals = (n: NetworkModel): Remote[] => n.remotes.filter((r) => r.external);

@@ -19,10 +19,8 @@ export interface ServiceSideOptions {
   readonly datapath: () => Pick<Datapath, 'kick'>;
   /** Ports that lead to services may be others now. */
   readonly onPublished: () => void;
-  /** Of the probe "services": are virtual addresses translated on this host, and why not? */
+  /** Those named services and express: are virtual addresses translated on this host, and why not; do its ports lead to them? */
   readonly probes: readonly Probe[];
-  /** Ports of this host lead to services. */
-  readonly publishes: boolean;
   /** The way from the host to its endpoints has IPv6. */
   readonly ipv6: boolean;
   /** Open vSwitch is there. */
@@ -38,6 +36,8 @@ export class ServiceSide {
   readonly #health: Health;
   /** Why this host translates no virtual addresses; null: it does. */
   readonly #lacks: string | null;
+  /** Its ports may lead to services. */
+  readonly #publishes: boolean;
   #index: ServiceIndex = NO_SERVICES;
   #services: HostServices = NO_HOST_SERVICES;
   /** VTEPs. */
@@ -51,6 +51,7 @@ export class ServiceSide {
     this.#o = options;
     const probe = options.probes.find((p) => p.name === 'services');
     this.#lacks = probe?.result === 'yes' ? null : (probe?.reason ?? '');
+    this.#publishes = options.probes.some((p) => p.name === 'express' && p.result === 'yes');
     this.#health = new Health({
       journal: options.journal,
       view: () => options.mesh().view(),
@@ -65,7 +66,7 @@ export class ServiceSide {
 
   /** Ports of this host lead to services. */
   get leads(): boolean {
-    return this.#lacks === null;
+    return this.#publishes;
   }
 
   /** Before the first pass and the first session: both ask who is healthy. */
@@ -87,7 +88,7 @@ export class ServiceSide {
     const index = this.#indexed();
     if (index === this.#services.index) return this.#services;
     const transits = [...this.#o.journal.endpoints.values()].flatMap((e) => e.transit ?? []);
-    const published = this.#o.publishes ? publishedServices(index, transits) : NOTHING_PUBLISHED;
+    const published = this.#publishes ? publishedServices(index, transits) : NOTHING_PUBLISHED;
     this.#services = { index, published };
     return this.#services;
   }
@@ -107,7 +108,7 @@ export class ServiceSide {
   /** Frames of the network get to other hosts from here. */
   #leads({ index, network: { encap } }: LocalNetwork): boolean {
     const able = this.#o.probes.some(({ name, result }) => name === `encap/${encap}` && result === 'yes');
-    return able && index <= MAX_TAGGED_INDEX;
+    return this.#publishes && able && index <= MAX_TAGGED_INDEX;
   }
 
   /** VTEPs that do not answer: who is behind them is passed over while others are there. */

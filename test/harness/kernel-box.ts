@@ -1,7 +1,7 @@
 /** The container `box` of each host in the kernel's lab, with a link in the network of each encapsulation. */
 import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
-import { docker, on, type Result, sleeper, until, weftOk } from './lab.ts';
+import { docker, on, type Result, sleeper, until, weft, weftOk } from './lab.ts';
 
 export const HOSTS = ['h1', 'h2'] as const;
 const PEER = fileURLToPath(new URL('./multicast-peer.ts', import.meta.url));
@@ -83,6 +83,24 @@ export class Boxes {
     }
     return { got: () => text.split('\n').filter((line) => line.startsWith('got ')).length, leave };
   }
+}
+
+/** Of the packet filter: the guest's kernel has no nf_tables, so that these are never as they should be. */
+const FILTER: readonly string[] = ['nftTable', 'rule', 'setting'];
+
+/** As auditClean(), but for the packet filter; a host whose session has ended, as in a slow guest it may, is waited for. */
+export async function datapathClean(): Promise<void> {
+  const r = await until(
+    'every host has been asked',
+    async () => {
+      const asked = await weft('audit', '--json', '--no-heal');
+      return asked.stdout.includes(`"error": "`) ? null : asked;
+    },
+    120_000,
+  );
+  const { hosts } = JSON.parse(r.stdout) as { hosts: { drift: { kind: string }[] }[] };
+  const wrong = hosts.filter((h) => h.drift.some((d) => !FILTER.includes(d.kind)));
+  if (wrong.length > 0 || hosts.length < HOSTS.length) throw new Error(`audit: ${r.stdout}${r.stderr}`);
 }
 
 /** The link that a container of that host has in a network. */

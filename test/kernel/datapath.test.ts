@@ -7,8 +7,8 @@ import { readFile, rm, writeFile } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { cidrOf, formatIp, lastOf, parseIp } from '../../lib/ip.ts';
 import { capture } from '../harness/capture.ts';
-import { Boxes, type End, endOf, HOSTS, networkOf } from '../harness/kernel-box.ts';
-import { auditClean, clean, onOk, pings, sleeper, until, weftJson, weftOk } from '../harness/lab.ts';
+import { Boxes, datapathClean, type End, endOf, HOSTS, networkOf } from '../harness/kernel-box.ts';
+import { clean, onOk, pings, sleeper, until, weftJson, weftOk } from '../harness/lab.ts';
 
 /** What the underlay carries, as pcap-filter(7) says it. */
 const OUTER: Readonly<Record<string, string>> = {
@@ -159,7 +159,7 @@ it('carries multicast to who has joined, and to nobody else', async () => {
   expect(await other.stop()).toBe(0);
 });
 
-it('is as it should be', () => auditClean());
+it('is as it should be', () => datapathClean());
 
 /** Encapsulations that every host says it can carry. */
 async function encapsOfBoth(): Promise<string[]> {

@@ -1,7 +1,7 @@
 /** Virtual addresses where containers' links are ports of the kernel's Open vSwitch: translated before it, and after it. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { endOf, HOSTS } from '../harness/kernel-box.ts';
-import { auditClean, clean, docker, onOk, pings, sleeper, until, weft, weftJson, weftOk } from '../harness/lab.ts';
+import { datapathClean, endOf, HOSTS } from '../harness/kernel-box.ts';
+import { clean, docker, onOk, pings, sleeper, until, weft, weftJson, weftOk } from '../harness/lab.ts';
 import { answerers, Backend, calls, Held } from '../harness/service.ts';
 
 const NET = 'ks';
@@ -40,7 +40,7 @@ const programs = async (host: string, name: string): Promise<string[]> => {
   const shown = await Promise.all(
     ['ingress', 'egress'].map((hook) => onOk(host, 'tc', 'filter', 'show', 'dev', port, hook)),
   );
-  return shown.flatMap((text) => [...text.matchAll(/service_\w+/g)].map((m) => m[0]));
+  return [...new Set(shown.flatMap((text) => [...text.matchAll(/service_\w+/g)].map((m) => m[0])))];
 };
 const BOTH = ['service_out', 'service_in'];
 
@@ -144,7 +144,7 @@ describe('a virtual address', () => {
   });
 });
 
-it('is as it should be', () => auditClean());
+it('is as it should be', () => datapathClean());
 
 it('leaves no programs on links when the service is gone', async () => {
   await weftOk('service', 'rm', 'web', '--network', NET);
@@ -154,5 +154,5 @@ it('leaves no programs on links when the service is gone', async () => {
     ['h2', 'ks-h2'],
   ] as const)
     expect(await programs(host, name)).toEqual([]);
-  await auditClean();
+  await datapathClean();
 });

@@ -253,5 +253,8 @@ describe('programs on links', () => {
       'extra link1 egress service_in→',
       'extra link9 sink→',
     ]);
+    const at = { ifindex: 9, hook: 'ingress', link: 'weft-go' } as const;
+    const [bare] = planPrograms([], new Map([['9 ingress', 'from_host'] as const]), [at]);
+    expect(bare).toMatchObject({ id: 'weft-go', change: 'extra', step: { kind: 'detach', ifindex: 9 } });
   });
 });
