@@ -41,11 +41,11 @@ import { formatFlow } from './openflow/format.ts';
 import { OvsDriver } from './ovs/driver.ts';
 import { Ovsdb } from './ovs/ovsdb.ts';
 import { externalsOf, unreachable, vtepsOf } from './peers.ts';
-import { answerRejected } from './policies/rejecter.ts';
 import { probeChecksums, sweepProbe } from './probe/checksum.ts';
 import { probedSide, probeHost, problemOf, userspaceTso } from './probe/index.ts';
 import { vtepProblem } from './probe/own.ts';
 import { sizeProbes } from './probe-mtu.ts';
+import { answerPunted } from './punted.ts';
 import { answerQueries } from './queries.ts';
 import { Reconciler } from './reconcile.ts';
 import { startResolver } from './resolver.ts';
@@ -313,7 +313,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
   // Docker may be waiting: what is on disk is enough to answer it.
   await docker.start();
   scope.defer('docker', () => docker.close());
-  answerRejected(multicast.packets);
+  answerPunted(multicast.packets, { journal, ofport: (id) => reconciler.ofport(id) });
   await multicast.start();
   scope.defer('multicast', () => multicast.close());
   services.start();

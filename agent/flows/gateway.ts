@@ -15,6 +15,7 @@ import {
   ETH_IPV6,
   flow,
   goto,
+  ICMPV6,
   inCidr,
   is,
   masked,
@@ -25,6 +26,7 @@ import type { LocalPort, NetworkModel } from './model.ts';
 import { ndEntry } from './nd.ts';
 import { PRIORITY, REG, SIDE, TABLE } from './pipeline.ts';
 import { committed, judgedStage } from './policies.ts';
+import { erred } from './punt.ts';
 
 /** The stage is before this one, and goto_table leads only onwards (OpenFlow 1.4 §5.9). */
 const toRouting: readonly Action[] = [{ type: 'resubmit', table: TABLE.routing }];
@@ -33,7 +35,8 @@ const UDP = 17n;
 const TCP = 6n;
 
 /** @param port OpenFlow port of the link to the host. One MAC stands for every endpoint there. */
-export const gatewayBase = (port: number): Flow[] => [
+export const gatewayBase = (port: number, maxMeters: number): Flow[] => [
+  ...errors(port, maxMeters),
   flow(
     'classify',
     0,
@@ -54,6 +57,29 @@ export const gatewayBase = (port: number): Flow[] => [
   flow('l2', 0, PRIORITY.barred, [...toGateway, is('eth_type', ETH_IPV4), inCidr('ipv4_dst', TRANSIT)], []),
   flow('l2', 0, PRIORITY.barred, [...toGateway, is('eth_type', ETH_IPV6), inSubnet(TRANSIT6)], []),
 ];
+
+/** ICMP errors quote a packet with the endpoint's address of the other side: without state that cannot be translated here. */
+function errors(port: number, maxMeters: number): Flow[] {
+  const kinds = [
+    ...ERRORS4.map((type) => [is('eth_type', ETH_IPV4), is('ip_proto', ICMP.protocol), is('icmp_type', type)]),
+    ...ERRORS6.map((type) => [is('eth_type', ETH_IPV6), is('ip_proto', ICMPV6), is('icmpv6_type', type)]),
+  ];
+  const punt = erred(maxMeters);
+  return kinds.flatMap((kind, i) => [
+    flow(
+      'classify',
+      0,
+      PRIORITY.error,
+      [is('in_port', port), ...kind, i < ERRORS4.length ? inCidr('ipv4_dst', TRANSIT) : inSubnet(TRANSIT6)],
+      [punt],
+    ),
+    flow('routing', 0, PRIORITY.error, [is(REG.side, SIDE.local), ...kind], [set(REG.out, port), punt]),
+  ]);
+}
+
+/** Unreachable, time exceeded, parameter problem (RFC 792), and all of RFC 4443. */
+const ERRORS4 = [3, 11, 12];
+const ERRORS6 = [1, 2, 3, 4];
 
 /** What a local endpoint sends to the host that stands for its gateway. */
 export const toGateway: readonly MatchField[] = [is(REG.side, SIDE.local), is('eth_dst', ANYCAST_MAC)];

@@ -43,6 +43,8 @@ export const REG = { network: 'reg0', side: 'reg1', out: 'reg2', scratch: 'reg4'
 export const SIDE = { local: 1n, tunnel: 2n, host: 3n } as const;
 
 export const PRIORITY = {
+  /** ICMP errors that the agent translates. */
+  error: 520,
   /** The host's own questions, before what it passes on. */
   check: 510,
   /** Exceptions to what a local endpoint may do. */

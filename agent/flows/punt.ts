@@ -6,7 +6,7 @@ import type { BridgeModel } from './model.ts';
 import { PRIORITY } from './pipeline.ts';
 
 /** First byte of a punted packet's userdata: who of the agent gets it. */
-export const PUNT = Object.freeze({ membership: 1, reject: 2 });
+export const PUNT = Object.freeze({ membership: 1, reject: 2, error: 3 });
 
 /**
  * Reports of one host. A general query makes each endpoint answer once in ten seconds for each version: a thousand endpoints are
@@ -23,10 +23,14 @@ const FLOOD_RATE = { rate: 1000, burst: 1000 } as const;
 /** Answers to what a policy rejects, of one host: a scan of thousands of ports must not keep the agent busy. */
 const REJECT_RATE = { rate: 100, burst: 100 } as const;
 
-type Rate = typeof PUNT_RATE | typeof FLOOD_RATE | typeof REJECT_RATE;
+/** ICMP errors between endpoints and their host, which the agent translates. */
+const ERROR_RATE = { rate: 200, burst: 200 } as const;
+
+type Rate = typeof PUNT_RATE | typeof FLOOD_RATE | typeof REJECT_RATE | typeof ERROR_RATE;
 
 const PUNT_METER = 1;
 const REJECT_METER = 2;
+const ERROR_METER = 3;
 /** Meters of endpoints: this plus the OpenFlow port. */
 const FLOOD_METERS = 16;
 
@@ -41,6 +45,7 @@ export function renderMeters(model: BridgeModel): Map<number, Meter> {
     if (id <= model.maxMeters) meters.set(id, { id, unit: 'packets', ...rate });
   };
   add(PUNT_METER, PUNT_RATE);
+  if (model.gateway != null) add(ERROR_METER, ERROR_RATE);
   if (model.networks.some((n) => n.policies?.rules.some((r) => r.action === 'reject'))) add(REJECT_METER, REJECT_RATE);
   for (const n of model.networks) for (const port of n.locals) add(FLOOD_METERS + port.ofport, FLOOD_RATE);
   return meters;
@@ -56,6 +61,14 @@ export const MLD_REPORTS: readonly (readonly MatchField[])[] = IPV6_REPORTS.map(
 function mld(type: number): readonly MatchField[] {
   return [is('eth_type', ETH_IPV6), is('ip_proto', 58), is('icmpv6_type', type)];
 }
+
+/** The frame goes to the agent, which translates what it quotes. @param most greatest number of a meter */
+export const erred = (most: number): Action => ({
+  type: 'controller',
+  maxLen: 0xffff,
+  userdata: PUNT.error.toString(16).padStart(2, '0'),
+  ...(most >= ERROR_METER ? { meter: ERROR_METER } : {}),
+});
 
 /** The frame goes to the agent, which answers it. @param most greatest number of a meter */
 export const rejected = (most: number): Action => ({

@@ -43,7 +43,7 @@ export function renderBase({ maxMeters, gateway: port }: Omit<BridgeModel, 'netw
     ...ndBase(),
     flow('output', 0, PRIORITY.local, [], [{ type: 'output_reg', field: REG.out }]),
     ...renderPunt(maxMeters),
-    ...(port == null ? [] : gatewayBase(port)),
+    ...(port == null ? [] : gatewayBase(port, maxMeters)),
   ];
 }
 
