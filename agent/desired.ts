@@ -20,6 +20,8 @@ import {
   containerLink,
   GATEWAY,
   GATEWAY_SWITCH,
+  gateExit,
+  gateLink,
   hostLink,
   slowLink,
   switchLink,
@@ -41,8 +43,10 @@ import {
   tunnelPort,
   uplinkPort,
 } from './plan/ports.ts';
+import { desiredQueues, isPaced } from './plan/queues.ts';
 import { Settled } from './plan/settled.ts';
 import type { HostServices } from './services/index.ts';
+import { type Queue, queueText } from './shaping/steps.ts';
 import type { Wiring } from './wiring.ts';
 
 export interface DesireOptions {
@@ -61,6 +65,7 @@ export const BRIDGE = 'br-weft';
 
 export interface Desired {
   readonly links: readonly DesiredLink[];
+  readonly queues: readonly Queue[];
   readonly bridge: DesiredBridge;
   readonly models: (ports: PortNumbers, snooped: Snooped | null, services: HostServices) => NetworkModel[];
   /** Links, bridge and ports wanted, as kind and id → text: what Settled remembers. */
@@ -84,7 +89,9 @@ export function desire(view: View, journal: Pick<Journal, 'endpoints' | 'network
     ...tunnelLinks(wiring),
     ...(o.gateway === true ? [gatewayLink(wiring, endpoints, o.gateway6 === true)] : []),
     ...present.flatMap((e) => endpointLinks(e, wiring.express, journal)),
+    ...present.filter((e) => isPaced(e, view, wiring)).map(gateOf),
   ];
+  const queues = desiredQueues(present, view, wiring);
   const bridge: DesiredBridge = {
     name: o.bridge,
     datapathType: wiring.datapathType,
@@ -98,11 +105,13 @@ export function desire(view: View, journal: Pick<Journal, 'endpoints' | 'network
   const self: Self = { hostId: o.hostId, ipv6: wiring.vtep.includes(':') };
   return {
     links,
+    queues,
     bridge,
     models: (ports, snooped, services) =>
       networkModels(view, self, journal.networks, endpoints, ports, snooped, services),
     wanted: () => {
       const out = new Map<string, string>();
+      for (const q of queues) out.set(Settled.key('queue', q.link), queueText(q));
       for (const d of links) out.set(Settled.key('link', d.name), wantText(d));
       for (const p of planPorts(bridge, NOTHING)) out.set(Settled.key(p.kind, p.id), p.want);
       return out;
@@ -177,6 +186,15 @@ function gatewaysOf(e: LocalEndpoint, journal: Pick<Journal, 'networks'>): strin
   const { gateway, gateway6 } = joinGateway(row.network, e);
   return [gateway, gateway6].filter((ip) => ip !== '');
 }
+
+/** Of an endpoint with a rate: what it sends waits at the entry. */
+const gateOf = (e: LocalEndpoint): DesiredLink => ({
+  kind: 'pair',
+  name: gateLink(e.id),
+  peer: gateExit(e.id),
+  mtu: e.mtu,
+  whole: true,
+});
 
 function endpointLinks(e: LocalEndpoint, express: boolean, journal: Pick<Journal, 'networks'>): DesiredLink[] {
   const device = deviceOf(e);

@@ -51,6 +51,7 @@ import { startResolver } from './resolver.ts';
 import { agentService, serveAgent } from './service.ts';
 import { ServiceSide } from './services/index.ts';
 import { SessionMesh } from './session/mesh.ts';
+import { TcDriver } from './shaping/tc.ts';
 import { Versions } from './versions.ts';
 import { ViewStore } from './viewstore.ts';
 
@@ -174,6 +175,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
     view: () => mesh.view(),
     mayRemove: () => mesh.complete,
     links,
+    queues: new TcDriver(),
     ovs,
     flows,
     carries: (networkId) => abilities.carries(networkId),

@@ -4,6 +4,7 @@ import { Network } from '../gen/weft/v1/types.ts';
 import type { Mesh } from './client.ts';
 import { flagsOf, print, remote, withMesh } from './command.ts';
 import type { Io } from './io.ts';
+import { rateFlags } from './rates.ts';
 import { networkJson } from './shapes.ts';
 import { UsageError } from './usage.ts';
 import { collect, labels, mtu, nonEmpty, vni } from './values.ts';
@@ -22,6 +23,8 @@ interface SetFlags {
   readonly gateway?: string[];
   readonly space?: string;
   readonly egressIp?: string[];
+  readonly rate?: string;
+  readonly burst?: string;
 }
 
 export function registerSet(noun: Command, io: Io): void {
@@ -42,6 +45,8 @@ export function registerSet(noun: Command, io: Io): void {
     .option('--gateway <ip>', 'gateway of the subnet', collect)
     .option('--space <name>', 'address space')
     .option('--egress-ip <ip>', 'source address of what leaves the mesh (may be repeated; "none": the host’s)', collect)
+    .option('--rate <rate>', 'each endpoint may send, and receive, so much unless it says otherwise: 500mbit; none')
+    .option('--burst <bytes>', 'may go at once after a silence: 64kb (made from the rate)')
     .action(async (name: string, _options: unknown, command: Command) => {
       const network = nonEmpty('network name', name);
       const flags = flagsOf<SetFlags>(command);
@@ -81,6 +86,7 @@ function changes(flags: SetFlags): { values: Network; fields: string[] } {
   set('gateways', flags.gateway);
   set('space', flags.space);
   set('egressIps', egressIps(flags.egressIp));
+  set('rate', rateFlags(flags));
   return { values, fields };
 }
 

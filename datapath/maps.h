@@ -13,6 +13,7 @@
 #define EXTERNAL 4u /* not a Weft host */
 #define LEARN 8u    /* its MACs are learned from what it sends */
 #define SERVED 16u  /* an endpoint of this host in a network that has services */
+#define PACED 64u   /* an endpoint of this host with a rate: by the queue of its link */
 #define HOST 32u    /* the host itself: who came in by one of its ports is on the other side */
 
 /* In a flow's index: the client is outside, and came in by a port of this host. */
@@ -252,6 +253,7 @@ struct traffic {
 
 HASH(ports, 16384, __u32, struct port);
 HASH(slow, 16384, __u32, __u32);
+HASH(gates, 32768, __u32, __u32); /* ifindex of wft… → of wfg…; of wfh… → of wft… */
 HASH(nets, 4096, __u32, struct net);
 HASH(vnis, 8192, struct tunnel, __u32);
 HASH(fdb, 131072, struct mac_key, struct place);

@@ -16,6 +16,7 @@ export type {
   Network,
   Probe,
   PublishedPort,
+  Rate,
   Reservation,
   Revision,
   Service,

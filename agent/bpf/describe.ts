@@ -50,6 +50,7 @@ export function describeKey(map: MapName, key: string): string {
   switch (map) {
     case 'ports':
     case 'slow':
+    case 'gates':
       return `${map} ifindex ${f.u32()}`;
     case 'nets':
       return `nets net ${f.u32()}`;
@@ -104,6 +105,7 @@ export function describeValue(map: MapName, value: string): string {
     case 'ports':
       return port(f);
     case 'slow':
+    case 'gates':
       return `ifindex ${f.u32()}`;
     case 'nets':
       return `device ${f.u32()} vni ${f.u32()} mtu ${f.u32()}`;
@@ -160,8 +162,10 @@ function place(f: Fields): string {
   const express = flags & FLAG.express && 'express';
   if (family === 0 && device === 0) return 'nobody';
   const served = flags & FLAG.served && 'served';
+  const paced = flags & FLAG.paced && 'paced';
   if (family === 0 && flags & FLAG.host) return `host ifindex ${device}`;
-  if (family === 0) return words(`local ifindex ${device}`, flags & FLAG.rewrite && `rewrite ${mac}`, express, served);
+  if (family === 0)
+    return words(`local ifindex ${device}`, flags & FLAG.rewrite && `rewrite ${mac}`, express, served, paced);
   return words(
     `remote ${address(vtep, family)}`,
     device !== 0 && `device ${device}`,

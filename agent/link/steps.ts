@@ -62,6 +62,8 @@ export type LinkStep =
       readonly host?: HostEnd;
       /** Addresses are rewritten in what it carries, and that leaves the host. */
       readonly rewritten?: true;
+      /** Open vSwitch does not read it: segments stay whole on it. */
+      readonly whole?: true;
     }
   | {
       readonly kind: 'addTunnel';

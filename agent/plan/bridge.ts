@@ -8,6 +8,7 @@ import { standingOf } from '../express.ts';
 import type { Encap, Entry, LocalPort, NetworkModel, Remote, TunnelEncap } from '../flows/model.ts';
 import { entryMac } from '../gateway/addresses.ts';
 import { egressOf, gatewaysOf } from '../gateway/egress.ts';
+import { rateOf } from '../rates.ts';
 import { type HostServices, NO_HOST_SERVICES } from '../services/members.ts';
 import { addressesOf, behindHost } from './entries.ts';
 import { multicastModel, type Snooped } from './multicast.ts';
@@ -54,7 +55,18 @@ export function networkModels(
     const mac = parseMac(e.mac);
     const allowed = allowedFor(view.interests.get(e.networkId), e.id);
     const standing = standingOf(e, networks.get(e.networkId)?.network, view);
-    list.push({ id: e.id, ofport: port, mac, ...addressesOf(e), ...standing, allowed, ...transit, ...direct });
+    const paced = rateOf(e, view) === null ? {} : { paced: true as const };
+    list.push({
+      id: e.id,
+      ofport: port,
+      mac,
+      ...addressesOf(e),
+      ...standing,
+      allowed,
+      ...transit,
+      ...direct,
+      ...paced,
+    });
     locals.set(e.networkId, list);
     mtus.set(e.networkId, Math.min(e.mtu, mtus.get(e.networkId) ?? e.mtu));
   }

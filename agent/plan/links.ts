@@ -23,6 +23,8 @@ export type DesiredLink =
       readonly host?: HostEnd;
       /** Addresses are rewritten in what it carries, and that leaves the host. */
       readonly rewritten?: true;
+      /** Open vSwitch does not read it: segments stay whole on it. */
+      readonly whole?: true;
     }
   /** A device of the user's: it is made and removed by the user. */
   | { readonly kind: 'device'; readonly name: string; readonly mtu: number }

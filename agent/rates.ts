@@ -1,0 +1,88 @@
+/** Which rate and priority an endpoint of this host has, and what of them this host cannot hold. Pure. */
+import { WeftError } from '../lib/errors.ts';
+import type { Rate, View } from '../lib/model.ts';
+import {
+  askedFor,
+  type InForce,
+  isHeldUp,
+  type Priority,
+  priorityInForce,
+  RATE_KEYS,
+  rateInForce,
+} from '../lib/rate.ts';
+import { type LocalEndpoint, nameOf } from './contract.ts';
+import type { Wiring } from './wiring.ts';
+
+type Said = Pick<LocalEndpoint, 'labels' | 'asked'>;
+
+interface Asked {
+  readonly rate?: Rate;
+  readonly priority?: Priority;
+  /** What is said and means nothing, in sentences. */
+  readonly nonsense: readonly string[];
+}
+
+const NOTHING: Asked = { nonsense: [] };
+
+/** What its container asks for by driver option or, where there is none, label. */
+export function askedBy(e: Said): Asked {
+  const said: Readonly<Record<string, string>> = e.asked === undefined ? e.labels : { ...e.labels, ...e.asked };
+  const keys = Object.values(RATE_KEYS).filter((key) => Object.hasOwn(said, key));
+  if (keys.length === 0) return NOTHING;
+  const nonsense: string[] = [];
+  const read = (names: readonly string[]): ReturnType<typeof askedFor> => {
+    try {
+      return askedFor(Object.fromEntries(keys.filter((k) => names.includes(k)).map((k) => [k, said[k] ?? ''])));
+    } catch (error) {
+      nonsense.push(WeftError.from(error).message);
+      return {};
+    }
+  };
+  return { ...read([RATE_KEYS.rate, RATE_KEYS.burst]), ...read([RATE_KEYS.priority]), nonsense };
+}
+
+/** For the endpoint's record. */
+export function askedRecord(e: Said): Pick<Asked, 'rate' | 'priority'> {
+  const { nonsense: _, ...asked } = askedBy(e);
+  return asked;
+}
+
+const kindOf = (e: LocalEndpoint): string => e.attached?.kind ?? 'container';
+
+/** Null: none. */
+export function rateOf(e: LocalEndpoint, view: View): InForce | null {
+  const settings = view.interests.get(e.networkId)?.settings.get(e.id);
+  const { rate } = askedBy(e);
+  const own = { kind: kindOf(e), ...(rate === undefined ? {} : { rate }) };
+  return rateInForce(own, view.networks.get(e.networkId), settings);
+}
+
+/** "" = as its frames say. */
+export function priorityOf(e: LocalEndpoint, view: View): Priority | '' {
+  const { priority } = askedBy(e);
+  const settings = view.interests.get(e.networkId)?.settings.get(e.id);
+  return priorityInForce(priority === undefined ? {} : { priority }, settings);
+}
+
+/** Endpoints' links belong to the kernel, where frames can be made to wait. */
+export const holdsRates = (wiring: Pick<Wiring, 'express'>): boolean => wiring.express;
+
+/** What is asked for and not held, a sentence each. */
+export function rateProblems(
+  endpoints: Iterable<LocalEndpoint>,
+  view: View,
+  wiring: Pick<Wiring, 'express'>,
+): string[] {
+  const problems: string[] = [];
+  for (const e of endpoints) {
+    const name = nameOf(e) || e.id.slice(0, 12);
+    const { nonsense, rate } = askedBy(e);
+    for (const sentence of nonsense) problems.push(`endpoint ${name}: ${sentence}`);
+    const wanted = rateOf(e, view) !== null || (rate !== undefined && !isHeldUp({ kind: kindOf(e) }));
+    if (wanted && (!holdsRates(wiring) || !isHeldUp({ kind: kindOf(e) })))
+      problems.push(
+        `endpoint ${name}: its rate is not held: only hosts with the express path hold rates, of links that Weft makes`,
+      );
+  }
+  return problems;
+}
