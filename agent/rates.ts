@@ -11,6 +11,7 @@ import {
   rateInForce,
 } from '../lib/rate.ts';
 import { type LocalEndpoint, nameOf } from './contract.ts';
+import type { LocalPort } from './flows/model.ts';
 import type { Wiring } from './wiring.ts';
 
 type Said = Pick<LocalEndpoint, 'labels' | 'asked'>;
@@ -62,6 +63,21 @@ export function priorityOf(e: LocalEndpoint, view: View): Priority | '' {
   const { priority } = askedBy(e);
   const settings = view.interests.get(e.networkId)?.settings.get(e.id);
   return priorityInForce(priority === undefined ? {} : { priority }, settings);
+}
+
+/**
+ * High: AF41, the highest class that standards have for what adapts its rate (RFC 4594 §4.3; RFC 8325 §4.4 gives it Wi-Fi's second-best
+ * queue); EF and CS5 would be for what is admitted by call. Low: LE, which yields to everybody (RFC 8622).
+ */
+export const DSCP = { high: 34, low: 1 } as const;
+
+/** What the datapath has to know of it. */
+export function shapedOf(e: LocalEndpoint, view: View): Pick<LocalPort, 'paced' | 'dscp'> {
+  const priority = priorityOf(e, view);
+  return {
+    ...(rateOf(e, view) === null ? {} : { paced: true as const }),
+    ...(priority === 'high' || priority === 'low' ? { dscp: DSCP[priority] } : {}),
+  };
 }
 
 /** Endpoints' links belong to the kernel, where frames can be made to wait. */

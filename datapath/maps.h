@@ -59,7 +59,7 @@ struct port {
   __u32 index;
   __u8 mac[6];
   __u8 flags;
-  __u8 pad;
+  __u8 mark; /* class of what it sends (DSCP in the upper six bits) and 1; 0 = as it says itself */
   __u32 ip4; /* as on the wire; 0 = none, as the others */
   __u32 ip6[4];
   __u32 link_local[4];

@@ -8,6 +8,7 @@
 #include "cut.h"
 #include "frame.h"
 #include "maps.h"
+#include "mark.h"
 #include "service.h"
 
 static __always_inline struct traffic *traffic_of(__u32 ifindex) {
@@ -124,7 +125,10 @@ static __always_inline int sent(struct __sk_buff *skb, __u32 ifindex) {
   struct port *p = bpf_map_lookup_elem(&ports, &ifindex);
   if (!p) return count(UNKNOWN_PORT, TC_ACT_SHOT);
   struct frame f = {};
-  if (!(p->flags & (EXPRESS | SERVED)) || read_frame(skb, &f) != GOOD) return count(SLOW, bpf_redirect(p->slow, 0));
+  if (!(p->flags & (EXPRESS | SERVED)) && !p->mark) return count(SLOW, bpf_redirect(p->slow, 0));
+  if (read_frame(skb, &f) != GOOD) return count(SLOW, bpf_redirect(p->slow, 0));
+  if (p->mark && !put_class(skb, &f, p->mark)) return count(FAILED, TC_ACT_SHOT);
+  if (!(p->flags & (EXPRESS | SERVED))) return count(SLOW, bpf_redirect(p->slow, 0));
   if (!own(p, &f)) return count(p->flags & EXPRESS ? SECURITY : SLOW, bpf_redirect(p->slow, 0));
   if (p->flags & SERVED) {
     int done = ask(skb, p, &f);

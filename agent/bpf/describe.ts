@@ -144,7 +144,7 @@ const words = (...parts: readonly (string | 0 | false)[]): string =>
 
 function port(f: Fields): string {
   const [slow, index, mac, flags] = [f.u32(), f.u32(), f.mac(), f.u8()];
-  f.take(1);
+  const mark = f.u8();
   const [v4, v6, linkLocal] = [f.take(4), f.take(16), f.take(16)];
   return words(
     `net ${index} ${mac}`,
@@ -154,6 +154,7 @@ function port(f: Fields): string {
     `slow ifindex ${slow}`,
     flags & FLAG.express && 'express',
     flags & FLAG.served && 'served',
+    mark !== 0 && `dscp ${mark >> 2}`,
   );
 }
 

@@ -188,7 +188,7 @@ const port = (p: BpfPort, served: boolean): string =>
     u32(p.index),
     mac(p.mac),
     u8((p.express ? FLAG.express : 0) | (served ? FLAG.served : 0)),
-    '00',
+    u8(p.dscp === undefined ? 0 : (p.dscp << 2) | 1),
     ip4(p.ip4),
     ip6(p.ip6),
     ip6(p.linkLocal),

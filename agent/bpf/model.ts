@@ -31,6 +31,8 @@ export interface BpfPort {
   /** Link-local address. */
   readonly linkLocal: bigint | null;
   readonly express: boolean;
+  /** DSCP of what it sends, 0..63; absent: as it says itself. */
+  readonly dscp?: number;
   /** Of an endpoint with a rate: wfg… and wfh…, between which its frames wait. Absent: they do not. */
   readonly gate?: { readonly entry: number; readonly exit: number };
 }

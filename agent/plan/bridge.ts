@@ -8,7 +8,7 @@ import { standingOf } from '../express.ts';
 import type { Encap, Entry, LocalPort, NetworkModel, Remote, TunnelEncap } from '../flows/model.ts';
 import { entryMac } from '../gateway/addresses.ts';
 import { egressOf, gatewaysOf } from '../gateway/egress.ts';
-import { rateOf } from '../rates.ts';
+import { shapedOf } from '../rates.ts';
 import { type HostServices, NO_HOST_SERVICES } from '../services/members.ts';
 import { addressesOf, behindHost } from './entries.ts';
 import { multicastModel, type Snooped } from './multicast.ts';
@@ -55,7 +55,7 @@ export function networkModels(
     const mac = parseMac(e.mac);
     const allowed = allowedFor(view.interests.get(e.networkId), e.id);
     const standing = standingOf(e, networks.get(e.networkId)?.network, view);
-    const paced = rateOf(e, view) === null ? {} : { paced: true as const };
+    const shaped = shapedOf(e, view);
     list.push({
       id: e.id,
       ofport: port,
@@ -65,7 +65,7 @@ export function networkModels(
       allowed,
       ...transit,
       ...direct,
-      ...paced,
+      ...shaped,
     });
     locals.set(e.networkId, list);
     mtus.set(e.networkId, Math.min(e.mtu, mtus.get(e.networkId) ?? e.mtu));

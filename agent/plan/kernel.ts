@@ -146,8 +146,20 @@ export function kernelSide(
     attach(switchLink(p.id), 'sink');
     if (wft === null || wfk === null) return;
     const { mac, ip: ip4, ip6, alias } = p;
+    const mark = p.dscp === undefined ? {} : { dscp: p.dscp };
     const express = p.express && encap !== 'vlan' && index <= MAX_TAGGED_INDEX;
-    model.ports.push({ ifindex: wft, slow: wfk, index, mac, ip4, ip6, linkLocal: linkLocalOf(mac), express, ...gate });
+    model.ports.push({
+      ifindex: wft,
+      slow: wfk,
+      index,
+      mac,
+      ip4,
+      ip6,
+      linkLocal: linkLocalOf(mac),
+      express,
+      ...gate,
+      ...mark,
+    });
     const paced = p.paced === true ? { paced: true as const } : {};
     const place: BpfPlace = { kind: 'local', ifindex: wft, rewrite: null, ...paced };
     model.fdb.push({ index, mac, place, express });

@@ -13,9 +13,15 @@ const HEADER = 14;
 const BURST_S = 0.01;
 const MAX_BURST = 16 * 2 ** 20;
 const MIN_BURST = 10_000;
+/** Segments of 64 KiB with a header each stay whole, if that does not take long. */
+const WHOLE = 70_000;
+const WHOLE_S = 0.06;
 /** Seconds of the rate that may wait: enough for TCP to fill paths of some 100 ms (CUBIC backs off to 0.7, RFC 9438 §4.6). */
 const WAIT_S = 0.05;
-const MIN_LIMIT = 32_768;
+/** At low rates longer: such segments are many frames at once. */
+const MIN_LIMIT = 2 ** 15;
+const LOW_LIMIT = 2 ** 17;
+const LOW_WAIT_S = 0.25;
 const MAX_U32 = 2 ** 32 - 1;
 
 /** Does what the endpoint sends have to go through a gate? It holds a rate, where the link is one of ours. */
@@ -26,10 +32,16 @@ export const isPaced = (e: LocalEndpoint, view: View, wiring: Pick<Wiring, 'expr
 export function queueOf(link: string, { bits, burst: given }: Rate, mtu: number): Queue {
   const frame = mtu + HEADER + 4; // a tag may be in it
   const rate = Math.max(1, Math.round((Number(bits) / 8) * ((mtu + HEADER) / mtu)));
-  const usual = Math.max(MIN_BURST, Math.min(MAX_BURST, Math.round(rate * BURST_S)));
+  const share = (seconds: number): number => Math.round(rate * seconds);
+  const usual = Math.max(MIN_BURST, Math.min(WHOLE, share(WHOLE_S)), Math.min(MAX_BURST, share(BURST_S)));
   // What is longer than the burst never passes; and one microsecond less is read back.
   const burst = Math.max(given === 0n ? usual : Number(given), 2 * frame);
-  const limit = Math.max(MIN_LIMIT, Math.round(rate * WAIT_S), Math.min(2 * burst, 2 ** 18));
+  const limit = Math.max(
+    MIN_LIMIT,
+    Math.min(LOW_LIMIT, share(LOW_WAIT_S)),
+    share(WAIT_S),
+    Math.min(2 * burst, 2 ** 18),
+  );
   return { link, rate, burst, limit: Math.min(limit, MAX_U32) };
 }
 
