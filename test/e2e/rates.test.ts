@@ -19,10 +19,10 @@ import {
   weftJson,
   weftOk,
 } from '../harness/lab.ts';
+import { achieved, listen, type Protocol, type Way } from '../harness/rates.ts';
 
 const HOSTS = ['h1', 'h2'] as const;
 const NET = 'rates';
-const PORT = '5201';
 const SECONDS = 4;
 /** Of the set rate: payload is 96 % of packets, and the machine has other things to do. */
 const [LEAST, MOST] = [0.8, 1.06];
@@ -38,13 +38,6 @@ interface Shown {
   } | null;
   readonly priority: string | null;
 }
-interface Iperf {
-  readonly end: {
-    readonly sum_received?: { readonly bits_per_second: number };
-    readonly sum?: { readonly bits_per_second: number; readonly lost_percent: number };
-  };
-}
-
 const shown = (name: string): Promise<Shown> => weftJson<Shown>('endpoint', 'inspect', name);
 const set = (name: string, ...flags: string[]): Promise<string> => weftOk('endpoint', 'set', name, ...flags);
 
@@ -53,21 +46,8 @@ const vtepOf = async (host: string): Promise<string> =>
 
 let server = '';
 
-/** Bits per second of payload that arrived, at h2's container from h1's or the other way. */
-async function achieved(protocol: 'tcp' | 'udp', way: 'sent' | 'received', bits: number): Promise<number> {
-  const much = protocol === 'udp' ? ['-u', '-b', String(bits * 2), '-l', '1200'] : [];
-  const back = way === 'received' ? ['-R'] : [];
-  const iperf = ['iperf3', '-c', server, '-p', PORT, '-t', String(SECONDS), '-J', ...much, ...back];
-  // One client at a time: the server may still be at the end of the last.
-  const said = await until('iperf3 has measured', async () => {
-    const r = await on('h2', 'docker', 'exec', 'rate-2', ...iperf);
-    return r.code === 0 ? (JSON.parse(r.stdout) as Iperf) : null;
-  });
-  const { sum_received: tcp, sum: udp } = said.end;
-  return protocol === 'tcp'
-    ? (tcp?.bits_per_second ?? 0)
-    : (udp?.bits_per_second ?? 0) * (1 - (udp?.lost_percent ?? 0) / 100);
-}
+const got = (protocol: Protocol, way: Way, bits: number): Promise<number> =>
+  achieved({ host: 'h2', container: 'rate-2' }, server, { protocol, way, seconds: SECONDS, offered: bits * 2 });
 
 async function queues(host: string, id: string): Promise<string[]> {
   const lines = (await onOk(host, 'tc', 'qdisc', 'show')).split('\n');
@@ -79,7 +59,7 @@ beforeAll(async () => {
   await weftOk('wait');
   await Promise.all([sleeper('h1', 'rate-1', NET), sleeper('h2', 'rate-2', NET)]);
   server = await addressOf('h1', 'rate-1', NET);
-  await docker('h1', 'exec', '-d', 'rate-1', 'iperf3', '-s', '-p', PORT);
+  await listen({ host: 'h1', container: 'rate-1' });
   await until('both are known', async () => (await shown('rate-1')).express && (await shown('rate-2')).express);
   await weftOk('wait');
 });
@@ -98,18 +78,18 @@ describe('a rate that is set on an endpoint', () => {
     expect((await shown('rate-2')).rate).toEqual({ rate: text, bits, burst: null, by: 'endpoint' });
     for (const protocol of ['tcp', 'udp'] as const)
       for (const way of ['sent', 'received'] as const) {
-        const got = await achieved(protocol, way, bits);
-        expect(got / bits, `${protocol} ${way}`).toBeGreaterThan(LEAST);
-        expect(got / bits, `${protocol} ${way}`).toBeLessThan(MOST);
+        const ratio = (await got(protocol, way, bits)) / bits;
+        expect(ratio, `${protocol} ${way}`).toBeGreaterThan(LEAST);
+        expect(ratio, `${protocol} ${way}`).toBeLessThan(MOST);
       }
   });
 
   it('changes while the container runs, which notices nothing else, and still takes the express path', async () => {
     const before = await docker('h2', 'inspect', '-f', '{{.State.StartedAt}} {{.RestartCount}}', 'rate-2');
     await set('rate-2', '--rate', '20mbit');
-    expect(await achieved('tcp', 'sent', 20e6)).toBeLessThan(20e6 * MOST);
+    expect(await got('tcp', 'sent', 20e6)).toBeLessThan(20e6 * MOST);
     await set('rate-2', '--rate', 'none');
-    const free = await achieved('tcp', 'sent', 0);
+    const free = await got('tcp', 'sent', 0);
     expect(free).toBeGreaterThan(100e6);
     const { id, express, rate } = await shown('rate-2');
     expect({ express, rate }).toEqual({ express: true, rate: null });
