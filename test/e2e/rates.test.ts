@@ -10,7 +10,6 @@ import {
   auditClean,
   clean,
   docker,
-  on,
   onOk,
   pings,
   sleeper,
@@ -194,6 +193,7 @@ it('a priority is the class of what it sends, inside and on the underlay', async
   await Promise.all([marked.ready, plain.ready]);
   expect(await pings('h2', 'rate-2', server, 5)).toBe(true);
   await until('they are seen', () => Promise.resolve(marked.seen() >= 5));
-  expect([await marked.stop(), await plain.stop()]).toEqual([5, 0]);
+  await marked.stop();
+  expect(await plain.stop()).toBe(0);
   await set('rate-2', '--priority', 'default');
 });
