@@ -17,6 +17,7 @@ import {
 } from './gateway/addresses.ts';
 import { egressOf, joinGateway } from './gateway/egress.ts';
 import {
+  beside,
   containerLink,
   GATEWAY,
   GATEWAY_SWITCH,
@@ -43,10 +44,9 @@ import {
   tunnelPort,
   uplinkPort,
 } from './plan/ports.ts';
-import { desiredQueues, isPaced } from './plan/queues.ts';
+import { desiredShaping, isPaced, type Shaping, wantedShaping } from './plan/queues.ts';
 import { Settled } from './plan/settled.ts';
 import type { HostServices } from './services/index.ts';
-import { type Queue, queueText } from './shaping/steps.ts';
 import type { Wiring } from './wiring.ts';
 
 export interface DesireOptions {
@@ -65,7 +65,7 @@ export const BRIDGE = 'br-weft';
 
 export interface Desired {
   readonly links: readonly DesiredLink[];
-  readonly queues: readonly Queue[];
+  readonly shaping: Shaping;
   readonly bridge: DesiredBridge;
   readonly models: (ports: PortNumbers, snooped: Snooped | null, services: HostServices) => NetworkModel[];
   /** Links, bridge and ports wanted, as kind and id → text: what Settled remembers. */
@@ -89,9 +89,9 @@ export function desire(view: View, journal: Pick<Journal, 'endpoints' | 'network
     ...tunnelLinks(wiring),
     ...(o.gateway === true ? [gatewayLink(wiring, endpoints, o.gateway6 === true)] : []),
     ...present.flatMap((e) => endpointLinks(e, wiring.express, journal)),
-    ...present.filter((e) => isPaced(e, view, wiring)).map(gateOf),
+    ...present.filter((e) => isPaced(e, view, wiring)).map((e) => gateOf(e, wiring.express)),
   ];
-  const queues = desiredQueues(present, view, wiring);
+  const shaping = desiredShaping(present, view, wiring);
   const bridge: DesiredBridge = {
     name: o.bridge,
     datapathType: wiring.datapathType,
@@ -105,13 +105,13 @@ export function desire(view: View, journal: Pick<Journal, 'endpoints' | 'network
   const self: Self = { hostId: o.hostId, ipv6: wiring.vtep.includes(':') };
   return {
     links,
-    queues,
+    shaping,
     bridge,
     models: (ports, snooped, services) =>
       networkModels(view, self, journal.networks, endpoints, ports, snooped, services),
     wanted: () => {
       const out = new Map<string, string>();
-      for (const q of queues) out.set(Settled.key('queue', q.link), queueText(q));
+      for (const [id, text] of wantedShaping(shaping)) out.set(Settled.key('queue', id), text);
       for (const d of links) out.set(Settled.key('link', d.name), wantText(d));
       for (const p of planPorts(bridge, NOTHING)) out.set(Settled.key(p.kind, p.id), p.want);
       return out;
@@ -187,14 +187,11 @@ function gatewaysOf(e: LocalEndpoint, journal: Pick<Journal, 'networks'>): strin
   return [gateway, gateway6].filter((ip) => ip !== '');
 }
 
-/** Of an endpoint with a rate: what it sends waits at the entry. */
-const gateOf = (e: LocalEndpoint): DesiredLink => ({
-  kind: 'pair',
-  name: gateLink(e.id),
-  peer: gateExit(e.id),
-  mtu: e.mtu,
-  whole: true,
-});
+/** Of an endpoint with a rate: what it sends waits there. */
+const gateOf = ({ id, mtu }: LocalEndpoint, express: boolean): DesiredLink =>
+  express
+    ? { kind: 'pair', name: gateLink(id), peer: gateExit(id), mtu, whole: true }
+    : { kind: 'ifb', name: beside(id), mtu };
 
 function endpointLinks(e: LocalEndpoint, express: boolean, journal: Pick<Journal, 'networks'>): DesiredLink[] {
   const device = deviceOf(e);

@@ -80,25 +80,30 @@ export function shapedOf(e: LocalEndpoint, view: View): Pick<LocalPort, 'paced' 
   };
 }
 
-/** Endpoints' links belong to the kernel, where frames can be made to wait. */
-export const holdsRates = (wiring: Pick<Wiring, 'express'>): boolean => wiring.express;
+/** Frames can be made to wait where the kernel has them before Open vSwitch: not where that reads links in user space. */
+export const holdsRates = (wiring: Pick<Wiring, 'express' | 'datapathType'>): boolean =>
+  wiring.express || wiring.datapathType === 'system';
 
 /** What is asked for and not held, a sentence each. */
 export function rateProblems(
   endpoints: Iterable<LocalEndpoint>,
   view: View,
-  wiring: Pick<Wiring, 'express'>,
+  wiring: Pick<Wiring, 'express' | 'datapathType'>,
 ): string[] {
   const problems: string[] = [];
   for (const e of endpoints) {
-    const name = nameOf(e) || e.id.slice(0, 12);
+    const who = `endpoint ${nameOf(e) || e.id.slice(0, 12)}`;
     const { nonsense, rate } = askedBy(e);
-    for (const sentence of nonsense) problems.push(`endpoint ${name}: ${sentence}`);
-    const wanted = rateOf(e, view) !== null || (rate !== undefined && !isHeldUp({ kind: kindOf(e) }));
-    if (wanted && (!holdsRates(wiring) || !isHeldUp({ kind: kindOf(e) })))
+    for (const sentence of nonsense) problems.push(`${who}: ${sentence}`);
+    const device = !isHeldUp({ kind: kindOf(e) });
+    if (device && rate !== undefined)
+      problems.push(`${who}: its rate is not held: it is a device that its user has made`);
+    if (rateOf(e, view) !== null && !holdsRates(wiring))
       problems.push(
-        `endpoint ${name}: its rate is not held: only hosts with the express path hold rates, of links that Weft makes`,
+        `${who}: its rate is not held: this host has neither the express path nor the kernel's Open vSwitch`,
       );
+    if (shapedOf(e, view).dscp !== undefined && !wiring.express)
+      problems.push(`${who}: its priority is not marked: this host has no express path`);
   }
   return problems;
 }

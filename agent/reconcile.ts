@@ -25,6 +25,7 @@ import type { BpfStep } from './plan/maps.ts';
 import type { Snooped } from './plan/multicast.ts';
 import { driftOf, type Planned } from './plan/planned.ts';
 import { planPorts, portNameOf, stalePorts } from './plan/ports.ts';
+import { diverts } from './plan/queues.ts';
 import { Settled } from './plan/settled.ts';
 import { QueueSide } from './queueside.ts';
 import { rateProblems } from './rates.ts';
@@ -98,7 +99,7 @@ export class Reconciler implements Datapath {
     this.#o = options;
     this.#flows = new FlowSide(options.flows);
     this.#links = new LinkSide({ driver: options.links, clock: options.clock, log: options.log });
-    this.#queues = new QueueSide(options.queues);
+    this.#queues = new QueueSide(options.queues, diverts(options.desire.wiring));
     this.#drift = new DriftLog({ ...options, now: () => options.clock.now() });
   }
 
@@ -275,7 +276,7 @@ export class Reconciler implements Datapath {
   async #observeAndPlan(fresh: boolean): Promise<{ planned: Pass }> {
     const desired = desire(this.#o.view(), this.#o.journal, this.#o.desire);
     const links = await this.#links.plan(desired.links, fresh || this.#isNew(desired));
-    const queues = await this.#queues.plan(desired.queues, fresh);
+    const queues = await this.#queues.plan(desired.shaping, fresh);
     const ovs = fresh ? await this.#o.ovs.observeFresh() : this.#o.ovs.observe();
     const ports = planPorts(desired.bridge, ovs);
     if (fresh || !this.#flows.known) await this.#flows.observe(this.#reachable());
@@ -358,10 +359,10 @@ export class Reconciler implements Datapath {
   async #queued(planned: Pass, made: readonly Planned<LinkStep>[], heal: boolean): Promise<number> {
     const fresh = made.filter((p) => p.change === 'missing').map((p) => p.object);
     this.#queues.renewed(fresh);
-    const all = fresh.length === 0 ? planned.queues : await this.#queues.plan(planned.desired.queues, false);
+    const all = fresh.length === 0 ? planned.queues : await this.#queues.plan(planned.desired.shaping, false);
     const { links } = this.#links;
     // That of a link that could not be made waits for it.
-    const due = all.filter((p) => links?.has(p.id) !== false);
+    const due = all.filter((p) => links?.has(p.id.split(' ')[0] ?? '') !== false);
     const selected = this.#drift.select(due, heal);
     await this.#queues.apply(selected);
     return selected.length;

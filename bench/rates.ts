@@ -10,7 +10,7 @@ import { parseArgs } from 'node:util';
 import { formatBits, parseBits } from '../lib/rate.ts';
 import { addressOf, auditClean, sleeper, until, weftJson, weftOk } from '../test/harness/lab.ts';
 import { achieved, listen, type Place, type Protocol, type Way } from '../test/harness/rates.ts';
-import { hundredth, table } from './figures.ts';
+import { table } from './figures.ts';
 import { describeMachine, ownLab, prepare } from './machine.ts';
 
 const RESULTS = new URL('./results/', import.meta.url);
@@ -33,8 +33,6 @@ interface Row {
   readonly ratios: readonly number[];
   /** The furthest from 1. */
   readonly worst: number;
-  /** Less than a rate alone would let through: the path carries no more than twice that. */
-  readonly beyondHalf: boolean;
 }
 
 const { values: flags } = parseArgs({
@@ -71,14 +69,13 @@ async function main(): Promise<void> {
   for (const bits of rates) {
     await weftOk('endpoint', 'set', FROM.container, '--rate', formatBits(BigInt(bits)));
     for (const one of each) {
+      // Half of what the path carries: with more it is the machine that is measured.
+      if (bits * 2 > (capacity[`${one.protocol} ${one.way}`] ?? 0)) continue;
       const ratios: number[] = [];
       for (let round = 0; round < rounds; round++)
-        ratios.push(
-          hundredth((100 * (await achieved(FROM, address, { ...one, seconds, offered: bits * OFFERED }))) / bits) / 100,
-        );
+        ratios.push(thousandth((await achieved(FROM, address, { ...one, seconds, offered: bits * OFFERED })) / bits));
       const worst = ratios.reduce((a, b) => (Math.abs(b - 1) > Math.abs(a - 1) ? b : a));
-      const beyondHalf = bits * 2 > (capacity[`${one.protocol} ${one.way}`] ?? 0);
-      rows.push({ rate: formatBits(BigInt(bits)), ...one, ratios, worst, beyondHalf });
+      rows.push({ rate: formatBits(BigInt(bits)), ...one, ratios, worst });
       say(`${rows.at(-1)?.rate} ${one.protocol} ${one.way}: ${ratios.join(', ')}`);
     }
   }
@@ -91,19 +88,12 @@ function report(
   capacity: Readonly<Record<string, number>>,
   machine: object & { cpus: number; kernel: string; loadBefore: number },
 ): void {
-  const within = rows.filter((r) => !r.beyondHalf);
-  const held = within.filter((r) => Math.abs(r.worst - 1) <= AIM).length;
-  const shown = rows.map((r) => [
-    r.rate,
-    r.protocol,
-    r.way,
-    ...r.ratios,
-    r.beyondHalf ? 'more than half of the path' : '',
-  ]);
+  const held = rows.filter((r) => Math.abs(r.worst - 1) <= AIM).length;
+  const shown = rows.map((r) => [r.rate, r.protocol, r.way, ...r.ratios]);
   const text = [
-    table(['rate', '', '', ...Array.from({ length: rounds }, (_, i) => `round ${i + 1}`), ''], shown),
+    table(['rate', '', '', ...Array.from({ length: rounds }, (_, i) => `round ${i + 1}`)], shown),
     '',
-    `within ${100 * AIM} % in every round: ${held} of ${within.length}`,
+    `within ${100 * AIM} % in every round: ${held} of ${rows.length}`,
     `the path without a rate, Mbit/s: ${Object.entries(capacity)
       .map(([what, bits]) => `${what} ${Math.round(bits / 1e6)}`)
       .join(', ')}`,
@@ -115,7 +105,7 @@ function report(
   mkdirSync(RESULTS, { recursive: true });
   writeFileSync(
     new URL('rates.json', RESULTS),
-    `${JSON.stringify({ date, made, machine, seconds, rounds, aim: AIM, capacity, held, of: within.length, rows }, null, 2)}\n`,
+    `${JSON.stringify({ date, made, machine, seconds, rounds, aim: AIM, capacity, held, of: rows.length, rows }, null, 2)}\n`,
   );
   const where = `${date.slice(0, 10)}, ${machine.cpus} CPUs, kernel ${machine.kernel}, load ${machine.loadBefore} before`;
   writeFileSync(
@@ -123,6 +113,8 @@ function report(
     `# How rates are held\n\n${where}\n\n${made}\n\n\`\`\`\n${text}\n\`\`\`\n`,
   );
 }
+
+const thousandth = (value: number): number => Math.round(value * 1000) / 1000;
 
 function say(text: string): void {
   process.stdout.write(`${text}\n`);

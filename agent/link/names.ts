@@ -1,6 +1,6 @@
 /** Names of the links (netdevs) that Weft makes: they say whose they are, to an agent without memory. Pure. */
 
-const ENDPOINT = /^wf[tckogh][0-9a-f]{12}$/;
+const ENDPOINT = /^wf[tckoghi][0-9a-f]{12}$/;
 /** IFNAMSIZ is 16 with the terminating zero: three letters and twelve hex digits of the endpoint's id. */
 const ID_DIGITS = 12;
 
@@ -17,6 +17,10 @@ export const switchLink = named('wfo');
 /** The gate of an endpoint with a rate: what it sends waits at the one end, and goes on from the other. */
 export const gateLink = named('wfg');
 export const gateExit = named('wfh');
+
+/** Beside an endpoint's link, where eBPF does not lead to a gate: what it sends waits there (an ifb). */
+export const beside = named('wfi');
+export const besideOf = (hostLinkName: string): string => `wfi${hostLinkName.slice(3)}`;
 
 /** The kernel-tunnel backend's way between br-weft and the tunnel devices: the kernel's side, and the port of br-weft. */
 export const TUNNEL_KERNEL = 'weft-tk';

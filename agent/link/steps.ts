@@ -65,6 +65,8 @@ export type LinkStep =
       /** Open vSwitch does not read it: segments stay whole on it. */
       readonly whole?: true;
     }
+  /** Where what comes in by another link waits (ip-link(8), ifb). */
+  | { readonly kind: 'addIfb'; readonly name: string; readonly mtu: number }
   | {
       readonly kind: 'addTunnel';
       readonly name: string;
@@ -107,6 +109,11 @@ export function hostCommands(step: LinkStep): Command[] {
         ...hostEnd(name, step.host),
       ];
     }
+    case 'addIfb':
+      return [
+        command`link add name ${step.name} mtu ${step.mtu} type ifb`,
+        command`link set dev ${step.name} addrgenmode none up`,
+      ];
     case 'addTunnel':
       return [
         [...command`link add name ${step.name} mtu ${step.mtu} type`, ...tunnelType(step)],

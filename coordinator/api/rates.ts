@@ -22,29 +22,33 @@ export function shapingOf(
   const rate = request.rate === undefined ? null : checkRate(request.rate);
   if (rate !== null && rate.bits > 0n) refuseUnheld(state, endpoint);
   const priority = request.priority === undefined ? null : parsePriority('--priority', request.priority);
+  if (priority !== null && priority !== 'normal') refuseUnmarked(state, endpoint);
   return { rate: unsetRate ? 'unset' : rate, priority: unsetPriority ? 'unset' : priority };
 }
 
 function refuseUnheld(state: State, endpoint: Endpoint): void {
-  const name = endpointName(endpoint) || endpoint.id.slice(0, 12);
+  const name = nameOf(endpoint);
   if (!isHeldUp(endpoint))
     throw new WeftError(
       'FAILED_PRECONDITION',
       `${name} is a device that its host's user has made: Weft cannot hold its rate.`,
-      {
-        hint: 'set it on the device (tc), or attach a network namespace instead',
-      },
+      { hint: 'set it on the device (tc), or attach a network namespace instead' },
     );
   const host = state.hosts.get(endpoint.hostId);
-  if (host?.express === false)
-    throw new WeftError(
-      'FAILED_PRECONDITION',
-      `Host ${host.name} cannot hold the rate of ${name}: it has no express path.`,
-      {
-        hint: `weft host inspect ${host.name} says why under "express"`,
-      },
-    );
+  if (host !== undefined && !host.express && host.datapath !== 'system')
+    throw refusal(host.name, `hold the rate of ${name}: it has neither the express path nor the kernel's Open vSwitch`);
 }
+
+function refuseUnmarked(state: State, endpoint: Endpoint): void {
+  const host = state.hosts.get(endpoint.hostId);
+  if (host?.express === false) throw refusal(host.name, `mark what ${nameOf(endpoint)} sends: it has no express path`);
+}
+
+const nameOf = (endpoint: Endpoint): string => endpointName(endpoint) || endpoint.id.slice(0, 12);
+const refusal = (host: string, what: string): WeftError =>
+  new WeftError('FAILED_PRECONDITION', `Host ${host} cannot ${what}.`, {
+    hint: `weft host inspect ${host} says what it has, and why, under "probes"`,
+  });
 
 /** What counts of each, where there is something. */
 export function shapingInForce(

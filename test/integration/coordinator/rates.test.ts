@@ -72,7 +72,11 @@ test('rates are told to the host; endpoint goes before container, container befo
 
 test('what cannot be is refused, and nothing is changed', async () => {
   const network = await mesh.network(one, 'refused', '10.61.0.0/24');
-  const h2 = await mesh.agent(one, { ...aHost(2), express: false }, { hello: { interest: [network.id] } });
+  const h2 = await mesh.agent(
+    one,
+    { ...aHost(2), express: false, datapath: 'netdev' },
+    { hello: { interest: [network.id] } },
+  );
   await h2.block(network.id);
   const there = anEndpoint(network.id, h2.host.id, 21, '10.61.0.6');
   await h2.register([there, { ...anEndpoint(network.id, h2.host.id, 22, '10.61.0.7'), kind: 'tap' }]);
@@ -81,7 +85,8 @@ test('what cannot be is refused, and nothing is changed', async () => {
     [{ rate: rate(1_000_000n, 1n) }, 'INVALID_ARGUMENT', 'burst'],
     [{ priority: 'urgent' }, 'INVALID_ARGUMENT', 'high, normal or low'],
     [{ rate: rate(1_000_000n), unsetRate: true }, 'INVALID_ARGUMENT', 'exclude each other'],
-    [{ rate: rate(1_000_000n), draining: true }, 'FAILED_PRECONDITION', 'no express path'],
+    [{ rate: rate(1_000_000n), draining: true }, 'FAILED_PRECONDITION', 'neither the express path'],
+    [{ priority: 'low' }, 'FAILED_PRECONDITION', 'no express path'],
   ] as const)
     await expect(update('c21', more)).rejects.toMatchObject({ code, message: expect.stringContaining(message) });
   await expect(update('c22', { rate: rate(1_000_000n) })).rejects.toMatchObject({

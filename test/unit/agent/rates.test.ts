@@ -3,12 +3,21 @@ import { describeMaps } from '../../../agent/bpf/describe.ts';
 import { encode } from '../../../agent/bpf/encode.ts';
 import type { LocalEndpoint } from '../../../agent/contract.ts';
 import type { NetworkModel } from '../../../agent/flows/model.ts';
-import { gateExit, gateLink, hostLink } from '../../../agent/link/names.ts';
+import { beside, gateExit, gateLink, hostLink } from '../../../agent/link/names.ts';
 import { kernelSide } from '../../../agent/plan/kernel.ts';
-import { desiredQueues, planQueues, queueOf } from '../../../agent/plan/queues.ts';
+import { desiredShaping, planQueues, queueOf } from '../../../agent/plan/queues.ts';
 import { QueueSide } from '../../../agent/queueside.ts';
 import { askedBy, DSCP, rateProblems, shapedOf } from '../../../agent/rates.ts';
-import { type FoundQueue, lines, parseQueues, type QueueStep } from '../../../agent/shaping/steps.ts';
+import {
+  type FoundQueue,
+  type FoundShaping,
+  lines,
+  parseClassified,
+  parseDiversion,
+  parseQueues,
+  type Queue,
+  type QueueStep,
+} from '../../../agent/shaping/steps.ts';
 import type { Wiring } from '../../../agent/wiring.ts';
 import type { View } from '../../../lib/model.ts';
 import { IPV6_MODEL } from '../../harness/flow-models.ts';
@@ -33,21 +42,25 @@ const view = (network?: bigint, set?: bigint): View =>
     networks: new Map([['n', network === undefined ? {} : { rate: rate(network) }]]),
     interests: new Map([['n', { settings: new Map(set === undefined ? [] : [[ID, { rate: rate(set) }]]) }]]),
   }) as unknown as View;
-const queues = (e: LocalEndpoint, v: View, express = true) => desiredQueues([e], v, { express });
+const shaping = (e: LocalEndpoint, v: View, express = true, datapathType: 'netdev' | 'system' = 'netdev') =>
+  desiredShaping([e], v, { express, datapathType });
+const queues = (e: LocalEndpoint, v: View, express = true) => shaping(e, v, express).queues;
+const planned = (want: readonly Queue[], have: ReadonlyMap<string, FoundQueue>) =>
+  planQueues({ queues: want, diversions: [] }, { queues: new Map(have), diversions: new Map() });
 
 describe('queues', () => {
-  it('hold what an endpoint receives on its link, what it sends on its gate; each rate counts packets', () => {
+  it('hold what an endpoint receives on its link, what it sends on its gate; each rate counts payload', () => {
     const wanted = queues(endpoint(), view(undefined, 200_000_000n));
     expect(wanted.map((q) => q.link)).toEqual([hostLink(ID), gateLink(ID)]);
-    // 25 MB/s of packets of 1450 bytes, which are frames of 1464.
-    for (const q of wanted) expect(q).toMatchObject({ rate: 25_241_379, burst: 252_414, limit: 1_262_069 });
+    // 25 MB/s in segments of 1398 bytes, which are frames of 1464.
+    for (const q of wanted) expect(q).toMatchObject({ rate: 26_180_258, burst: 261_803, limit: 1_309_013 });
   });
 
   it.each([
     [8_000n, 0n, 10_000],
     [1_000_000n, 0n, 10_000],
     [10_000_000n, 0n, 70_000],
-    [1_000_000_000n, 0n, 1_262_069],
+    [1_000_000_000n, 0n, 1_309_013],
     [100_000_000_000n, 0n, 16_777_216],
     [1_000_000n, 4_000n, 4_000],
     [1_000_000n, 1_600n, 2_936],
@@ -74,23 +87,23 @@ describe('drift of queues', () => {
     new Map([['wft1', { kind: 'ours', ...want, ...more }]]);
 
   it('is seen, whatever differs', () => {
-    expect(planQueues([want], ours())).toEqual([]);
+    expect(planned([want], ours())).toEqual([]);
     // The kernel keeps whole microseconds of the burst.
-    expect(planQueues([want], ours({ burst: want.burst - 25 }))).toEqual([]);
+    expect(planned([want], ours({ burst: want.burst - 25 }))).toEqual([]);
     for (const other of [{ rate: want.rate + 1 }, { burst: want.burst - 100 }, { limit: want.limit - 1 }])
-      expect(planQueues([want], ours(other))).toMatchObject([{ kind: 'queue', id: 'wft1', change: 'differs' }]);
-    expect(planQueues([want], new Map())).toMatchObject([{ change: 'missing', have: '' }]);
-    expect(planQueues([], ours())).toMatchObject([{ change: 'extra', step: { kind: 'delQueue', link: 'wft1' } }]);
+      expect(planned([want], ours(other))).toMatchObject([{ kind: 'queue', id: 'wft1', change: 'differs' }]);
+    expect(planned([want], new Map())).toMatchObject([{ change: 'missing', have: '' }]);
+    expect(planned([], ours())).toMatchObject([{ change: 'extra', step: { kind: 'delQueue', link: 'wft1' } }]);
   });
 
   it('what others have put there gives way where a rate is wanted, and is left alone elsewhere', () => {
     const theirs = new Map<string, FoundQueue>([['wft1', { kind: 'other', text: 'netem 8001:' }]]);
-    expect(planQueues([], theirs)).toEqual([]);
-    const [p] = planQueues([want], theirs);
+    expect(planned([], theirs)).toEqual([]);
+    const [p] = planned([want], theirs);
     expect(p).toMatchObject({ change: 'differs', have: 'netem 8001:', step: { instead: true } });
     expect(lines(p?.step as QueueStep)).toEqual([
       'qdisc del dev wft1 root',
-      'qdisc replace dev wft1 root handle 57ef: tbf rate 201931032bit burst 252414b limit 1262069b',
+      'qdisc replace dev wft1 root handle 57ef: tbf rate 209442064bit burst 261803b limit 1309013b',
     ]);
   });
 
@@ -114,30 +127,90 @@ describe('drift of queues', () => {
     let there = new Map<string, FoundQueue>();
     let reads = 0;
     let broken = true;
-    const side = new QueueSide({
+    const driver = {
       observe: () => {
         reads++;
-        return Promise.resolve(new Map(there));
+        return Promise.resolve({ queues: new Map(there), diversions: new Map<string, string>() });
       },
-      apply: (steps) => {
+      apply: (steps: readonly QueueStep[]) => {
         if (broken) return Promise.reject(new Error('no'));
         there = new Map(
           steps.flatMap((s) => (s.kind === 'setQueue' ? [[s.queue.link, { kind: 'ours', ...s.queue }]] : [])),
         );
         return Promise.resolve();
       },
-    });
-    const gate = { ...want, link: gateLink(ID) };
-    const planned = await side.plan([gate], false);
-    await expect(side.apply(planned)).rejects.toThrow('no');
+    };
+    const side = new QueueSide(driver, false);
+    const gate = { queues: [{ ...want, link: gateLink(ID) }], diversions: [] };
+    await expect(side.apply(await side.plan(gate, false))).rejects.toThrow('no');
     broken = false;
-    await side.apply(await side.plan([gate], false));
-    expect(await side.plan([gate], false)).toEqual([]);
+    await side.apply(await side.plan(gate, false));
+    expect(await side.plan(gate, false)).toEqual([]);
     expect(reads).toBe(2);
     side.renewed([gateExit(ID)]);
-    expect(await side.plan([gate], false)).toHaveLength(1);
+    expect(await side.plan(gate, false)).toHaveLength(1);
     expect(reads).toBe(2);
-    expect(await side.plan([gate], true)).toEqual([]);
+    expect(await side.plan(gate, true)).toEqual([]);
+  });
+});
+
+describe('where the kernel’s Open vSwitch forwards', () => {
+  const wanted = shaping(endpoint(), view(1_000_000n), false, 'system');
+  const [wft, wfi] = [hostLink(ID), beside(ID)];
+  const there = (to: string | null): FoundShaping => ({
+    queues: new Map(wanted.queues.map((q) => [q.link, { kind: 'ours', ...q }])),
+    diversions: new Map(to === null ? [] : [[wft, to]]),
+  });
+
+  it('what an endpoint sends waits beside its link, to which a filter leads', () => {
+    expect(wanted.queues.map((q) => q.link)).toEqual([wft, wfi]);
+    expect(wanted.diversions).toEqual([{ link: wft, to: wfi }]);
+    expect(planQueues(wanted, there(wfi))).toEqual([]);
+    const [first, , third, none] = planQueues(wanted, { queues: new Map(), diversions: new Map() });
+    expect([first?.object, third?.object, none]).toEqual([wft, `${wft} ingress`, undefined]);
+    expect(lines(third?.step as QueueStep)).toEqual([
+      `qdisc add dev ${wft} clsact`,
+      `filter add dev ${wft} ingress protocol all pref 1 u32 match u32 0 0 action mirred egress redirect dev ${wfi}`,
+    ]);
+  });
+
+  it('nothing leads to a queue that goes; what is not ours stays', () => {
+    const steps = planQueues({ queues: [], diversions: [] }, there(wfi)).map((p) => p.step);
+    expect(steps[0]).toEqual({ kind: 'undivert', link: wft });
+    expect(steps).toHaveLength(3);
+    expect(planQueues({ queues: [], diversions: [] }, there('eth7')).map((p) => p.step.kind)).not.toContain('undivert');
+    // Another one's filter, or one that leads nowhere any more, gives way.
+    for (const other of ['', 'eth7'])
+      expect(planQueues(wanted, there(other))).toMatchObject([{ change: 'differs', step: { instead: true } }]);
+  });
+
+  it('what leads to a link that is new leads nowhere', async () => {
+    const side = new QueueSide({ observe: () => Promise.resolve(there(wfi)), apply: () => Promise.resolve() }, true);
+    expect(await side.plan(wanted, false)).toEqual([]);
+    side.renewed([wfi]);
+    expect((await side.plan(wanted, false)).map((p) => p.object)).toEqual([wfi, `${wft} ingress`]);
+  });
+
+  it('is read from what tc says', () => {
+    const mirred = { kind: 'mirred', mirred_action: 'redirect', direction: 'egress', to_dev: wfi };
+    const rule = { protocol: 'all', kind: 'u32', options: { match: { value: '0', mask: '0' }, actions: [mirred] } };
+    const table = { protocol: 'all', kind: 'u32', options: { fh: '800:', ht_divisor: 1 } };
+    expect(parseDiversion(JSON.stringify([{ kind: 'u32' }, table, rule]))).toBe(wfi);
+    for (const other of [
+      [],
+      [table, rule, rule],
+      [{ ...rule, options: { ...rule.options, match: { mask: 'ff' } } }],
+      [{ ...rule, options: { ...rule.options, actions: [{ ...mirred, mirred_action: 'mirror' }] } }],
+      [{ ...rule, options: { ...rule.options, actions: [mirred, mirred] } }],
+    ])
+      expect(parseDiversion(JSON.stringify(other))).toBe('');
+    const shown = [
+      { kind: 'clsact', dev: wft, parent: 'ffff:fff1' },
+      { kind: 'clsact', dev: 'eth0' },
+      { kind: 'pfifo_fast', handle: '0:', dev: wfi, root: true },
+    ];
+    expect(parseClassified(JSON.stringify(shown), (link) => link !== 'eth0')).toEqual([wft]);
+    expect(parseQueues(JSON.stringify(shown), () => true).size).toBe(0);
   });
 });
 
@@ -205,7 +278,8 @@ describe('what a container asks for', () => {
   });
 
   it('is a conflict where it cannot be held', () => {
-    const problems = (e: LocalEndpoint, v: View, express = true) => rateProblems([e], v, { express });
+    const problems = (e: LocalEndpoint, v: View, express = true) =>
+      rateProblems([e], v, { express, datapathType: 'netdev' });
     expect(problems(endpoint(), view(1_000_000n))).toEqual([]);
     expect(problems(endpoint(), view(1_000_000n), false)).toEqual([expect.stringMatching(/^endpoint web: .*not held/)]);
     expect(problems(endpoint({ labels: { 'weft.rate': 'x' } }), view())).toEqual([
