@@ -2,7 +2,7 @@
 import { formatIp } from '../lib/ip.ts';
 import { formatIp6 } from '../lib/ip6.ts';
 import { formatMac } from '../lib/mac.ts';
-import type { View } from '../lib/model.ts';
+import type { Network, View } from '../lib/model.ts';
 import { deviceOf, type Journal, type LocalEndpoint } from './contract.ts';
 import type { NetworkModel } from './flows/model.ts';
 import {
@@ -87,7 +87,7 @@ export function desire(view: View, journal: Pick<Journal, 'endpoints' | 'network
   const present = o.gone === undefined ? endpoints : endpoints.filter((e) => o.gone?.(e) !== true);
   const links = [
     ...tunnelLinks(wiring),
-    ...(o.gateway === true ? [gatewayLink(wiring, endpoints, o.gateway6 === true)] : []),
+    ...(o.gateway === true ? [gatewayLink(wiring, [...endpoints, ...entered(view, wiring)], o.gateway6 === true)] : []),
     ...present.flatMap((e) => endpointLinks(e, wiring.express, journal)),
     ...present.filter((e) => isPaced(e, view, wiring)).map((e) => gateOf(e, wiring.express)),
   ];
@@ -136,9 +136,13 @@ function tunnelPorts(w: Wiring): DesiredPort[] {
   return w.encaps.map((encap) => tunnelPort(encap, { vtep: w.vtep, udpPort: udpPortOf(w, encap), outer: w.outer }));
 }
 
+/** Networks that ports of this host lead into, whether it has endpoints there or not. */
+const entered = (view: View, { express }: Wiring): Network[] =>
+  express ? [...view.networks.values()].filter(({ id, published }) => published && view.interests.has(id)) : [];
+
 /** Its MTU is the smallest of those behind it: whoever sends more is told by the host (RFC 1191), or it cuts the packet up. */
-function gatewayLink(w: Wiring, endpoints: readonly LocalEndpoint[], ipv6: boolean): DesiredLink {
-  const mtus = endpoints.map((e) => e.mtu).filter((mtu) => mtu > 0);
+function gatewayLink(w: Wiring, behind: readonly { readonly mtu: number }[], ipv6: boolean): DesiredLink {
+  const mtus = behind.map(({ mtu }) => mtu).filter((mtu) => mtu > 0);
   return {
     kind: 'pair',
     name: GATEWAY,

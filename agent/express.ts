@@ -1,6 +1,7 @@
 /** What an endpoint may do beyond its own address, and whether it may take the express path. Pure. */
 import type { Network, View } from '../lib/model.ts';
 import { deviceOf, type LocalEndpoint } from './contract.ts';
+import { isJudged } from './policies/resolve.ts';
 
 /** Label or driver option by which an endpoint is made trusted. */
 export const TRUST = 'weft.trust';
@@ -22,5 +23,6 @@ export function standingOf(e: LocalEndpoint, network: Network | undefined, view:
   const shares = (view.interests.get(e.networkId)?.settings.get(e.id)?.allowed.length ?? 0) > 0;
   // A vlan's frames go by its uplink, through Open vSwitch.
   const carried = network?.encap !== 'vlan' && deviceOf(e) === null;
-  return { trusted, express: carried && !trusted && !shares };
+  const judged = isJudged(e, network, view.interests.get(e.networkId));
+  return { trusted, express: carried && !trusted && !shares && !judged };
 }

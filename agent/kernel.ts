@@ -40,12 +40,13 @@ export class Kernel {
     const side = kernelSide(models, this.#wiring, await this.#numbers(models, links));
     const maps = encode(side.model);
     const actual = (fresh ? null : this.#driver.observe()) ?? (await this.#driver.observeFresh());
-    if (fresh || this.#attached === null)
-      this.#attached = await this.#driver.attached(side.attachments.map((a) => a.ifindex));
+    const places = [...side.attachments, ...side.bare];
+    if (fresh || this.#attached === null) this.#attached = await this.#driver.attached(places.map((a) => a.ifindex));
     const known = this.#attached;
     const programs = planPrograms(
       side.attachments,
-      new Map(side.attachments.map(({ ifindex }) => [ifindex, known.get(ifindex) ?? null])),
+      new Map(places.map(({ ifindex }) => [ifindex, known.get(ifindex) ?? null])),
+      side.bare,
     );
     this.#encoded = { side, maps };
     return {

@@ -1,6 +1,5 @@
 /** The agent, put together: everything is made here, started in order, and stopped in the opposite order. */
 
-import { X509Certificate } from 'node:crypto';
 import { mkdir } from 'node:fs/promises';
 import { isDeepStrictEqual, parseArgs } from 'node:util';
 import { SessionClient } from '../gen/weft/v1/session.ts';
@@ -9,7 +8,7 @@ import { type AgentConfig, loadAgentConfig } from '../lib/config.ts';
 import { WeftError } from '../lib/errors.ts';
 import { type Log, makeLog } from '../lib/log.ts';
 import type { Conflict, Drift, View } from '../lib/model.ts';
-import { channelCredentials, channelOptions, parseIdentity } from '../lib/rpc.ts';
+import { channelCredentials, channelOptions } from '../lib/rpc.ts';
 import { Scope } from '../lib/scope.ts';
 import { readTls } from '../lib/tls.ts';
 import { Abilities } from './abilities.ts';
@@ -26,7 +25,7 @@ import { BRIDGE } from './desired.ts';
 import { DockerSide } from './docker/index.ts';
 import { JoinWaiter } from './docker/join-wait.ts';
 import { every } from './every.ts';
-import { capabilitiesOf, hostRecord, ovsRun, ovsVersion, teacher } from './facts.ts';
+import { capabilitiesOf, hostIdOf, hostRecord, ovsRun, ovsVersion, teacher } from './facts.ts';
 import { assignTransit } from './gateway/assign.ts';
 import { GatewayHost, hasIpv6 } from './gateway/host.ts';
 import { FileJournal } from './journal.ts';
@@ -41,6 +40,7 @@ import { formatFlow } from './openflow/format.ts';
 import { OvsDriver } from './ovs/driver.ts';
 import { Ovsdb } from './ovs/ovsdb.ts';
 import { externalsOf, unreachable, vtepsOf } from './peers.ts';
+import { answerRejected } from './policies/rejecter.ts';
 import { probeChecksums, sweepProbe } from './probe/checksum.ts';
 import { probeHost, problemOf, userspaceTso } from './probe/index.ts';
 import { vtepProblem } from './probe/own.ts';
@@ -199,7 +199,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
         (error: unknown) => WeftError.from(error).message,
       ),
       // Who is no host of the mesh may be away for good: nobody waits for it.
-      neighbours.resolve(vtepsOf(view).keys(), externalsOf(view).keys()),
+      neighbours.resolve(vtepsOf(view, { held: true }).keys(), externalsOf(view).keys()),
     ]);
     return failure === '' ? networks : failure;
   };
@@ -223,6 +223,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
     journal,
     view: fromDisk,
     apply,
+    leads: services.leads,
     ofport: (endpointId) => reconciler.ofport(endpointId) ?? 0,
     unhealthy: (endpoint) => services.unhealthy(endpoint),
     onQuery: answerQueries({
@@ -313,6 +314,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
   // Docker may be waiting: what is on disk is enough to answer it.
   await docker.start();
   scope.defer('docker', () => docker.close());
+  answerRejected(multicast.packets);
   await multicast.start();
   scope.defer('multicast', () => multicast.close());
   services.start();
@@ -363,15 +365,6 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
     (error) => log.error({ err: error }, 'audits ended'),
   );
   log.info({ host: config.name, id, ...wiring }, 'agent started');
-}
-
-function hostIdOf(cert: string, file: string): string {
-  const identity = parseIdentity(new X509Certificate(cert).subjectAltName);
-  if (identity?.kind !== 'host')
-    throw new WeftError('INVALID_ARGUMENT', `${file} is not a host's certificate`, {
-      hint: 'make one with `weft ca host NAME`',
-    });
-  return identity.name;
 }
 
 const rfc3339 = (ms: number): string => new Date(ms).toISOString();

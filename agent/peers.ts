@@ -1,11 +1,12 @@
 /** VTEPs that this host sends to, by whose they are. Pure. */
 import type { Conflict, View } from '../lib/model.ts';
 
-/** VTEP → name of its host. */
-export function vtepsOf(view: View): Map<string, string> {
+/** VTEP → name of its host. @param held of hosts that hold something of a network, not of those that only lead ports into it */
+export function vtepsOf(view: View, { held } = { held: false }): Map<string, string> {
   const out = new Map<string, string>();
   for (const interest of view.interests.values())
-    for (const peer of interest.peers.values()) for (const v of peer.vteps) out.set(v.address, peer.name);
+    for (const peer of interest.peers.values())
+      if (!held || !peer.entry) for (const v of peer.vteps) out.set(v.address, peer.name);
   return out;
 }
 

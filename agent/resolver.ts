@@ -19,7 +19,7 @@ export interface ResolverOptions {
   readonly vtep: string;
   /** Where the host's own resolvers stand (resolv.conf(5)). */
   readonly resolvConf: string;
-  /** What this host finds of its own endpoints; absent: all are healthy. */
+  /** What this host finds of its own endpoints, and of other hosts; absent: all are healthy, and reached. */
   readonly health?: Health;
   readonly counters: DnsCounters;
   readonly random: () => number;
@@ -30,7 +30,9 @@ export interface ResolverOptions {
 export interface Health {
   /** Ids of the services whose health check it fails. */
   unhealthy(e: LocalEndpoint): readonly string[];
-  /** Called after an endpoint's health changed. */
+  /** Ids of hosts that this one does not reach; the same object as long as they are the same. */
+  unreached(): ReadonlySet<string>;
+  /** Called after one of both changed. */
   onChange(listener: () => void): () => void;
 }
 
@@ -56,7 +58,11 @@ export function startResolver(o: ResolverOptions): { close(): Promise<void> } {
       stale = false;
       const { networks, endpoints } = journal;
       const told = { hostId: mesh.hostId, view: mesh.view(), endpoints: endpoints.values(), networks };
-      index = indexNames(health === undefined ? told : { ...told, unhealthy: (e) => health.unhealthy(e) }, index);
+      const found =
+        health === undefined
+          ? null
+          : { unhealthy: (e: LocalEndpoint) => health.unhealthy(e), unreached: health.unreached() };
+      index = indexNames(found === null ? told : { ...told, ...found }, index);
       return index;
     },
     asker: (source) => askers.find(source),

@@ -73,6 +73,7 @@ export function withNetwork(draft: Draft, message: NetworkUpdate): Draft {
     settings: new Map(),
     reservations: new Map(),
     services: new Map(),
+    policies: new Map(),
   };
   const c = message.complete;
   const next: NetworkView = {
@@ -86,6 +87,7 @@ export function withNetwork(draft: Draft, message: NetworkUpdate): Draft {
     settings: merge(base.settings, c, message.settings, (s) => s.endpointId, message.removedSettings),
     reservations: merge(base.reservations, c, message.reservations, (r) => r.name, message.removedReservations),
     services: merge(base.services, c, message.services, (s) => s.name, message.removedServices),
+    policies: merge(base.policies, c, message.policies, (p) => p.name, message.removedPolicies),
   };
   const revision = message.revision ?? { epoch: 0n, number: 0n };
   return {

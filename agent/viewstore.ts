@@ -9,6 +9,7 @@ import {
   ExternalPeer,
   Memberships,
   Network,
+  Policy,
   Reservation,
   Revision,
   Service,
@@ -41,6 +42,7 @@ export function encodeView(view: View): string {
       settings: encode(EndpointSettings, n.settings.values()),
       reservations: encode(Reservation, n.reservations.values()),
       services: encode(Service, n.services.values()),
+      policies: encode(Policy, n.policies.values()),
     })),
   });
 }
@@ -59,6 +61,7 @@ export function decodeView(text: string): View {
       settings: decode(EndpointSettings, n['settings'], (s) => s.endpointId),
       reservations: decode(Reservation, n['reservations'], (r) => r.name),
       services: decode(Service, n['services'], (s) => s.name),
+      policies: decode(Policy, n['policies'], (p) => p.name),
     }),
   );
   return {

@@ -114,7 +114,9 @@ function report(
   );
 }
 
-const thousandth = (value: number): number => Math.round(value * 1000) / 1000;
+function thousandth(value: number): number {
+  return Math.round(value * 1000) / 1000;
+}
 
 function say(text: string): void {
   process.stdout.write(`${text}\n`);

@@ -30,6 +30,7 @@ const READS: ReadonlySet<MethodName> = new Set([
   'listPeers',
   'listReservations',
   'listServices',
+  'listPolicies',
   'getStatus',
   'waitApplied',
 ]);

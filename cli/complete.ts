@@ -75,6 +75,7 @@ async function names(kind: string, command: Command, io: Io): Promise<string[]> 
 /** Values of flags that are the same everywhere. */
 const FIXED: Readonly<Record<string, readonly string[]>> = {
   encap: ['vxlan', 'geneve', 'gre', 'vlan'],
+  policyDefault: ['allow', 'drop'],
   health: ['tcp', 'http:/', 'none'],
 };
 
@@ -88,7 +89,10 @@ const READERS: Readonly<Record<string, (mesh: Mesh) => Promise<string[]>>> = {
     ),
   service: async (mesh) =>
     (await mesh.call('listServices', { project: '', network: '' })).services.map((s) => s.service?.name ?? ''),
+  policy: async (mesh) => (await mesh.call('listPolicies', { project: '', network: '' })).policies.map((p) => p.name),
   container: containers,
+  source: containers,
+  destination: containers,
   endpoint: containers,
 };
 

@@ -134,7 +134,8 @@ function endpointTable(endpoints: readonly EndpointJson[]): string {
   return table(['ENDPOINT ID', 'NETWORK', 'HOST', 'NAME', 'IP', 'MAC', 'OFPORT', 'STATE'], rows);
 }
 
-function findEndpoint(all: readonly EndpointJson[], name: string): EndpointJson {
+/** All that a text may mean. */
+export function matchEndpoints(all: readonly EndpointJson[], name: string): EndpointJson[] {
   const exact = all.filter(
     (e) =>
       e.id === name ||
@@ -146,7 +147,11 @@ function findEndpoint(all: readonly EndpointJson[], name: string): EndpointJson 
   const prefix = /^[0-9a-f]{4,}$/.test(name)
     ? all.filter((e) => e.id.startsWith(name) || e.container?.id.startsWith(name) === true)
     : [];
-  const found = exact.length > 0 ? exact : prefix;
+  return exact.length > 0 ? exact : prefix;
+}
+
+function findEndpoint(all: readonly EndpointJson[], name: string): EndpointJson {
+  const found = matchEndpoints(all, name);
   const [first] = found;
   if (first === undefined)
     throw new WeftError('NOT_FOUND', `There is no endpoint “${name}”.`, { hint: 'weft endpoint ls lists them' });

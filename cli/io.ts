@@ -4,6 +4,8 @@ export interface Io {
   readonly home: string;
   readonly out: (text: string) => void;
   readonly err: (text: string) => void;
+  /** All of what is piped in. */
+  readonly stdin: () => Promise<string>;
   /** Aborts on SIGINT and SIGTERM, which are caught from the first call on: daemons do so themselves. */
   readonly signal: () => AbortSignal;
   /** Exit status of a command that did its work: `wait` and `audit` have something to say by it. */

@@ -1,6 +1,7 @@
 /** The weft command. */
 import { enableCompileCache } from 'node:module';
 import { homedir } from 'node:os';
+import { text } from 'node:stream/consumers';
 import { run } from './program.ts';
 
 enableCompileCache();
@@ -22,8 +23,9 @@ process.stdout.on('error', () => process.exit(0));
 const code = await run(process.argv.slice(2), {
   env: process.env,
   home: homedir(),
-  out: (text) => void process.stdout.write(text),
-  err: (text) => void process.stderr.write(text),
+  out: (line) => void process.stdout.write(line),
+  err: (line) => void process.stderr.write(line),
+  stdin: () => text(process.stdin),
   signal,
   setExit: () => {},
 });

@@ -5,6 +5,7 @@ import type { Mesh } from './client.ts';
 import { flagsOf, print, remote, withMesh } from './command.ts';
 import type { Io } from './io.ts';
 import { rateFlags } from './rates.ts';
+import { ofThisEpoch, settle } from './settle.ts';
 import { networkJson } from './shapes.ts';
 import { UsageError } from './usage.ts';
 import { collect, labels, mtu, nonEmpty, vni } from './values.ts';
@@ -25,6 +26,7 @@ interface SetFlags {
   readonly egressIp?: string[];
   readonly rate?: string;
   readonly burst?: string;
+  readonly policyDefault?: string;
 }
 
 export function registerSet(noun: Command, io: Io): void {
@@ -47,6 +49,7 @@ export function registerSet(noun: Command, io: Io): void {
     .option('--egress-ip <ip>', 'source address of what leaves the mesh (may be repeated; "none": the host’s)', collect)
     .option('--rate <rate>', 'each endpoint may send, and receive, so much unless it says otherwise: 500mbit; none')
     .option('--burst <bytes>', 'may go at once after a silence: 64kb (made from the rate)')
+    .option('--policy-default <action>', 'what no policy is about: allow or drop')
     .action(async (name: string, _options: unknown, command: Command) => {
       const network = nonEmpty('network name', name);
       const flags = flagsOf<SetFlags>(command);
@@ -60,7 +63,10 @@ export function registerSet(noun: Command, io: Io): void {
           values.labels = await mergedLabels(mesh, network, added, flags.labelRm ?? []);
           fields.push('labels');
         }
-        return mesh.call('updateNetwork', { project: '', network, fields, values }, { timeoutMs: 30_000 });
+        const request = { project: '', network, fields, values };
+        const answer = await mesh.call('updateNetwork', request, { timeoutMs: 30_000 });
+        await settle(io, mesh, ofThisEpoch(answer.revision), flags.json === true);
+        return answer;
       });
       print(io, command, networkJson(changed), () => `${changed.name}\n`);
     });
@@ -87,6 +93,8 @@ function changes(flags: SetFlags): { values: Network; fields: string[] } {
   set('space', flags.space);
   set('egressIps', egressIps(flags.egressIp));
   set('rate', rateFlags(flags));
+  const { policyDefault } = flags;
+  set('policyDefault', policyDefault === undefined ? undefined : nonEmpty('--policy-default', policyDefault));
   return { values, fields };
 }
 

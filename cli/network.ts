@@ -29,6 +29,7 @@ interface CreateFlags {
   readonly allowTrust?: boolean;
   readonly publishBy?: string;
   readonly dnsOrder?: string;
+  readonly policyDefault?: string;
 }
 
 export function register(program: Command, io: Io): void {
@@ -93,6 +94,7 @@ function registerCreate(noun: Command, io: Io): void {
     .option('--internal', 'no way out of the mesh')
     .option('--publish-by <who>', 'who leads out and publishes ports: weft (default) or docker')
     .option('--dns-order <order>', 'addresses of a name: rotate (default) or nearest first')
+    .option('--policy-default <action>', 'what no policy is about: allow (default) or drop')
     .option('--encrypt', 'encrypt between hosts')
     .option('--space <name>', 'address space; the same subnet may be in several (default: default)')
     .option('--label <key=value>', 'label (may be repeated)', collect)
@@ -129,6 +131,7 @@ function createRequest(name: string, flags: CreateFlags): CreateNetworkRequest {
     allowTrust: flags.allowTrust ?? false,
     publishBy: given('--publish-by', flags.publishBy),
     dnsOrder: given('--dns-order', flags.dnsOrder),
+    policyDefault: given('--policy-default', flags.policyDefault),
   };
 }
 

@@ -44,6 +44,10 @@ export const NOUNS: Readonly<Record<string, Noun>> = {
     summary: 'names with addresses of their own, in front of containers',
     load: async () => (await import('./service.ts')).register,
   },
+  policy: {
+    summary: 'rules for what endpoints may send and receive',
+    load: async () => (await import('./policy.ts')).register,
+  },
   wait: {
     summary: 'wait until every connected host has applied a revision',
     load: async () => (await import('./wait.ts')).register,

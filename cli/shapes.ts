@@ -7,12 +7,15 @@ import type {
   Event,
   ExternalPeer,
   Network,
+  Policy,
+  PolicyRule,
   Rate,
   Reservation,
   Revision,
   Service,
 } from '../gen/weft/v1/types.ts';
 import { endpointName } from '../lib/endpoint-name.ts';
+import { portText } from '../lib/policy-port.ts';
 import { formatBits } from '../lib/rate.ts';
 
 const orNull = (text: string): string | null => (text === '' ? null : text);
@@ -47,6 +50,7 @@ export const networkJson = (n: Network) => ({
   dnsOrder: n.dnsOrder === '' ? 'rotate' : n.dnsOrder,
   /** Of each endpoint that nothing else is said of. */
   rate: rateJson(n.rate),
+  policyDefault: n.policyDefault === '' ? 'allow' : n.policyDefault,
   labels: n.labels,
   revision: n.revision.toString(),
 });
@@ -197,6 +201,40 @@ export const serviceJson = (
   revision: s.revision.toString(),
 });
 
+/** @param networks network names by id */
+export const policyJson = (p: Policy, networks: Readonly<Record<string, string>>) => {
+  const nameOf = (id: string): string => networks[id] ?? id;
+  const rule = (r: PolicyRule) => ({
+    action: r.action,
+    /** None: whoever. */
+    peers: r.peers.map(({ who }) => ({
+      labels: who?.$case === 'endpoints' ? who.value.labels : null,
+      network: who?.$case === 'endpoints' ? nameOf(who.value.networkId || p.networkId) : null,
+      cidr: who?.$case === 'addresses' ? who.value.cidr : null,
+      except: who?.$case === 'addresses' ? who.value.except : [],
+      service: who?.$case === 'service' ? who.value : null,
+      name: who?.$case === 'name' ? who.value : null,
+    })),
+    /** None: every port of every protocol. */
+    ports: r.ports.map(portText),
+  });
+  return {
+    name: p.name,
+    id: p.id,
+    network: nameOf(p.networkId),
+    tier: p.tier,
+    order: p.order,
+    /** Of the endpoints that it is about; none: all of the network. */
+    select: p.selector,
+    ingress: p.ingress.map(rule),
+    egress: p.egress.map(rule),
+    staged: p.staged,
+    labels: p.labels,
+    createdAt: orNull(p.createdAt),
+    revision: p.revision.toString(),
+  };
+};
+
 export const pathJson = (p: PathMtu) => ({
   from: p.from,
   to: p.to,
@@ -250,6 +288,7 @@ export type NetworkJson = ReturnType<typeof networkJson>;
 export type PeerJson = ReturnType<typeof peerJson>;
 export type ReservationJson = ReturnType<typeof reservationJson>;
 export type ServiceJson = ReturnType<typeof serviceJson>;
+export type PolicyJson = ReturnType<typeof policyJson>;
 export type PathJson = ReturnType<typeof pathJson>;
 export type HostJson = ReturnType<typeof hostJson>;
 export type EndpointJson = ReturnType<typeof endpointJson>;

@@ -13,6 +13,7 @@ import type {
   Host,
   Memberships,
   Network,
+  Policy,
   Reservation,
   Service,
 } from '../lib/model.ts';
@@ -63,6 +64,7 @@ export class Cache implements State {
   readonly memberships: Nested<Memberships> = new Map();
   readonly reservations: Nested<Reservation> = new Map();
   readonly services: Nested<Service> = new Map();
+  readonly policies: Nested<Policy> = new Map();
   readonly presences = new Map<string, Presence>();
   readonly coordinators = new Map<string, CoordinatorRecord>();
   readonly #names = new Map<string, string>();
@@ -289,6 +291,12 @@ export class Cache implements State {
         const { networkId, name } = key;
         const before = replaceIn(this.services, networkId, name, after);
         return differs(before, after) ? { kind: 'service', networkId, name, before, after } : null;
+      }
+      case 'policy': {
+        const after = decoded?.kind === 'policy' ? decoded.value : null;
+        const { networkId, name } = key;
+        const before = replaceIn(this.policies, networkId, name, after);
+        return differs(before, after) ? { kind: 'policy', networkId, name, before, after } : null;
       }
       case 'presence': {
         const after = decoded?.kind === 'presence' ? decoded.value : null;

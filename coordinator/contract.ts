@@ -12,6 +12,7 @@ import type {
   Host,
   Memberships,
   Network,
+  Policy,
   Rate,
   Reservation,
   Revision,
@@ -96,6 +97,13 @@ export type Change =
       readonly after: Service | null;
     }
   | {
+      readonly kind: 'policy';
+      readonly networkId: string;
+      readonly name: string;
+      readonly before: Policy | null;
+      readonly after: Policy | null;
+    }
+  | {
       readonly kind: 'presence';
       readonly hostId: string;
       readonly before: Presence | null;
@@ -139,6 +147,8 @@ export interface State {
   readonly reservations: ReadonlyMap<string, ReadonlyMap<string, Reservation>>;
   /** network id → name → service */
   readonly services: ReadonlyMap<string, ReadonlyMap<string, Service>>;
+  /** network id → name → policy */
+  readonly policies: ReadonlyMap<string, ReadonlyMap<string, Policy>>;
   readonly presences: ReadonlyMap<string, Presence>;
   readonly coordinators: ReadonlyMap<string, CoordinatorRecord>;
   networkByName(project: string, name: string): Network | undefined;
@@ -174,6 +184,7 @@ export interface NetworkSpec {
   readonly allowTrust: boolean;
   readonly publishBy: string;
   readonly dnsOrder: string;
+  readonly policyDefault: string;
 }
 
 /** Every method is one etcd transaction (retried on conflict with fresh state), and resolves when State includes its effect. */
@@ -229,6 +240,15 @@ export interface Store {
   createService(service: NewService, agreed: ReadonlyMap<string, string>): Promise<ServiceOutcome>;
   /** @throws NOT_FOUND the network */
   removeService(networkId: string, name: string): Promise<Revision>;
+  /**
+   * Makes policies, or replaces those of the same name and network; one that is as wanted is not written. Up to 64 in a transaction:
+   * when a later one fails, the error says how many are in place.
+   * @returns in the order of `policies`
+   * @throws NOT_FOUND a network; RESOURCE_EXHAUSTED it would have too many
+   */
+  applyPolicies(policies: readonly NewPolicy[]): Promise<readonly PolicyOutcome[]>;
+  /** @throws NOT_FOUND the network */
+  removePolicy(networkId: string, name: string): Promise<Revision>;
   /** Deletes claims or held addresses of that host. */
   releaseAddresses(networkId: string, hostId: string, addresses: readonly string[]): Promise<void>;
   /**
@@ -299,11 +319,19 @@ export type NewService = Omit<Service, 'id' | 'createdAt' | 'revision'>;
 /** Done, or the family of which every address lies in a block of some host, who has to be asked. */
 export type ServiceOutcome = { readonly made: Service } | { readonly crowded: 4 | 6 };
 
+/** Judged and canonical. */
+export type NewPolicy = Omit<Policy, 'id' | 'createdAt' | 'revision'>;
+
+export interface PolicyOutcome {
+  readonly policy: Policy;
+  readonly outcome: 'created' | 'updated' | 'unchanged';
+}
+
 /** An address that must be in it, or the family of a block that may be any. */
 export type WantedBlock = { readonly containing: string } | { readonly family: 4 | 6 };
 
 /** What of a network can be changed while it is in use; as checkEdit made it. */
-export type NetworkEdit = Partial<Pick<Network, 'egressIps' | 'rate'>>;
+export type NetworkEdit = Partial<Pick<Network, 'egressIps' | 'policyDefault' | 'rate'>>;
 
 export interface NetworkBind {
   readonly name: string;

@@ -177,6 +177,13 @@ export class Events {
           message: `${ips} on ${this.#networkName(change.networkId, set)}`,
         };
       }
+      case 'policy':
+        return {
+          type: 'policy',
+          action,
+          object: change.name,
+          message: `on ${this.#networkName(change.networkId, set)}`,
+        };
       case 'settings':
       case 'memberships':
       case 'block':

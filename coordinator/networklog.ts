@@ -15,6 +15,7 @@ import {
   mergeNetwork,
   networkIncrement,
   peersOf,
+  publishedNetworks,
   type ViewSource,
   weightOf,
 } from './view.ts';
@@ -148,19 +149,28 @@ abstract class Log<U extends Update> implements Topic {
 
 /** Headers of all networks. */
 export class CatalogueLog extends Log<Catalogue> {
+  /** Ids. */
+  #published: Set<string>;
+
   constructor(source: ViewSource, at: Revision, limit = LOG_LIMIT) {
     super(source, at, limit);
+    this.#published = publishedNetworks(source);
   }
 
   /** @returns true when there is something new to send. */
   apply(changes: readonly Change[], revision: Revision): boolean {
-    const update = catalogueIncrement(changes, revision);
+    const update = catalogueIncrement(this.source, changes, this.#published, revision);
     if (update === null) return false;
+    for (const id of update.removed) this.#published.delete(id);
+    for (const { id, published } of update.networks)
+      if (published) this.#published.add(id);
+      else this.#published.delete(id);
     this.append(update, revision.number);
     return true;
   }
 
   reset(at: Revision): void {
+    this.#published = publishedNetworks(this.source);
     this.restart(at);
   }
 

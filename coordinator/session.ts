@@ -146,7 +146,7 @@ export class Session implements Follower {
       if (first !== null && (missing === null || first < missing)) missing = first;
     }
     if (missing === null) return this.#deps.revision();
-    return missing - 1n;
+    return missing === 0n ? 0n : missing - 1n;
   }
 
   get lagging(): boolean {
@@ -200,10 +200,12 @@ export class Session implements Follower {
       const topic = this.#next();
       if (topic === null) break;
       this.#dirty.delete(topic);
-      const stretch = this.#deps.topics.get(topic)?.since(this.#cursors.get(topic) ?? null) ?? null;
+      const cursor = this.#cursors.get(topic) ?? null;
+      const stretch = this.#deps.topics.get(topic)?.since(cursor) ?? null;
       if (stretch === null) continue;
       this.#cursors.set(topic, stretch.last);
-      this.#expect(stretch.first);
+      // Of a network that comes to concern the host, it lacks all.
+      this.#expect(cursor === null ? 0n : stretch.first);
       this.#write(stretch.message);
     }
     if (this.#syncSent === null && this.#dirty.size === 0 && !this.#blocked && !this.#ended) {

@@ -19,13 +19,14 @@ export type ViewSource = Pick<
   | 'memberships'
   | 'reservations'
   | 'services'
+  | 'policies'
 >;
 
 /** Claims that nobody has granted yet stay between the coordinators: only a held address may be sent to. */
 const visible = (address: { readonly state: string }): boolean => address.state === 'held';
 
 /** True when the host holds a block, an address or an endpoint of the network. */
-export function holds(source: ViewSource, networkId: string, hostId: string): boolean {
+function holds(source: ViewSource, networkId: string, hostId: string): boolean {
   for (const block of source.blocks.get(networkId)?.values() ?? []) if (block.hostId === hostId) return true;
   for (const endpoint of source.endpoints.get(networkId)?.values() ?? []) if (endpoint.hostId === hostId) return true;
   for (const address of source.addresses.get(networkId)?.values() ?? [])
@@ -33,26 +34,50 @@ export function holds(source: ViewSource, networkId: string, hostId: string): bo
   return false;
 }
 
-const peer = (host: Host): Peer => ({ hostId: host.id, name: host.name, vteps: host.vteps });
+/** Every host leads ports into the network. */
+export const isPublished = (source: ViewSource, networkId: string): boolean =>
+  source.services
+    .get(networkId)
+    ?.values()
+    .some((service) => service.publish === EVERYWHERE) === true;
 
-/** The host as a peer of the network; null when it holds nothing there, or has no record. */
-export function peerOf(source: ViewSource, networkId: string, hostId: string): Peer | null {
-  const host = source.hosts.get(hostId);
-  return host !== undefined && holds(source, networkId, hostId) ? peer(host) : null;
-}
+/** Of Service.publish. */
+const EVERYWHERE = 'all';
 
-/** All peers of a network by host id. */
-export function peersOf(source: ViewSource, networkId: string): Map<string, Peer> {
+/** Ports of other hosts lead to no service (docs/services.md). */
+const leads = (host: Host): boolean => host.express;
+
+const peer = (host: Host, entry: boolean): Peer => ({ hostId: host.id, name: host.name, vteps: host.vteps, entry });
+
+/** Hosts that hold a block, an address or an endpoint of the network, by id. */
+export function holdersOf(source: ViewSource, networkId: string): Map<string, Host> {
   const ids = new Set<string>();
   for (const block of source.blocks.get(networkId)?.values() ?? []) ids.add(block.hostId);
   for (const endpoint of source.endpoints.get(networkId)?.values() ?? []) ids.add(endpoint.hostId);
   for (const address of source.addresses.get(networkId)?.values() ?? []) if (visible(address)) ids.add(address.hostId);
-  const peers = new Map<string, Peer>();
+  const holders = new Map<string, Host>();
   for (const id of [...ids].sort()) {
     const host = source.hosts.get(id);
-    if (host !== undefined) peers.set(id, peer(host));
+    if (host !== undefined) holders.set(id, host);
   }
+  return holders;
+}
+
+/** All peers of a network by host id. */
+export function peersOf(source: ViewSource, networkId: string): Map<string, Peer> {
+  const holders = holdersOf(source, networkId);
+  const peers = new Map([...holders].map(([id, host]) => [id, peer(host, false)]));
+  if (isPublished(source, networkId))
+    for (const [id, host] of source.hosts) if (!holders.has(id) && leads(host)) peers.set(id, peer(host, true));
   return peers;
+}
+
+/** The host as a peer of the network; null when it is none, or has no record. @param published every host leads ports into it */
+function peerOf(source: ViewSource, networkId: string, hostId: string, published: boolean): Peer | null {
+  const host = source.hosts.get(hostId);
+  if (host === undefined) return null;
+  if (holds(source, networkId, hostId)) return peer(host, false);
+  return published && leads(host) ? peer(host, true) : null;
 }
 
 /** Everything of one network; `revision` is that of the newest increment, so that the next one chains on. */
@@ -69,26 +94,52 @@ export function completeNetwork(source: ViewSource, networkId: string, revision:
     settings: [...(source.settings.get(networkId)?.values() ?? [])],
     reservations: [...(source.reservations.get(networkId)?.values() ?? [])],
     services: [...(source.services.get(networkId)?.values() ?? [])],
+    policies: [...(source.policies.get(networkId)?.values() ?? [])],
   };
 }
 
 /** Headers of every network, reserved ones too (`state` tells them apart). */
 export function completeCatalogue(source: ViewSource, revision: Revision): Catalogue {
-  return { complete: true, basedOn: undefined, revision, networks: [...source.networks.values()], removed: [] };
+  const networks = [...source.networks.values()].map((network) => header(source, network));
+  return { complete: true, basedOn: undefined, revision, networks, removed: [] };
 }
 
-/** The networks that a change set brought, changed or removed; null when it touches none. */
-export function catalogueIncrement(changes: readonly Change[], revision: Revision): Catalogue | null {
-  const networks: Network[] = [];
+const header = (source: ViewSource, network: Network): Network =>
+  isPublished(source, network.id) ? { ...network, published: true } : network;
+
+/** Ids of networks that hosts are told to be published. */
+export const publishedNetworks = (source: ViewSource): Set<string> =>
+  new Set(source.networks.keys().filter((id) => isPublished(source, id)));
+
+/**
+ * The networks that a change set brought, changed or removed; null when it touches none.
+ * @param source State after the changes
+ * @param published before the changes, as hosts have been told
+ */
+export function catalogueIncrement(
+  source: ViewSource,
+  changes: readonly Change[],
+  published: ReadonlySet<string>,
+  revision: Revision,
+): Catalogue | null {
+  const networks = new Map<string, Network>();
   const removed: string[] = [];
   for (const change of changes) {
-    if (change.kind !== 'network') continue;
-    if (change.after === null) removed.push(change.id);
-    else networks.push(change.after);
+    if (change.kind === 'network') {
+      if (change.after === null) removed.push(change.id);
+      else networks.set(change.id, header(source, change.after));
+    } else if (isPublishing(change) && isPublished(source, change.networkId) !== published.has(change.networkId)) {
+      const network = source.networks.get(change.networkId);
+      if (network !== undefined) networks.set(network.id, header(source, network));
+    }
   }
-  if (networks.length === 0 && removed.length === 0) return null;
-  return { complete: false, basedOn: undefined, revision, networks, removed };
+  if (networks.size === 0 && removed.length === 0) return null;
+  return { complete: false, basedOn: undefined, revision, networks: [...networks.values()], removed };
 }
+
+/** It may be that every host leads ports into the network now, or that none does any more. */
+const isPublishing = (change: Change): change is Change & { readonly kind: 'service' } =>
+  change.kind === 'service' && [change.before, change.after].some((s) => s?.publish === EVERYWHERE);
 
 /** Changes of one network, and those of hosts, which concern any. */
 export interface ChangeGroups {
@@ -102,8 +153,9 @@ export function groupChanges(changes: readonly Change[]): ChangeGroups {
   const hosts: Change[] = [];
   for (const change of changes) {
     if (change.kind === 'host') {
-      if (change.before === null || change.after === null || !samePeer(peer(change.before), peer(change.after)))
-        hosts.push(change);
+      const { before, after } = change;
+      const same = before !== null && after !== null && samePeer(peer(before, false), peer(after, false));
+      if (!same || leads(before) !== leads(after)) hosts.push(change);
     } else if ('networkId' in change) {
       const list = networks.get(change.networkId);
       if (list === undefined) networks.set(change.networkId, [change]);
@@ -135,11 +187,14 @@ export function networkIncrement(
       if (change.after !== null) touched.add(change.after.hostId);
     }
   }
+  const published = isPublished(source, networkId);
   for (const change of hosts)
-    if (change.kind === 'host' && (peers.has(change.id) || change.before === null)) touched.add(change.id);
-  for (const hostId of touched) {
+    if (change.kind === 'host' && (peers.has(change.id) || change.before === null || published)) touched.add(change.id);
+  // Of all hosts it is asked anew who is a peer.
+  const all = changes.some(isPublishing) ? peersOf(source, networkId) : null;
+  for (const hostId of all === null ? touched : new Set([...peers.keys(), ...all.keys()])) {
     const before = peers.get(hostId) ?? null;
-    const after = peerOf(source, networkId, hostId);
+    const after = all === null ? peerOf(source, networkId, hostId, published) : (all.get(hostId) ?? null);
     if (after === null) {
       if (before !== null) update.removedPeers.push(hostId);
     } else if (before === null || !samePeer(before, after)) update.peers.push(after);
@@ -172,6 +227,9 @@ function addRecord(update: NetworkUpdate, change: Change): void {
   } else if (change.kind === 'service') {
     if (change.after === null) update.removedServices.push(change.name);
     else update.services.push(change.after);
+  } else if (change.kind === 'policy') {
+    if (change.after === null) update.removedPolicies.push(change.name);
+    else update.policies.push(change.after);
   }
 }
 
@@ -198,6 +256,7 @@ export function mergeNetwork(a: NetworkUpdate, b: NetworkUpdate): NetworkUpdate 
     (x) => x.name,
   );
   const services = mergeRecords(a.services, a.removedServices, b.services, b.removedServices, (x) => x.name);
+  const policies = mergeRecords(a.policies, a.removedPolicies, b.policies, b.removedPolicies, (x) => x.name);
   return {
     networkId: a.networkId,
     complete: a.complete,
@@ -221,6 +280,8 @@ export function mergeNetwork(a: NetworkUpdate, b: NetworkUpdate): NetworkUpdate 
     removedReservations: a.complete ? [] : reservations.removed,
     services: services.present,
     removedServices: a.complete ? [] : services.removed,
+    policies: policies.present,
+    removedPolicies: a.complete ? [] : policies.removed,
   };
 }
 
@@ -275,12 +336,15 @@ export const weightOf = (u: NetworkUpdate): number =>
   u.reservations.length +
   u.removedReservations.length +
   u.services.length +
-  u.removedServices.length;
+  u.removedServices.length +
+  u.policies.length +
+  u.removedPolicies.length;
 
 const isEmpty = (u: NetworkUpdate): boolean => weightOf(u) === 0;
 
 const samePeer = (a: Peer, b: Peer): boolean =>
   a.name === b.name &&
+  a.entry === b.entry &&
   a.vteps.length === b.vteps.length &&
   a.vteps.every((vtep, i) => {
     const other = b.vteps[i];
@@ -315,4 +379,6 @@ const emptyUpdate = (networkId: string, revision: Revision): NetworkUpdate => ({
   removedReservations: [],
   services: [],
   removedServices: [],
+  policies: [],
+  removedPolicies: [],
 });

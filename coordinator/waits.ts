@@ -5,7 +5,7 @@ import { WeftError } from '../lib/errors.ts';
 import type { Presence, State } from './contract.ts';
 import type { Fanout } from './fanout.ts';
 import type { Sessions, Slot } from './sessions.ts';
-import { holds } from './view.ts';
+import { peersOf } from './view.ts';
 
 export interface WaitDeps {
   readonly state: State;
@@ -145,9 +145,10 @@ export async function waitPeers(deps: WaitDeps, target: Target, networkId: strin
         const settings = { timeoutMs: timeoutMs + MARGIN_MS, signal: target.signal };
         return (await fanout.call(record, ReplicaService.waitInterested, request, settings)).laggards;
       } catch {
-        // Whose interest is not known here: those that hold something of the network have one.
+        // Whose interest is not known here: peers have one.
+        const peers = peersOf(state, networkId);
         return presences(deps, target)
-          .filter((p) => p.coordinatorId === record.id && holds(state, networkId, p.hostId))
+          .filter((p) => p.coordinatorId === record.id && peers.has(p.hostId))
           .map((p) => state.hosts.get(p.hostId)?.name ?? p.hostId);
       }
     }),

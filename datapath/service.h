@@ -256,7 +256,7 @@ static __noinline bool answer(struct __sk_buff *skb, __u32 index, struct frame *
     return !first || (rewrite(skb, f, first, k) && count(SERVICE_REPLY, true));
   }
   if (!read_ports(skb, f, k)) return true;
-  note_entry(f, w);
+  forget_entry(f, w);
   struct face *face = bpf_map_lookup_elem(&faces, k);
   if (!face) return true;
   w->answered = true;

@@ -226,6 +226,7 @@ SEC("tc") int from_tunnel(struct __sk_buff *skb) {
   struct place *sender = find(peer->index, f.src);
   if (sender ? !is_behind(sender, &from) : !(peer->flags & EXTERNAL) || (f.src[0] & 1)) return count(FOREIGN_SOURCE, TC_ACT_SHOT);
   if (!sender && (peer->flags & LEARN)) learn(peer->index, f.src, &from);
+  if (verdict == GOOD && sender && (sender->flags & EXPRESS) && is_entry(f.src)) note_entry(skb, peer->index, &f);
   if (verdict == GOOD && sender && ((sender->flags & EXPRESS) || is_entry(f.dst))) {
     struct place *to = find(peer->index, f.dst);
     if (to && (to->flags & HOST)) return to_host(skb, peer->index, &f, to);
@@ -312,7 +313,9 @@ SEC("tc") int from_host(struct __sk_buff *skb) {
   if (!c || !to || !(to->family || to->device)) return count(FAILED, TC_ACT_SHOT);
   if (bpf_skb_store_bytes(skb, ETH_ALEN, c->entry, ETH_ALEN, 0)) return count(FAILED, TC_ACT_SHOT);
   __builtin_memcpy(f.src, c->entry, ETH_ALEN);
-  return to->family ? send(skb, net, to, &f, EXPRESS_REMOTE) : deliver(skb, net, &f, to, EXPRESS_LOCAL);
+  if (to->family) return send(skb, net, to, &f, EXPRESS_REMOTE);
+  note_entry(skb, net, &f);
+  return deliver(skb, net, &f, to, EXPRESS_LOCAL);
 }
 
 /* OVS has its copy (packet sockets come before tc); the host's own network stack is not to see tenants' frames. */

@@ -14,6 +14,10 @@ export type {
   Host,
   Memberships,
   Network,
+  Policy,
+  PolicyPeer,
+  PolicyPort,
+  PolicyRule,
   Probe,
   PublishedPort,
   Rate,
@@ -41,6 +45,8 @@ export interface NetworkView {
   readonly reservations: ReadonlyMap<string, import('../gen/weft/v1/types.ts').Reservation>;
   /** By name. */
   readonly services: ReadonlyMap<string, import('../gen/weft/v1/types.ts').Service>;
+  /** By name. */
+  readonly policies: ReadonlyMap<string, import('../gen/weft/v1/types.ts').Policy>;
 }
 
 /** All that a host has been told, merged: the desired state that everything on the host is rendered from. */

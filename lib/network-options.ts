@@ -10,10 +10,14 @@ export interface NetworkOptions {
   readonly allowTrust?: boolean;
   readonly publishBy?: string;
   readonly dnsOrder?: string;
+  readonly policyDefault?: string;
 }
 
 /** Addresses of a name are answered with those on the asking container's host first (Network.dnsOrder). */
 export const NEAREST = 'nearest';
+
+/** What no rule of a policy is about is dropped (Network.policyDefault). */
+export const DROP = 'drop';
 
 /** Docker's own gateway bridge leads containers out and publishes their ports (Network.publishBy). */
 export const BY_DOCKER = 'docker';
@@ -27,6 +31,7 @@ const KNOWN: readonly string[] = [
   'weft.allow-trust',
   'weft.publish-by',
   'weft.dns-order',
+  'weft.policy-default',
   DOCKERS_MTU,
 ];
 
@@ -54,6 +59,7 @@ export function networkOptions(options: Readonly<Record<string, string>>): Netwo
     ...(trust === null ? {} : { allowTrust: trust }),
     ...(options['weft.publish-by'] === undefined ? {} : { publishBy: options['weft.publish-by'] }),
     ...(options['weft.dns-order'] === undefined ? {} : { dnsOrder: options['weft.dns-order'] }),
+    ...(options['weft.policy-default'] === undefined ? {} : { policyDefault: options['weft.policy-default'] }),
   };
 }
 

@@ -50,6 +50,7 @@ interface NetworkSources {
   readonly local: readonly LocalEndpoint[];
   /** Of each of `local`: ids of services whose health check it fails. */
   readonly unhealthy: readonly (readonly string[])[];
+  readonly unreached: ReadonlySet<string>;
 }
 
 export interface NameSources {
@@ -61,11 +62,14 @@ export interface NameSources {
   readonly networks: ReadonlyMap<string, LocalNetwork>;
   /** Ids of services whose health check an endpoint of this host fails. Absent: nobody fails any. */
   readonly unhealthy?: Unhealthy;
+  /** Ids of hosts that this one does not reach; the same object as long as they are the same. Absent: none. */
+  readonly unreached?: ReadonlySet<string>;
 }
 
 export type Unhealthy = (e: LocalEndpoint) => readonly string[];
 
 const NOTHING: readonly string[] = [];
+const NO_HOSTS: ReadonlySet<string> = new Set<string>([]);
 const nobody: Unhealthy = () => NOTHING;
 
 /**
@@ -77,7 +81,7 @@ export function indexNames(sources: NameSources, before: NameIndex): NameIndex {
   const ids = new Set([...sources.view.interests.keys(), ...local.keys()]);
   const index = new Map<string, NetworkNames>();
   let changed = ids.size !== before.size;
-  const unhealthy = sources.unhealthy ?? nobody;
+  const { unhealthy = nobody, unreached = NO_HOSTS } = sources;
   for (const id of ids) {
     const own = local.get(id) ?? [];
     const view = sources.view.interests.get(id);
@@ -86,6 +90,7 @@ export function indexNames(sources: NameSources, before: NameIndex): NameIndex {
       view,
       local: own,
       unhealthy: own.map((e) => (hasServices(view) ? unhealthy(e) : NOTHING)),
+      unreached: hasServices(view) ? unreached : NO_HOSTS,
     };
     const old = before.get(id);
     const kept = old !== undefined && sameSources(old.from, from);
@@ -101,6 +106,7 @@ const sameSources = (a: NetworkSources, b: NetworkSources): boolean =>
   a.view?.endpoints === b.view?.endpoints &&
   a.view?.services === b.view?.services &&
   (a.view?.settings === b.view?.settings || !hasServices(b.view)) &&
+  a.unreached === b.unreached &&
   a.local.length === b.local.length &&
   a.local.every((e, i) => e === b.local[i] && sameTexts(a.unhealthy[i] ?? NOTHING, b.unhealthy[i] ?? NOTHING));
 
@@ -147,6 +153,7 @@ function namesOf(
     entries: entries.values(),
     settings: from.view?.settings ?? new Map(),
     before: before?.services ?? new Map(),
+    unreached: from.unreached,
     unhealthy: (e) => ('hostId' in e ? e.unhealthy : (failing.get(e.id) ?? NOTHING)),
   });
   for (const { service, holders } of services.values())

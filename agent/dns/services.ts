@@ -1,6 +1,6 @@
 /**
  * Names of services on one network. A service with virtual addresses has these; a headless one is resolved to its endpoints: those
- * that have all labels of its selector, are not draining, and do not fail its health check as far as their host knows. Pure.
+ * that have all labels of its selector, are not draining, do not fail its health check as far as their host knows, and are reached. Pure.
  */
 import type { Endpoint, EndpointSettings, Service, ServicePort } from '../../lib/model.ts';
 import { selects } from '../../lib/selector.ts';
@@ -21,6 +21,8 @@ export interface ServiceSources {
   readonly settings: ReadonlyMap<string, EndpointSettings>;
   /** Ids of the services whose health check it fails. */
   readonly unhealthy: (of: LocalEndpoint | Endpoint) => readonly string[];
+  /** Ids of hosts that this one does not reach: who is there is passed over while others are there. */
+  readonly unreached: ReadonlySet<string>;
   /** What it returned last time for the network. */
   readonly before: ReadonlyMap<string, ServiceName>;
 }
@@ -35,7 +37,10 @@ export function serviceNames(from: ServiceSources): Map<string, ServiceName> {
     const old = from.before.get(name);
     if (!service.headless) names.set(name, old?.service === service ? old : { service, holders: [virtual(service)] });
     else {
-      const holders = (groups.get(keyOf(service)) ?? []).filter((e) => answers(e, service, from)).map((e) => e.holder);
+      const fit = (groups.get(keyOf(service)) ?? []).filter((e) => answers(e, service, from));
+      const reached = fit.filter(({ of }) => !('hostId' in of && from.unreached.has(of.hostId)));
+      // Who reaches nobody may be wrong.
+      const holders = (reached.length > 0 ? reached : fit).map((e) => e.holder);
       names.set(name, { service, holders: holders.toSorted(byFirstIp) });
     }
   }

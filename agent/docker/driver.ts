@@ -68,11 +68,12 @@ export class NetworkDriver {
     const bind = { networkId: reserved.id, name: '', labels: {}, options, internal: false, attachable: false };
     const none = { gateway: '', gateway6: '', joins: '', ipv6: false, auxAddresses: {} };
     const { network } = await this.#mesh.bindNetwork({ ...bind, ...none });
-    const { vni, encap, uplink, vlanTag, allowTrust, publishBy, dnsOrder, mtu, revision } = network;
+    const { vni, encap, uplink, vlanTag, allowTrust, publishBy, dnsOrder, policyDefault, mtu, revision } = network;
     // The mesh's own choice of a gateway is not there on a vlan; the user's stays.
     const mesh = network.gateways.length === 0 && reserved.encap !== 'vlan';
     const gateways = mesh ? reserved.gateways.filter((text) => !isFirst(reserved, text)) : reserved.gateways;
-    return { ...reserved, vni, encap, uplink, vlanTag, allowTrust, publishBy, dnsOrder, mtu, revision, gateways };
+    const how = { vni, encap, uplink, vlanTag, allowTrust, publishBy, dnsOrder, policyDefault, mtu };
+    return { ...reserved, ...how, revision, gateways };
   }
 
   /** The pool that Docker has asked for just before. */

@@ -10,6 +10,7 @@ import type { Action, Flow, MatchField } from '../openflow/flow.ts';
 import { flow, goto, is, masked, set } from './build.ts';
 import type { NetworkModel, Remote, Tunnels } from './model.ts';
 import { PRIORITY, REG, SIDE } from './pipeline.ts';
+import { judgedStage } from './policies.ts';
 import { learnRemote } from './shared.ts';
 
 export interface Backend {
@@ -62,7 +63,7 @@ const arrived = (
     set(REG.network, n.index),
     set(REG.side, SIDE.tunnel),
     ...after,
-    goto('l2'),
+    goto(judgedStage(n)),
   ]);
 
 const DEFAULT_MACS = [MAC_PREFIX, MAC_PREFIX_6].map((prefix) =>

@@ -10,6 +10,7 @@ import { answers, type Reached, toGateway } from './gateway.ts';
 import type { NetworkModel } from './model.ts';
 import { ndExact } from './nd.ts';
 import { PRIORITY, REG, SIDE, TABLE } from './pipeline.ts';
+import { judgedStage } from './policies.ts';
 
 const TCP = is('ip_proto', 6);
 /** Every segment of a connection but the first has it (RFC 9293 §3.10.7). */
@@ -70,7 +71,7 @@ function both(n: NetworkModel, port: number, reached: readonly Reached[], f: Fam
           set(f.destination, at.own),
           set('eth_src', ANYCAST_MAC),
           set('eth_dst', p.mac),
-          goto('l2'),
+          goto(judgedStage(n)),
         ],
       ),
       flow(

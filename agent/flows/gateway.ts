@@ -24,6 +24,7 @@ import {
 import type { LocalPort, NetworkModel } from './model.ts';
 import { ndEntry } from './nd.ts';
 import { PRIORITY, REG, SIDE, TABLE } from './pipeline.ts';
+import { committed, judgedStage } from './policies.ts';
 
 /** The stage is before this one, and goto_table leads only onwards (OpenFlow 1.4 §5.9). */
 const toRouting: readonly Action[] = [{ type: 'resubmit', table: TABLE.routing }];
@@ -73,10 +74,11 @@ export type Reached = LocalPort & { readonly transit: number };
 function resolver(n: NetworkModel): Flow[] {
   const inNetwork = is(REG.network, n.index);
   const match = [inNetwork, ...toGateway, is('eth_type', ETH_IPV4), is('ipv4_dst', DNS_ADDRESS)];
+  const out = [...committed(n), ...toRouting];
   return [
     answers(n, DNS_ADDRESS),
-    flow('l2', n.index, PRIORITY.guard, [...match, is('ip_proto', UDP), is('udp_dst', DNS_PORT)], toRouting),
-    flow('l2', n.index, PRIORITY.guard, [...match, is('ip_proto', TCP), is('tcp_dst', DNS_PORT)], toRouting),
+    flow('l2', n.index, PRIORITY.guard, [...match, is('ip_proto', UDP), is('udp_dst', DNS_PORT)], out),
+    flow('l2', n.index, PRIORITY.guard, [...match, is('ip_proto', TCP), is('tcp_dst', DNS_PORT)], out),
   ];
 }
 
@@ -95,7 +97,8 @@ function leadOut(n: NetworkModel, relaysNd: boolean): Flow[] {
   const { egress } = n;
   if (egress == null) return [];
   const to = [is(REG.network, n.index), ...toGateway];
-  const out = (type: bigint): Flow => flow('l2', n.index, PRIORITY.local, [...to, is('eth_type', type)], toRouting);
+  const out = (type: bigint): Flow =>
+    flow('l2', n.index, PRIORITY.local, [...to, is('eth_type', type)], [...committed(n), ...toRouting]);
   return [
     ...(egress.ip === null ? [] : [answers(n, egress.ip), echo(n, to, egress.ip), out(ETH_IPV4)]),
     ...(egress.ip6 === null
@@ -165,7 +168,7 @@ function fromHost(n: NetworkModel, p: Reached, port: number): Flow[] {
         destination,
         set('eth_src', ANYCAST_MAC),
         set('eth_dst', p.mac),
-        goto('l2'),
+        goto(judgedStage(n)),
       ],
     );
   return [

@@ -2,11 +2,14 @@
 import type { Flow } from '../openflow/flow.ts';
 import { type FlowTable, keyed } from '../plan/flows.ts';
 import type { BridgeModel } from './model.ts';
+import { isJudged, policyBase, renderRules } from './policies.ts';
+import { sameRules } from './policy-model.ts';
 import { renderBase, renderNetwork } from './render.ts';
 import { renderAddress, virtualAddresses } from './services.ts';
 
 export interface Entry {
-  readonly fingerprint: string;
+  /** Compared by identity. */
+  readonly fingerprint: unknown;
   readonly flows: ReadonlyMap<string, Flow>;
 }
 
@@ -18,10 +21,10 @@ const BASE = 'base';
 export function render(model: BridgeModel, memo: Memo): FlowTable {
   const all = new Map<string, Flow>();
   const used = new Set<string>();
-  const take = (of: string, fingerprint: string, flows: () => Flow[]): void => {
+  const take = (of: string, fingerprint: unknown, flows: () => Flow[]): void => {
     used.add(of);
     let entry = memo.get(of);
-    if (entry?.fingerprint !== fingerprint) {
+    if (entry === undefined || entry.fingerprint !== fingerprint) {
       entry = { fingerprint, flows: keyed(flows()) };
       memo.set(of, entry);
     }
@@ -30,12 +33,20 @@ export function render(model: BridgeModel, memo: Memo): FlowTable {
   const { networks, ...bridge } = model;
   const { tunnels, ...rest } = bridge;
   take(BASE, JSON.stringify(rest), () => renderBase(rest));
+  if (networks.some(isJudged)) take('policies', '', policyBase);
   for (const n of networks) {
-    const { services: _, ...network } = n;
+    const { services: _s, published: _p, policies, ...plain } = n;
+    const network = policies == null ? plain : { ...plain, policies: { ...policies, rules: [] } };
     const fingerprint = JSON.stringify([tunnels, rest, network], (_, v: unknown) =>
       typeof v === 'bigint' ? `${v}n` : v,
     );
     take(String(network.index), fingerprint, () => renderNetwork(network, bridge));
+    const rules = policies?.rules ?? [];
+    if (rules.length > 0) {
+      const of = `${network.index} rules ${rest.maxMeters}`;
+      const before = memo.get(of)?.fingerprint;
+      take(of, sameRules(before, rules) ? before : rules, () => renderRules(n, rest.maxMeters));
+    }
     for (const [name, address] of virtualAddresses(n))
       take(`${network.index} ${name}`, String(rest.relaysNd), () => renderAddress(network, address, rest.relaysNd));
   }

@@ -3,6 +3,7 @@ import type { Cidr as Cidr6 } from '../../lib/addr.ts';
 import type { Cidr } from '../../lib/ip.ts';
 import type { BpfService } from '../bpf/model.ts';
 import type { Egress } from '../gateway/egress.ts';
+import type { PolicyModel } from './policy-model.ts';
 
 export interface LocalPort {
   /** The endpoint's id: its links are named after it. */
@@ -109,6 +110,8 @@ export interface Published {
   readonly entry: bigint;
   /** Those that ports of this host lead to, by their transit address. */
   readonly services: readonly ServiceModel[];
+  /** Hosts that nothing but entered frames come from, and nothing but their answers goes to: they are no remotes. */
+  readonly hosts: readonly Pick<Remote, 'hostId' | 'vtep'>[];
 }
 
 /** One network as this host's bridge sees it. */
@@ -135,6 +138,8 @@ export interface NetworkModel {
   readonly services?: readonly ServiceModel[];
   /** Absent: no service of the network is published anywhere. */
   readonly published?: Published;
+  /** Absent or null: everything between its endpoints is allowed, and nothing of it tracked. */
+  readonly policies?: PolicyModel | null;
   /** Addresses (its gateways') that the host asks endpoints from whether they answer; absent: it asks none. */
   readonly checks?: Pick<Egress, 'ip' | 'ip6'>;
   /** Null: not known, everything goes to everybody. */

@@ -7,6 +7,7 @@ import type { Backend } from './backend.ts';
 import { flow, goto, is, MULTICAST_BIT, masked, set } from './build.ts';
 import type { LocalPort, NetworkModel, Remote } from './model.ts';
 import { PRIORITY, REG, SIDE, TABLE } from './pipeline.ts';
+import { copyTo } from './policies.ts';
 import { floodMeter, IGMP, MLD_QUERY, MLD_REPORTS } from './punt.ts';
 
 /** Seconds until pruning ends by itself; repeated by the agent every 10. */
@@ -60,7 +61,7 @@ function copies(
   locals: readonly number[],
   remotes: readonly Action[],
 ): Flow[] {
-  const ports = locals.map((port): Action => ({ type: 'output', port }));
+  const ports = locals.flatMap((port) => copyTo(n, port));
   const side = (which: bigint, actions: readonly Action[]): Flow =>
     flow('multicast', n.index, priority, [inNetwork(n), is(REG.side, which), ...match], actions);
   return [side(SIDE.local, [...ports, ...remotes]), side(SIDE.tunnel, ports)];

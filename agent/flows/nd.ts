@@ -13,6 +13,7 @@ import type { Action, Flow, MatchField } from '../openflow/flow.ts';
 import { ETH_IPV6, flow, goto, ICMPV6, is, masked, move, ND, set } from './build.ts';
 import type { Entry, LocalPort, NetworkModel } from './model.ts';
 import { PRIORITY, REG, SIDE } from './pipeline.ts';
+import { delivery } from './policies.ts';
 
 const ALL_NODES = { mac: 0x3333_0000_0001n, ip: (0xff02n << 112n) | 1n };
 /** Flags of an advertisement (RFC 4861 §4.4): solicited, override. */
@@ -116,7 +117,7 @@ export const ndBlock4 = (n: NetworkModel, block: Cidr4, out: readonly Action[], 
 /** Frames for the alias MAC of a local endpoint get its own. */
 export function ndAlias(n: NetworkModel, port: LocalPort): Flow[] {
   if (port.alias === null || port.alias === port.mac) return [];
-  const actions = [set('eth_dst', port.mac), set(REG.out, port.ofport), goto('output')];
+  const actions = [set('eth_dst', port.mac), set(REG.out, port.ofport), delivery(n)];
   return [flow('l2', n.index, PRIORITY.local, [is(REG.network, n.index), is('eth_dst', port.alias)], actions)];
 }
 

@@ -24,6 +24,8 @@ export const TABLE = {
   multicast: 30,
   policyIngress: 32,
   commit: 36,
+  /** A connection that was allowed and is not any more. */
+  revoke: 37,
   qos: 40,
   output: 44,
   /** MACs learned from trusted endpoints and external peers. */

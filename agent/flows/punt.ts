@@ -1,12 +1,12 @@
 /** Packets for the agent, and how many of any kind: meters and the punt stage. Pure. */
-import type { Flow, MatchField } from '../openflow/flow.ts';
+import type { Action, Flow, MatchField } from '../openflow/flow.ts';
 import type { Meter } from '../openflow/meter.ts';
 import { flow, is } from './build.ts';
 import type { BridgeModel } from './model.ts';
 import { PRIORITY } from './pipeline.ts';
 
 /** First byte of a punted packet's userdata: who of the agent gets it. */
-export const PUNT = Object.freeze({ membership: 1 });
+export const PUNT = Object.freeze({ membership: 1, reject: 2 });
 
 /**
  * Reports of one host. A general query makes each endpoint answer once in ten seconds for each version: a thousand endpoints are
@@ -20,7 +20,13 @@ const PUNT_RATE = { rate: 100, burst: 200 } as const;
  */
 const FLOOD_RATE = { rate: 1000, burst: 1000 } as const;
 
+/** Answers to what a policy rejects, of one host: a scan of thousands of ports must not keep the agent busy. */
+const REJECT_RATE = { rate: 100, burst: 100 } as const;
+
+type Rate = typeof PUNT_RATE | typeof FLOOD_RATE | typeof REJECT_RATE;
+
 const PUNT_METER = 1;
+const REJECT_METER = 2;
 /** Meters of endpoints: this plus the OpenFlow port. */
 const FLOOD_METERS = 16;
 
@@ -31,10 +37,11 @@ export const floodMeter = (ofport: number, most: number): number | null =>
 /** All meters of the bridge. */
 export function renderMeters(model: BridgeModel): Map<number, Meter> {
   const meters = new Map<number, Meter>();
-  const add = (id: number, rate: typeof PUNT_RATE | typeof FLOOD_RATE): void => {
+  const add = (id: number, rate: Rate): void => {
     if (id <= model.maxMeters) meters.set(id, { id, unit: 'packets', ...rate });
   };
   add(PUNT_METER, PUNT_RATE);
+  if (model.networks.some((n) => n.policies?.rules.some((r) => r.action === 'reject'))) add(REJECT_METER, REJECT_RATE);
   for (const n of model.networks) for (const port of n.locals) add(FLOOD_METERS + port.ofport, FLOOD_RATE);
   return meters;
 }
@@ -49,6 +56,14 @@ export const MLD_REPORTS: readonly (readonly MatchField[])[] = IPV6_REPORTS.map(
 function mld(type: number): readonly MatchField[] {
   return [is('eth_type', ETH_IPV6), is('ip_proto', 58), is('icmpv6_type', type)];
 }
+
+/** The frame goes to the agent, which answers it. @param most greatest number of a meter */
+export const rejected = (most: number): Action => ({
+  type: 'controller',
+  maxLen: 0xffff,
+  userdata: PUNT.reject.toString(16).padStart(2, '0'),
+  ...(most >= REJECT_METER ? { meter: REJECT_METER } : {}),
+});
 
 /** The punt stage: what comes here goes to the agent, or nowhere. */
 export function renderPunt(maxMeters: number): Flow[] {

@@ -12,6 +12,7 @@ import type { BridgeModel, Entry, LocalPort, NetworkModel, Remote } from './mode
 import { cappedClassify, multicast } from './multicast.ts';
 import { ndAlias, ndBase, ndBlock, ndBlock4, ndEntry, ndLocal } from './nd.ts';
 import { PRIORITY, REG, SIDE } from './pipeline.ts';
+import { committed, delivery, isJudged, policyBase, renderJudge, renderRules } from './policies.ts';
 import { renderPunt } from './punt.ts';
 import { portSecurity, securityBase } from './security.ts';
 import { renderAddress, virtualAddresses } from './services.ts';
@@ -21,7 +22,11 @@ import { renderVlan } from './vlan.ts';
 export function render(model: BridgeModel): Flow[] {
   const addresses = (n: NetworkModel): Flow[] =>
     [...virtualAddresses(n).values()].flatMap((a) => renderAddress(n, a, model.relaysNd));
-  return [...renderBase(model), ...model.networks.flatMap((n) => [...renderNetwork(n, model), ...addresses(n)])];
+  return [
+    ...renderBase(model),
+    ...(model.networks.some(isJudged) ? policyBase() : []),
+    ...model.networks.flatMap((n) => [...renderNetwork(n, model), ...renderRules(n, model.maxMeters), ...addresses(n)]),
+  ];
 }
 
 /** What holds whatever networks there are. Without a match a table drops (OpenFlow 1.4 §5.4), said aloud to be counted. */
@@ -41,7 +46,7 @@ export function renderBase({ maxMeters, gateway: port }: Omit<BridgeModel, 'netw
   ];
 }
 
-/** All flows of one network, but for those of virtual addresses; none where it has no local endpoint: then nothing of it concerns this host. */
+/** All flows of one network, but for those of virtual addresses and rules of policies; none where it has no local endpoint: then nothing of it concerns this host. */
 export function renderNetwork(n: NetworkModel, bridge: Omit<BridgeModel, 'networks'>): Flow[] {
   if (n.locals.length === 0) return [];
   const { maxMeters, relaysNd = false, gateway: port } = bridge;
@@ -59,25 +64,27 @@ export function renderNetwork(n: NetworkModel, bridge: Omit<BridgeModel, 'networ
     ]),
     ...(n.encap === 'vlan' ? renderVlan(n) : renderOverlay(n, backend, relaysNd)),
     ...renderShared(n, backend),
+    ...(n.policies == null ? [] : renderJudge(n, n.policies)),
     ...(port == null ? [] : [...gateway(n, port, relaysNd), ...renderChecks(n, port, relaysNd)]),
   ];
 }
 
 /** What is on other hosts. */
 function renderOverlay(n: NetworkModel, backend: Backend, relaysNd: boolean): Flow[] {
+  const to = (r: Remote): Action[] => [...committed(n), ...backend.unicast(n, r)];
   return [
     ...backend.classify(n, n.remotes),
     ...n.remotes.flatMap((r) => [
       ...r.blocks.flatMap((block) => [
-        ...arpBlock(n, block, backend.unicast(n, r)),
-        ...ndBlock4(n, block, backend.unicast(n, r), relaysNd),
-        l2Block(n, block, backend.unicast(n, r)),
+        ...arpBlock(n, block, to(r)),
+        ...ndBlock4(n, block, to(r), relaysNd),
+        l2Block(n, block, to(r)),
       ]),
-      ...r.blocks6.flatMap((block) => ndBlock(n, block, backend.unicast(n, r), relaysNd)),
+      ...r.blocks6.flatMap((block) => ndBlock(n, block, to(r), relaysNd)),
       ...r.entries.flatMap((entry) => [
         ...arpEntry(n, entry),
         ...ndEntry(n, entry, relaysNd),
-        l2Entry(n, entry, backend.unicast(n, r)),
+        l2Entry(n, entry, to(r)),
       ]),
     ]),
     ...multicast(n, backend),
@@ -144,7 +151,7 @@ const l2Local = (n: NetworkModel, port: LocalPort): Flow =>
     n.index,
     PRIORITY.local,
     [inNetwork(n), is('eth_dst', port.mac)],
-    [set(REG.out, port.ofport), goto('output')],
+    [set(REG.out, port.ofport), delivery(n)],
   );
 
 const l2Entry = (n: NetworkModel, e: Entry, out: readonly Action[]): Flow =>

@@ -6,7 +6,8 @@ import { linkLocalOf } from '../../lib/ip6.ts';
 import type { Flow, MatchField } from '../openflow/flow.ts';
 import { ARP_REPLY, ARP_REQUEST, ETH_ARP, ETH_IPV4, ETH_IPV6, flow, goto, ICMPV6, is, ND } from './build.ts';
 import type { Allowed, LocalPort, NetworkModel } from './model.ts';
-import { PRIORITY } from './pipeline.ts';
+import { PRIORITY, type Stage } from './pipeline.ts';
+import { judgedStage } from './policies.ts';
 import { trustedSecurity } from './shared.ts';
 
 /** Reports and the end of a membership (MLD, RFC 2710, RFC 3810) may come before there is an address. */
@@ -41,7 +42,7 @@ function allowedSecurity(n: NetworkModel, port: LocalPort, a: Allowed): Flow[] {
     const from = [is('in_port', port.ofport), is('eth_src', mac)];
     if (a.ip !== null) return security4(n, from, mac, a.ip);
     if (a.ip6 !== null) return security6(n, from, mac, [a.ip6]);
-    return [flow('portSecurity', n.index, PRIORITY.plain, from, [goto('l2')])];
+    return [flow('portSecurity', n.index, PRIORITY.plain, from, [goto(judgedStage(n))])];
   });
 }
 
@@ -53,7 +54,7 @@ function security4(n: NetworkModel, from: readonly MatchField[], mac: bigint, ip
     is('arp_spa', spa),
     is('arp_sha', mac),
   ];
-  const pass = (match: readonly MatchField[], to: 'arpNd' | 'l2'): Flow =>
+  const pass = (match: readonly MatchField[], to: Stage): Flow =>
     flow('portSecurity', n.index, PRIORITY.local, match, [goto(to)]);
   return [
     pass(arp(ARP_REQUEST, ip), 'arpNd'),
@@ -61,7 +62,7 @@ function security4(n: NetworkModel, from: readonly MatchField[], mac: bigint, ip
     pass(arp(ARP_REQUEST, 0), 'arpNd'),
     // An answer to such a probe, from another host.
     pass(arp(ARP_REPLY, ip), 'l2'),
-    pass([...from, is('eth_type', ETH_IPV4), is('ipv4_src', ip)], 'l2'),
+    pass([...from, is('eth_type', ETH_IPV4), is('ipv4_src', ip)], judgedStage(n)),
   ];
 }
 
@@ -74,7 +75,7 @@ function security6(n: NetworkModel, from: readonly MatchField[], mac: bigint, ow
     is('icmpv6_type', type),
     is('ipv6_src', source),
   ];
-  const pass = (match: readonly MatchField[], to: 'arpNd' | 'l2', priority: number = PRIORITY.local): Flow =>
+  const pass = (match: readonly MatchField[], to: Stage, priority: number = PRIORITY.local): Flow =>
     flow('portSecurity', n.index, priority, match, [goto(to)]);
   return [
     // A unicast one may leave its own MAC out (RFC 4861 §4.3, §4.4): Open vSwitch then sees zero.
@@ -85,6 +86,6 @@ function security6(n: NetworkModel, from: readonly MatchField[], mac: bigint, ow
       [mac, 0n].map((m) => pass([...nd(ND.advertisement, ip), is('nd_target', ip), is('nd_tll', m)], 'l2')),
     ),
     ...MLD_REPORTS.map((type) => pass(nd(type, 0n), 'l2')),
-    ...own.map((ip) => pass([...ipv6, is('ipv6_src', ip)], 'l2', PRIORITY.plain)),
+    ...own.map((ip) => pass([...ipv6, is('ipv6_src', ip)], judgedStage(n), PRIORITY.plain)),
   ];
 }

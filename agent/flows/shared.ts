@@ -8,7 +8,8 @@ import { LEARN } from '../openflow/learn.ts';
 import type { Backend } from './backend.ts';
 import { ARP_REQUEST, ETH_ARP, ETH_IPV6, flow, goto, ICMPV6, is, MULTICAST_BIT, masked, ND } from './build.ts';
 import type { LocalPort, NetworkModel, Remote } from './model.ts';
-import { learnedCookie, PRIORITY, REG, SIDE, TABLE } from './pipeline.ts';
+import { learnedCookie, PRIORITY, REG, SIDE, type Stage, TABLE } from './pipeline.ts';
+import { committed, copyTo, judgedStage } from './policies.ts';
 
 /** MACs that one trusted endpoint, or one peer of a network, may have at a time. */
 export const LEARNED_LIMIT = 256;
@@ -59,7 +60,7 @@ export const learnRemote = (n: NetworkModel, r: Remote): Action =>
 export function trustedSecurity(n: NetworkModel, port: LocalPort): Flow[] {
   if (!port.trusted) return [];
   const from = [is('in_port', port.ofport), masked('eth_src', 0, MULTICAST_BIT)];
-  const pass = (more: Parameters<typeof flow>[3], priority: number, to: 'arpNd' | 'l2'): Flow =>
+  const pass = (more: Parameters<typeof flow>[3], priority: number, to: Stage): Flow =>
     flow('portSecurity', n.index, priority, [...from, ...more], [learnLocal(port), goto(to)]);
   return [
     pass([is('eth_type', ETH_ARP), is('arp_op', ARP_REQUEST)], PRIORITY.trusted + 1, 'arpNd'),
@@ -68,7 +69,7 @@ export function trustedSecurity(n: NetworkModel, port: LocalPort): Flow[] {
       PRIORITY.trusted + 1,
       'arpNd',
     ),
-    pass([], PRIORITY.trusted, 'l2'),
+    pass([], PRIORITY.trusted, judgedStage(n)),
   ];
 }
 
@@ -94,11 +95,11 @@ function ask(n: NetworkModel, { ip, ip6 }: NetworkModel['asked'][number]): Flow 
 
 /** All who may have the MAC get the frame; those that do not have it now drop it, as on a shared wire. */
 function sharedMac(n: NetworkModel, m: NetworkModel['macs'][number], backend: Backend): Flow[] {
-  const locals: Action[] = m.locals.map((port) => ({ type: 'output', port }));
+  const locals = m.locals.flatMap((port) => copyTo(n, port));
   const at = (side: bigint, actions: readonly Action[]): Flow =>
     flow('l2', n.index, PRIORITY.local, [inNetwork(n), is(REG.side, side), is('eth_dst', m.mac)], actions);
   return [
-    at(SIDE.local, [...locals, ...backend.copies(n, m.remotes, true)]),
+    at(SIDE.local, [...locals, ...committed(n), ...backend.copies(n, m.remotes, true)]),
     ...(locals.length === 0 ? [] : [at(SIDE.tunnel, locals)]),
   ];
 }
@@ -124,10 +125,19 @@ function learnedStage(n: NetworkModel, backend: Backend): Flow[] {
   const behind = n.remotes.filter((r) => r.learn);
   if (behind.length === 0 && !n.locals.some((p) => p.trusted)) return [];
   const unknown = backend.unknown(n, behind);
+  const committing = unknown.length === 0 ? [] : committed(n);
   return [
     flow('l2', n.index, PRIORITY.default + 1, [inNetwork(n)], [goto('learned')]),
     ...(unknown.length === 0
       ? []
-      : [flow('learned', n.index, PRIORITY.default + 1, [inNetwork(n), is(REG.side, SIDE.local)], unknown)]),
+      : [
+          flow(
+            'learned',
+            n.index,
+            PRIORITY.default + 1,
+            [inNetwork(n), is(REG.side, SIDE.local)],
+            [...committing, ...unknown],
+          ),
+        ]),
   ];
 }

@@ -6,6 +6,7 @@
 import { type Cidr, containsIp, formatIp, parseCidr, parseIp } from '../../lib/ip.ts';
 import { parseIp6 } from '../../lib/ip6.ts';
 import { parseMac } from '../../lib/mac.ts';
+import { MAX_PUBLISHED_SERVICES } from '../../lib/published-services.ts';
 import { RESOLVER_ADDRESS } from '../../lib/resolver-address.ts';
 import { hash32 } from '../services/numbers.ts';
 
@@ -35,8 +36,8 @@ export const HOST_MAC = parseMac('02:57:65:66:74:02');
 export const entryMac = (hostId: string): bigint => (0x025bn << 32n) | BigInt(hash32(hostId));
 
 const SIZE = 2 ** (32 - TRANSIT.prefix);
-/** The last of them stand for published services. */
-const SERVICES = 2048;
+/** The last of them, but for the broadcast address, stand for published services. */
+const SERVICES = MAX_PUBLISHED_SERVICES + 1;
 const ENDPOINTS = SIZE - SERVICES;
 const isFree = (ip: number, used: ReadonlySet<string>): boolean =>
   ip !== HOST_ADDRESS && ip !== DNS_ADDRESS && !used.has(formatIp(ip));

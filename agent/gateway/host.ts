@@ -64,6 +64,8 @@ export class GatewayHost {
   #scheduled = false;
   /** Docker's chain and the kernel's settings have been seen to be right, with IPv6 led out or not; null: they are to be looked at. */
   #checked: { readonly six: boolean } | null = null;
+  /** False: there is no nftables here, in the kernel or as a program. */
+  #able = true;
   /** How often somebody has said that they are to be looked at. */
   #looks = 0;
 
@@ -150,9 +152,15 @@ export class GatewayHost {
     this.#problems = problems;
     const text = renderNft(model);
     if (this.#written?.text === text) return;
-    const r = await exec('nft', ['-f', '-'], { input: text });
-    if (r.code !== 0)
-      throw new WeftError('UNAVAILABLE', `nft does not take table ${NFT_TABLE}: ${firstLine(r.stderr)}`);
+    try {
+      const r = await exec('nft', ['-f', '-'], { input: text });
+      if (r.code !== 0)
+        throw new WeftError('UNAVAILABLE', `nft does not take table ${NFT_TABLE}: ${firstLine(r.stderr)}`);
+      this.#able = true;
+    } catch (error) {
+      this.#able = await takesTables();
+      throw error;
+    }
     this.#written = { text, shown: await this.#shown() };
     const targets = new Set(model.publications.map((p) => p.to));
     await Promise.all([...this.#targets.difference(targets)].map((to) => this.#forget('--dst-nat', to)));
@@ -237,6 +245,7 @@ export class GatewayHost {
 
   #leads6(): boolean {
     const { endpoints, networks } = this.#o.journal;
+    if (this.#services.some((p) => p.hostIp === ANY6)) return true;
     return endpoints.values().some((e) => {
       const row = networks.get(e.networkId);
       return e.ip6 !== '' && row !== undefined && egressOf(row.network)?.ip6 != null;
@@ -244,6 +253,8 @@ export class GatewayHost {
   }
 
   async #drift(): Promise<Drift[]> {
+    // What the host cannot have is told as a problem, and nothing else of it is set up then.
+    if (!this.#able) return [];
     const out: Drift[] = [];
     if (this.#written !== null) {
       const shown = await this.#shown();
@@ -281,6 +292,13 @@ async function forwarding6(): Promise<Setting[]> {
     if ((await read(`${dir}/${name}/accept_ra`)) === '1') out.push({ path: `${dir}/${name}/accept_ra`, value: '2' });
   return [...out, { path: FORWARD6, value: '1' }];
 }
+
+/** An empty table is checked, not made: a kernel may know nftables, and not each of its families. */
+const takesTables = (): Promise<boolean> =>
+  exec('nft', ['-c', '-f', '-'], { input: NFT_FAMILIES.map((f) => `table ${f} ${NFT_TABLE} {}\n`).join('') }).then(
+    (r) => r.code === 0,
+    () => false,
+  );
 
 /** What the host's packet filters forward, by program; one that is not installed filters nothing. */
 async function listings(): Promise<[program: string, listing: string][]> {

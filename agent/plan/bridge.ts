@@ -5,9 +5,10 @@ import { parseMac } from '../../lib/mac.ts';
 import type { ExternalPeer, NetworkView, View, Vtep } from '../../lib/model.ts';
 import { deviceOf, type LocalEndpoint, type LocalNetwork } from '../contract.ts';
 import { standingOf } from '../express.ts';
-import type { Encap, Entry, LocalPort, NetworkModel, Remote, TunnelEncap } from '../flows/model.ts';
+import type { Encap, Entry, LocalPort, NetworkModel, Published, Remote, TunnelEncap } from '../flows/model.ts';
 import { entryMac } from '../gateway/addresses.ts';
 import { egressOf, gatewaysOf } from '../gateway/egress.ts';
+import { type PolicySources, policyModel, type Subject } from '../policies/resolve.ts';
 import { shapedOf } from '../rates.ts';
 import { type HostServices, NO_HOST_SERVICES } from '../services/members.ts';
 import { addressesOf, behindHost } from './entries.ts';
@@ -46,7 +47,9 @@ export function networkModels(
 ): NetworkModel[] {
   const locals = new Map<string, LocalPort[]>();
   const mtus = new Map<string, number>();
-  for (const e of endpoints) {
+  const subjects = new Map<string, Subject[]>();
+  const here = [...endpoints];
+  for (const e of here) {
     const port = ports.endpoint(e.id);
     if (port === null) continue;
     const list = locals.get(e.networkId) ?? [];
@@ -68,10 +71,14 @@ export function networkModels(
       ...shaped,
     });
     locals.set(e.networkId, list);
+    const judged = subjects.get(e.networkId) ?? [];
+    judged.push({ endpoint: e, ofport: port });
+    subjects.set(e.networkId, judged);
     mtus.set(e.networkId, Math.min(e.mtu, mtus.get(e.networkId) ?? e.mtu));
   }
   const models: NetworkModel[] = [];
-  for (const [id, list] of locals) {
+  for (const id of new Set([...locals.keys(), ...services.published.models.keys()])) {
+    const list = locals.get(id) ?? [];
     const network = networks.get(id);
     if (network === undefined) continue;
     const interest = view.interests.get(id);
@@ -85,7 +92,7 @@ export function networkModels(
       index: network.index,
       vni,
       encap,
-      mtu: mtus.get(id) ?? 0,
+      mtu: mtus.get(id) ?? network.network.mtu,
       uplink: encap === 'vlan' ? { port: ports.uplink(uplink), tag: vlanTag } : null,
       ipv4: subnetOf(network.network, 4) !== null,
       ipv6: subnetOf(network.network, 6) !== null,
@@ -93,7 +100,8 @@ export function networkModels(
       locals: list.sort((a, b) => a.ofport - b.ofport),
       remotes,
       ...sharedOf(interest, list, remotes),
-      ...servicesOf(network, interest, services, self),
+      ...servicesOf(network, interest, services, self, list.length > 0),
+      ...policiesOf(network, { hostId: self.hostId, view, subjects: subjects.get(id) ?? [], endpoints: here }),
       multicast:
         interest === undefined || encap === 'vlan'
           ? null
@@ -103,21 +111,35 @@ export function networkModels(
   return models.sort((a, b) => a.index - b.index);
 }
 
-/** @param services virtual addresses, where this host has them: its endpoints may be checked all the same */
+function policiesOf(
+  { network }: LocalNetwork,
+  sources: Omit<PolicySources, 'network'>,
+): Pick<NetworkModel, 'policies'> {
+  if (network.encap === 'vlan') return {};
+  const policies = policyModel({ ...sources, network });
+  return policies === null ? {} : { policies };
+}
+
+/**
+ * @param services virtual addresses, where this host has them: its endpoints may be checked all the same
+ * @param used the network has an endpoint here: without one there are no clients but those that come in by a port
+ */
 function servicesOf(
   { network }: LocalNetwork,
   interest: NetworkView | undefined,
   services: HostServices,
   self: Self,
+  used: boolean,
 ): Pick<NetworkModel, 'services' | 'published' | 'checks'> {
   const models = services.index.get(network.id)?.models;
   // Who is asked must know all who may be asking.
   const entry = interest?.services.values().some((s) => s.publish !== '') === true ? entryMac(self.hostId) : null;
   const led = services.published.models.get(network.id) ?? [];
+  const hosts = used && interest !== undefined ? entriesOf(interest, self, encapOf(network.encap)) : [];
   const checks = interest?.services.values().some((s) => s.health !== undefined) ? gatewaysOf(network) : null;
   return {
-    ...(models === undefined ? {} : { services: models }),
-    ...(entry === null || models === undefined ? {} : { published: { entry, services: led } }),
+    ...(models === undefined || !used ? {} : { services: models }),
+    ...(entry === null || models === undefined ? {} : { published: { entry, services: led, hosts } }),
     ...(checks === null ? {} : { checks }),
   };
 }
@@ -132,7 +154,7 @@ export function remotesOf(interest: NetworkView, self: Self, n: Wire): Remote[] 
   const blocks = Map.groupBy(interest.blocks.values(), (b) => b.hostId);
   const endpoints = Map.groupBy(interest.endpoints.values(), (e) => e.hostId);
   for (const peer of interest.peers.values()) {
-    if (peer.hostId === self.hostId) continue;
+    if (peer.hostId === self.hostId || peer.entry) continue;
     const vtep = vtepFor(peer.vteps, n.encap, self);
     if (vtep === null) continue;
     const theirs = endpoints.get(peer.hostId) ?? [];
@@ -148,6 +170,15 @@ export function remotesOf(interest: NetworkView, self: Self, n: Wire): Remote[] 
   }
   for (const peer of interest.externals.values()) remotes.push(externalOf(peer, n));
   return remotes.sort((a, b) => (a.vtep < b.vtep ? -1 : a.vtep > b.vtep ? 1 : a.key - b.key));
+}
+
+/** Hosts that are peers by their ports alone, in the order of their ids. */
+function entriesOf({ peers }: NetworkView, self: Self, encap: Encap): Published['hosts'] {
+  const hosts = [...peers.values()].flatMap(({ hostId, vteps, entry }) => {
+    const vtep = entry && hostId !== self.hostId ? vtepFor(vteps, encap, self) : null;
+    return vtep === null ? [] : [{ hostId, vtep }];
+  });
+  return hosts.sort((a, b) => (a.hostId < b.hostId ? -1 : 1));
 }
 
 /** Where a host is reached; null: it cannot carry this, or speaks the other family. */

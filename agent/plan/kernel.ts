@@ -37,6 +37,8 @@ const ASKED_GROUP = 0xffff_ffff_ffffn;
 export interface KernelSide {
   readonly model: BpfModel;
   readonly attachments: readonly BpfAttachment[];
+  /** Links that nothing is to be attached to now. */
+  readonly bare: readonly Pick<BpfAttachment, 'ifindex' | 'link'>[];
 }
 
 /** Every link that the kernel side has to do with. */
@@ -68,6 +70,7 @@ export function kernelSide(
   const devices = new Map(wiring.encaps.map((e) => [e, attach(TUNNEL_DEVICE[e], 'from_tunnel') ?? 0]));
   const gateway = wiring.express && networks.some((n) => n.published !== undefined);
   const host = gateway ? attach(GATEWAY_SWITCH, 'from_host') : null;
+  const idle = gateway ? null : ifindex(GATEWAY_SWITCH);
   const device = (r: Pick<Remote, 'encap'>): number => devices.get(r.encap) ?? 0;
 
   const model = {
@@ -90,6 +93,7 @@ export function kernelSide(
     if (n.encap === 'vlan' || index > MAX_TAGGED_INDEX) continue;
     model.services.push(...(n.services ?? []).map((s) => ({ ...s, index })));
     if (n.published !== undefined && host !== null) addEntry(n, n.published, host);
+    addHosts(n);
     model.nets.push({ index, device: devices.get(n.encap) ?? 0, vni: n.vni, mtu: n.mtu });
     for (const r of n.remotes) {
       const vtep = addressOf(r.vtep);
@@ -108,6 +112,8 @@ export function kernelSide(
       const external = r.external || learn || n.macs.some((m) => m.remotes.includes(r));
       model.sources.push({ index, vtep, device: device(r), key: r.key, external, learn });
     }
+    // Who has no endpoint hears, and asks, nothing.
+    if (n.locals.length === 0) continue;
     model.lists.push({ id: index, vteps: receivers(n.remotes) });
     const used = new Set<number>();
     const may = asked(n);
@@ -135,6 +141,7 @@ export function kernelSide(
       },
     },
     attachments,
+    bare: idle === null ? [] : [{ ifindex: idle, link: GATEWAY_SWITCH }],
   };
 
   /** Its links belong to the kernel side on any network: what may not take the express path goes on to Open vSwitch. */
@@ -179,6 +186,18 @@ export function kernelSide(
     model.services.push(...services.map((s) => ({ ...s, index: 0, net: index })));
     const place: BpfPlace = { kind: 'local', ifindex, rewrite: null, host: true };
     model.fdb.push({ index, mac: entry, place, express: true });
+  }
+
+  /** Who leads ports into the network without an endpoint there sends from its own MAC alone, and gets what is sent to that. */
+  function addHosts({ index, encap, vni, published }: NetworkModel): void {
+    const through = encap === 'vlan' ? 0 : device({ encap });
+    for (const { hostId, vtep: text } of through === 0 ? [] : (published?.hosts ?? [])) {
+      const vtep = addressOf(text);
+      if (vtep === null) continue;
+      const place: BpfPlace = { kind: 'remote', vtep, device: null, key: null };
+      model.fdb.push({ index, mac: entryMac(hostId), place, express: true });
+      model.sources.push({ index, vtep, device: through, key: vni, external: false, learn: false });
+    }
   }
 
   /** Nothing is delivered past Open vSwitch; but nobody else may send from its MAC. */

@@ -43,13 +43,18 @@ export function planMaps(desired: EncodedMaps, actual: EncodedMaps): Planned<Map
   });
 }
 
-/** @param actual by ifindex; links that are not there have no entry, and are waited for. */
+/**
+ * @param actual by ifindex; links that are not there have no entry, and are waited for
+ * @param bare names of links that nothing is to be attached to
+ */
 export function planPrograms(
   desired: readonly BpfAttachment[],
   actual: ReadonlyMap<number, AttachedProgram>,
+  bare: readonly Pick<BpfAttachment, 'ifindex' | 'link'>[] = [],
 ): Planned<ProgramStep>[] {
   const planned: Planned<ProgramStep>[] = [];
   const wanted = new Set<number>();
+  const names = new Map(bare.map(({ ifindex, link }) => [ifindex, link]));
   for (const { ifindex, link, program } of desired) {
     wanted.add(ifindex);
     const have = actual.get(ifindex);
@@ -66,7 +71,7 @@ export function planPrograms(
   }
   for (const [ifindex, have] of actual) {
     if (wanted.has(ifindex) || have === null) continue;
-    const link = `ifindex ${ifindex}`;
+    const link = names.get(ifindex) ?? `ifindex ${ifindex}`;
     planned.push({
       kind: 'program',
       id: link,

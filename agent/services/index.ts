@@ -2,7 +2,8 @@
 import type { Clock } from '../../lib/clock.ts';
 import type { Log } from '../../lib/log.ts';
 import type { Conflict, Probe, View } from '../../lib/model.ts';
-import type { Datapath, Journal, LocalEndpoint, Mesh } from '../contract.ts';
+import type { Datapath, Journal, LocalEndpoint, LocalNetwork, Mesh } from '../contract.ts';
+import { MAX_TAGGED_INDEX } from '../wiring.ts';
 import { answers } from './check.ts';
 import { Health, type HealthCounts } from './health.ts';
 import { type HostServices, indexServices, NO_HOST_SERVICES, NO_SERVICES, type ServiceIndex } from './members.ts';
@@ -60,6 +61,11 @@ export class ServiceSide {
     });
   }
 
+  /** Ports of this host lead to services. */
+  get leads(): boolean {
+    return this.#lacks === null;
+  }
+
   /** Before the first pass and the first session: both ask who is healthy. */
   start(): void {
     this.#health.start();
@@ -89,22 +95,35 @@ export class ServiceSide {
     const unhealthy = (e: LocalEndpoint): readonly string[] => this.#health.unhealthy(e);
     const endpoints = journal.endpoints.values();
     const unreached = this.#behind(view);
-    const sources = { hostId, view, endpoints, networks: journal.networks, unhealthy, unreached };
+    const leads = (row: LocalNetwork): boolean => this.#leads(row);
+    const sources = { hostId, view, endpoints, networks: journal.networks, leads, unhealthy, unreached };
     this.#index = indexServices(sources, this.#index);
     return this.#index;
+  }
+
+  /** Frames of the network get to other hosts from here. */
+  #leads({ index, network: { encap } }: LocalNetwork): boolean {
+    const able = this.#o.probes.some(({ name, result }) => name === `encap/${encap}` && result === 'yes');
+    return able && index <= MAX_TAGGED_INDEX;
   }
 
   /** VTEPs that do not answer: who is behind them is passed over while others are there. */
   missing(vteps: Iterable<string>): void {
     this.#missing = new Set(vteps);
     this.#changed();
+    for (const listener of this.#listeners) listener();
   }
 
   unhealthy(e: LocalEndpoint): readonly string[] {
     return this.#health.unhealthy(e);
   }
 
-  /** Called after the health of an endpoint of this host changed. @returns ends that */
+  /** Ids of hosts whose VTEP does not answer; the same object as long as they are the same. */
+  unreached(): ReadonlySet<string> {
+    return this.#behind(this.#seen().view);
+  }
+
+  /** Called after the health of an endpoint of this host, or what is reached, changed. @returns ends that */
   onChange(listener: () => void): () => void {
     this.#listeners.add(listener);
     return () => void this.#listeners.delete(listener);

@@ -20,6 +20,8 @@ export interface ServiceSources {
   /** Journal. */
   readonly endpoints: Iterable<LocalEndpoint>;
   readonly networks: ReadonlyMap<string, LocalNetwork>;
+  /** Ports of this host may lead into the network. */
+  readonly leads: (row: LocalNetwork) => boolean;
   /** Ids of services whose check an endpoint of this host fails; the same object as long as they are the same. */
   readonly unhealthy: (e: LocalEndpoint) => readonly string[];
   /** Ids of hosts that this one does not reach; the same object as long as they are the same. */
@@ -39,7 +41,7 @@ export interface NetworkServices {
   readonly from: NetworkSources;
 }
 
-/** By network id; networks without services, or without an endpoint here, are not in it. */
+/** By network id; networks without services are not in it, nor are those without an endpoint here, unless ports of this host lead there. */
 export type ServiceIndex = ReadonlyMap<string, NetworkServices>;
 
 /** All that a host has to do with services. */
@@ -87,7 +89,8 @@ interface Candidate {
  * @returns `before` itself when nothing has changed
  */
 export function indexServices(sources: ServiceSources, before: ServiceIndex): ServiceIndex {
-  const local = Map.groupBy(sources.endpoints, (e) => e.networkId);
+  const local: Map<string, readonly LocalEndpoint[]> = Map.groupBy(sources.endpoints, (e) => e.networkId);
+  for (const id of entered(sources)) if (!local.has(id)) local.set(id, NOBODY);
   const index = new Map<string, NetworkServices>();
   let changed = false;
   for (const [id, endpoints] of local) {
@@ -109,6 +112,16 @@ export function indexServices(sources: ServiceSources, before: ServiceIndex): Se
   return changed || index.size !== before.size ? withNumbers(index) : before;
 }
 
+const NOBODY: readonly LocalEndpoint[] = [];
+
+/** Ids of networks that this host leads ports into, whether it has an endpoint there or not. */
+function* entered({ view, networks, leads }: ServiceSources): Generator<string> {
+  for (const id of view.interests.keys()) {
+    const row = networks.get(id);
+    if (view.networks.get(id)?.published === true && row !== undefined && leads(row)) yield id;
+  }
+}
+
 /** A vlan's frames are not the mesh's: there are no virtual addresses in it. */
 const carries = ({ networks }: ServiceSources, id: string): boolean => networks.get(id)?.network.encap !== 'vlan';
 
@@ -123,7 +136,9 @@ const sameSources = (a: NetworkSources, b: NetworkSources): boolean =>
   same(a.unhealthy, b.unhealthy);
 
 function resolve(from: NetworkSources, hostId: string, before: NetworkServices | undefined): NetworkServices {
-  const services = [...from.services.values()].filter((s) => s.ips.length > 0).sort(byId);
+  // Who has no endpoint here has no client here, but for those who come in by a port.
+  const wanted = (s: Service): boolean => s.ips.length > 0 && (from.local.length > 0 || s.publish === 'all');
+  const services = [...from.services.values()].filter(wanted).sort(byId);
   const keys = new Set(services.flatMap((s) => Object.keys(s.selector)));
   const { find, candidates } = byLabels(from, hostId, keys, before?.candidates);
   const resolved = new Map<Service, Resolved>();

@@ -30,6 +30,8 @@ export interface MeshOptions {
   /** From the disk copy. */
   readonly view: View;
   readonly apply: Apply;
+  /** Ports of this host lead to services. */
+  readonly leads: boolean;
   readonly ofport: (endpointId: string) => number;
   /** Ids of services whose check it fails. */
   readonly unhealthy: (e: LocalEndpoint) => readonly string[];
@@ -288,6 +290,8 @@ export class SessionMesh implements Mesh {
     this.#o.onSaved(view);
     for (const listener of this.#listeners) listener();
     this.#applier.want(view);
+    // Before it is acknowledged: what follows from it then counts as not yet applied.
+    this.#sendInterest();
   }
 
   #applied(view: View, failure: string): void {
@@ -315,16 +319,18 @@ export class SessionMesh implements Mesh {
     const wanted = new Set(this.#pinned);
     for (const e of endpoints.values()) wanted.add(e.networkId);
     for (const b of blocks.values()) wanted.add(b.networkId);
+    if (this.#o.leads) for (const n of this.#view.networks.values()) if (n.published) wanted.add(n.id);
     return wanted;
   }
 
   #sendInterest(): void {
     const session = this.#session;
     if (session === null) return;
-    const wanted = this.#wantedInterest();
-    for (const id of wanted) if (!this.#interest.has(id)) session.interest(id, true);
-    for (const id of this.#interest) if (!wanted.has(id)) session.interest(id, false);
+    const [before, wanted] = [this.#interest, this.#wantedInterest()];
+    // Whatever ends changes the view, by which this is called again.
     this.#interest = wanted;
+    for (const id of wanted) if (!before.has(id)) session.interest(id, true);
+    for (const id of before) if (!wanted.has(id)) session.interest(id, false);
   }
 
   /** What comes after the end of its session is not the host's: the next session's hello, which lacks it, has given it up. */

@@ -5,6 +5,7 @@ import type { Network, Rate } from '../../lib/model.ts';
 import { BY_DOCKER } from '../../lib/network-options.ts';
 import { checkRate } from '../../lib/rate.ts';
 import type { NetworkEdit } from '../contract.ts';
+import { checkPolicyDefault } from './spec.ts';
 
 /** Of a network; each host takes one of them. */
 export const MAX_EGRESS_IPS = 256;
@@ -26,11 +27,21 @@ export function checkEdit(network: Network, fields: readonly string[], values: N
   return {
     ...(fields.includes('egressIps') ? { egressIps: checkEgressIps(network, values.egressIps) } : {}),
     ...(fields.includes('rate') ? { rate: defaultRate(values.rate) } : {}),
+    ...(fields.includes('policyDefault') ? { policyDefault: checkDefault(network, values.policyDefault) } : {}),
   };
 }
 
+function checkDefault(network: Network, asked: string): string {
+  const policyDefault = checkPolicyDefault(asked);
+  if (policyDefault !== '' && network.encap === 'vlan')
+    throw new WeftError('FAILED_PRECONDITION', `Network ${network.name} is a vlan: it has no policies.`, {
+      hint: 'make a network of another encapsulation',
+    });
+  return policyDefault;
+}
+
 /** Fields that can be changed. */
-const LIVE: readonly string[] = ['egressIps', 'rate'];
+const LIVE: readonly string[] = ['egressIps', 'policyDefault', 'rate'];
 
 /** As much as they can is what its endpoints do without a word. */
 const defaultRate = (rate: Rate | undefined): Rate | undefined =>

@@ -2,6 +2,7 @@
 import { byBase, type Cidr, type Family, familyOfText, formatIp, lastOf, parseCidr } from '../../lib/addr.ts';
 import { WeftError } from '../../lib/errors.ts';
 import type { Block, Network, Service, ServicePort } from '../../lib/model.ts';
+import { MAX_PUBLISHED_SERVICES } from '../../lib/published-services.ts';
 import type { NewService, State } from '../contract.ts';
 import { type AddressPlan, addressPlan, isAssignable } from './blocks.ts';
 import { spokenFor } from './externals.ts';
@@ -31,7 +32,7 @@ export function serviceClash(source: Source, network: Network, wanted: NewServic
     const clash = addressClash(source, network, ip);
     if (clash !== null) return clash;
   }
-  return wanted.publish === '' ? null : portClash(source, wanted);
+  return wanted.publish === '' ? null : (tooManyPublished(source) ?? portClash(source, wanted));
 }
 
 function addressClash(source: Source, network: Network, ip: string): WeftError | null {
@@ -51,6 +52,16 @@ function addressClash(source: Source, network: Network, ip: string): WeftError |
   if (claim?.state === 'claimed')
     return taken(`${what} is being claimed by host ${source.hosts.get(claim.hostId)?.name ?? claim.hostId}`);
   return null;
+}
+
+function tooManyPublished(source: Source): WeftError | null {
+  let published = 0;
+  for (const services of source.services.values())
+    for (const { publish } of services.values()) if (publish !== '') published++;
+  if (published < MAX_PUBLISHED_SERVICES) return null;
+  return new WeftError('RESOURCE_EXHAUSTED', `ports of the hosts lead to ${published} services already`, {
+    hint: 'leave --publish out, or remove published services that are not used: weft service ls',
+  });
 }
 
 /** A port of the hosts leads to one service of the mesh, whatever its network. */

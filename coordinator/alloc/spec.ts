@@ -1,7 +1,7 @@
 /** Judges what a user asks a network to be. Pure: every refusal is a sentence that says what to do. */
 import { middleCut, WeftError } from '../../lib/errors.ts';
 import type { Network } from '../../lib/model.ts';
-import { BY_DOCKER, NEAREST, type NetworkOptions, networkOptions } from '../../lib/network-options.ts';
+import { BY_DOCKER, DROP, NEAREST, type NetworkOptions, networkOptions } from '../../lib/network-options.ts';
 import type { NetworkBind, NetworkSpec } from '../contract.ts';
 import { ENCAPS, type Encap, isEncap, isUplink, isVlanTag, MAX_MTU } from './encap.ts';
 import { type CheckedFamilies, checkFamilies, checkInNetwork } from './families.ts';
@@ -33,6 +33,8 @@ export interface Wire {
   readonly publishBy: string;
   /** Empty: turned by chance. */
   readonly dnsOrder: string;
+  /** Empty: what no policy is about is allowed. */
+  readonly policyDefault: string;
 }
 
 const invalid = (message: string, hint: string): WeftError => new WeftError('INVALID_ARGUMENT', message, { hint });
@@ -80,7 +82,7 @@ export function checkName(name: string): void {
  * @throws INVALID_ARGUMENT
  */
 export function checkWire(
-  flags: Pick<NetworkSpec, 'encap' | 'uplink' | 'vlanTag' | 'allowTrust' | 'publishBy' | 'dnsOrder'>,
+  flags: Pick<NetworkSpec, 'encap' | 'uplink' | 'vlanTag' | 'allowTrust' | 'publishBy' | 'dnsOrder' | 'policyDefault'>,
   said: NetworkOptions,
 ): Wire {
   const encap = flags.encap || said.encap || 'vxlan';
@@ -90,11 +92,13 @@ export function checkWire(
   const publishBy = checkPublishBy(flags.publishBy || said.publishBy || '');
   const dnsOrder = checkDnsOrder(flags.dnsOrder || said.dnsOrder || '');
   const allowTrust = flags.allowTrust || said.allowTrust === true;
-  const wire = { encap, uplink, vlanTag, allowTrust, publishBy, dnsOrder };
+  const policyDefault = checkPolicyDefault(flags.policyDefault || said.policyDefault || '');
+  const wire = { encap, uplink, vlanTag, allowTrust, publishBy, dnsOrder, policyDefault };
   if (encap !== 'vlan') {
     if (uplink === '' && vlanTag === 0) return wire;
     throw invalid(`an uplink and a tag are for vlan networks, not for ${encap}`, 'give --encap vlan too');
   }
+  if (policyDefault !== '') throw invalid('a vlan network has no policies', 'leave --policy-default drop out');
   if (uplink === '' || vlanTag === 0)
     throw invalid('a vlan network needs an uplink and a tag', 'give --uplink IFACE and --tag N');
   if (!isUplink(uplink))
@@ -115,6 +119,13 @@ function checkDnsOrder(order: string): string {
   if (order === '' || order === 'rotate') return '';
   if (order === NEAREST) return order;
   throw invalid(`names cannot be answered in the order "${middleCut(order)}"`, 'choose --dns-order rotate or nearest');
+}
+
+/** @returns empty for allow */
+export function checkPolicyDefault(what: string): string {
+  if (what === '' || what === 'allow') return '';
+  if (what === DROP) return what;
+  throw invalid(`"${middleCut(what)}" cannot be what policies end with`, 'choose --policy-default allow or drop');
 }
 
 /** What travels to every host and into Docker. An option that no driver of ours knows would be accepted and ignored. */

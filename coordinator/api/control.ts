@@ -10,6 +10,7 @@ import { lookingTwice, makeMethod } from './method.ts';
 import { mtuMethods } from './mtu.ts';
 import { networkMethods } from './networks.ts';
 import { peerMethods } from './peers.ts';
+import { policyMethods } from './policies.ts';
 import { reservationMethods } from './reservations.ts';
 import { serviceMethods } from './services.ts';
 import { statusMethods } from './status.ts';
@@ -29,6 +30,7 @@ export function controlService(parts: Parts): ControlServer {
     ...peerMethods(parts, method),
     ...reservationMethods(parts, method),
     ...serviceMethods(parts, method),
+    ...policyMethods(parts, method),
     ...mtuMethods(parts, method),
     ...eventMethods(parts),
   };

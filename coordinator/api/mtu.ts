@@ -8,7 +8,7 @@ import type { Host, Network } from '../../lib/model.ts';
 import { isEncap, overheadOf, USUAL_MTU } from '../alloc/encap.ts';
 import type { State } from '../contract.ts';
 import type { Parts } from '../parts.ts';
-import { peersOf } from '../view.ts';
+import { holdersOf } from '../view.ts';
 import type { Method } from './method.ts';
 import { networkOf } from './resolve.ts';
 import { probeTunnels } from './tunnels.ts';
@@ -97,7 +97,7 @@ const pathOf = (
 export type Members = ReadonlyMap<string, ReadonlySet<string>>;
 
 export const membersOf = (state: State): Members =>
-  new Map([...state.networks.keys()].map((id) => [id, new Set(peersOf(state, id).keys())]));
+  new Map([...state.networks.keys()].map((id) => [id, new Set(holdersOf(state, id).keys())]));
 
 export interface Target {
   readonly name: string;

@@ -90,6 +90,7 @@ export function sessionService(parts: Parts): SessionServer {
         allowTrust: false,
         publishBy: '',
         dnsOrder: '',
+        policyDefault: '',
       }),
     ),
 

@@ -8,6 +8,7 @@ import {
   Host,
   Memberships,
   Network,
+  Policy,
   Reservation,
   Service,
 } from '../../gen/weft/v1/types.ts';
@@ -47,6 +48,7 @@ export type Decoded =
   | { readonly kind: 'memberships'; readonly value: Memberships }
   | { readonly kind: 'reservation'; readonly value: Reservation }
   | { readonly kind: 'service'; readonly value: Service }
+  | { readonly kind: 'policy'; readonly value: Policy }
   | { readonly kind: 'presence'; readonly value: Presence }
   | { readonly kind: 'coordinator'; readonly value: CoordinatorRecord }
   | { readonly kind: 'cluster'; readonly value: Cluster }
@@ -54,11 +56,12 @@ export type Decoded =
   /** Index keys (names, vnis, subnets, hostnames): the id. Guards and the stamp: text that nobody reads. */
   | { readonly kind: 'text'; readonly value: string };
 
-// The revision is the key's mod_revision: it is filled in on reading and left out of what is stored.
+// The revision is the key's mod_revision: it is filled in on reading and left out of what is stored. Whether services publish a network, they say.
 const stored = (message: object): string => JSON.stringify(message);
 
 export const encode = {
-  network: (network: Network): string => stored(Network.toJSON({ ...network, revision: 0n }) as object),
+  network: (network: Network): string =>
+    stored(Network.toJSON({ ...network, revision: 0n, published: false }) as object),
   host: (host: Host): string => stored(Host.toJSON(host) as object),
   block: (block: Block): string => stored(Block.toJSON({ ...block, revision: 0n }) as object),
   address: (address: Address): string => stored(Address.toJSON({ ...address, revision: 0n }) as object),
@@ -71,6 +74,7 @@ export const encode = {
   reservation: (reservation: Reservation): string =>
     stored(Reservation.toJSON({ ...reservation, revision: 0n }) as object),
   service: (service: Service): string => stored(Service.toJSON({ ...service, revision: 0n }) as object),
+  policy: (policy: Policy): string => stored(Policy.toJSON({ ...policy, revision: 0n }) as object),
   presence: (presence: Presence): string => stored(presence),
   coordinator: (record: CoordinatorRecord): string => stored(record),
   cluster: (cluster: Cluster): string => stored({ id: cluster.id, epoch: String(cluster.epoch) }),
@@ -156,6 +160,11 @@ function decodeObject(key: Key, json: Record<string, unknown>, revision: bigint)
         value.networkId === key.networkId && value.name === key.name && value.headless === (value.ips.length === 0);
       return ok && value.ips.every((ip) => tryParseIp(ip) !== null) ? { kind: 'service', value } : null;
     }
+    case 'policy': {
+      const value: Policy = { ...Policy.fromJSON(json), revision };
+      const ok = value.networkId === key.networkId && value.name === key.name && value.id !== '';
+      return ok && sanePolicy(value) ? { kind: 'policy', value } : null;
+    }
     case 'presence': {
       const { hostId, coordinatorId, sessionId } = json;
       if (hostId !== key.hostId || typeof coordinatorId !== 'string' || typeof sessionId !== 'string') return null;
@@ -209,4 +218,11 @@ function saneNetwork(network: Network): boolean {
   if (network.subnets.length === 0 || network.space === '') return false;
   for (const cidr of [...network.subnets, ...(network.ipRange === '' ? [] : [network.ipRange])]) parseCidr(cidr);
   return network.gateways.every((gateway) => tryParseIp(gateway) !== null);
+}
+
+/** Ranges are computed with on every host. @throws what no range is */
+function sanePolicy({ ingress, egress }: Policy): boolean {
+  for (const { who } of [...ingress, ...egress].flatMap((rule) => rule.peers))
+    if (who?.$case === 'addresses') for (const cidr of [who.value.cidr, ...who.value.except]) parseCidr(cidr);
+  return true;
 }

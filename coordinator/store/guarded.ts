@@ -9,16 +9,23 @@ import type { Compare, Op } from './txn.ts';
 
 export const guardOf = (network: Network): string => keys.blockguard(network.project, network.id);
 
+const gone = (id: string): WeftError =>
+  new WeftError('NOT_FOUND', `there is no network ${id}`, { hint: 'list them: weft network ls' });
+
 /** @throws NOT_FOUND when etcd does not have it either */
 export async function findNetwork(deps: Deps, id: string): Promise<Network> {
   const network = await fresh(deps, () => deps.cache.networks.get(id));
-  if (network === undefined) throw new WeftError('NOT_FOUND', `there is no network ${id}`);
+  if (network === undefined) throw gone(id);
   return network;
 }
 
-/** @param by what the guard's value says, for people */
+/**
+ * @param by what the guard's value says, for people
+ * @throws NOT_FOUND the network has gone meanwhile
+ */
 export function guarded(deps: Deps, network: Network, by: string): { compares: Compare[]; ops: Op[] } {
   const guard = guardOf(network);
+  if (!deps.cache.networks.has(network.id)) throw gone(network.id);
   return {
     compares: [
       { key: keys.network(network.project, network.id), exists: true },

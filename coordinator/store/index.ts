@@ -19,6 +19,7 @@ import { CoordinatorLease } from './lease.ts';
 import { putMemberships } from './memberships.ts';
 import * as networks from './networks.ts';
 import { addPeer, removePeer } from './peers.ts';
+import * as policies from './policies.ts';
 import * as reservations from './reservations.ts';
 import * as services from './services.ts';
 import { updateSettings } from './settings.ts';
@@ -157,6 +158,8 @@ function makeStore(deps: Deps): Store {
     removeReservation: (networkId, name) => reservations.removeReservation(deps, networkId, name),
     createService: (service, agreed) => services.createService(deps, service, agreed),
     removeService: (networkId, name) => services.removeService(deps, networkId, name),
+    applyPolicies: (wanted) => policies.applyPolicies(deps, wanted),
+    removePolicy: (networkId, name) => policies.removePolicy(deps, networkId, name),
     caughtUp: async () => deps.cache.reached(await deps.committer.barrier()),
     registerEndpoints: (hostId, upserts, removed) => endpoints.registerEndpoints(deps, hostId, upserts, removed),
     addPeer: (peer) => addPeer(deps, peer),

@@ -43,6 +43,7 @@ export type Key =
   | { readonly kind: 'settings'; readonly project: string; readonly networkId: string; readonly endpointId: string }
   | { readonly kind: 'reservation'; readonly project: string; readonly networkId: string; readonly name: string }
   | { readonly kind: 'service'; readonly project: string; readonly networkId: string; readonly name: string }
+  | { readonly kind: 'policy'; readonly project: string; readonly networkId: string; readonly name: string }
   | { readonly kind: 'portguard' }
   | { readonly kind: 'memberships'; readonly project: string; readonly networkId: string; readonly hostId: string }
   | { readonly kind: 'host'; readonly id: string }
@@ -72,7 +73,7 @@ export const keys = {
   blocks: (project: string, networkId: string): string => `${ROOT}${project}/blocks/${networkId}/`,
   block: (project: string, networkId: string, cidr: string): string =>
     `${ROOT}${project}/blocks/${networkId}/${cidrSegment(cidr)}`,
-  /** Compared and rewritten by whatever adds a block, an address, a reservation or a service to the network. */
+  /** Compared and rewritten by whatever adds a block, an address, a reservation, a service or a policy to the network. */
   blockguard: (project: string, networkId: string): string => `${ROOT}${project}/blockguard/${networkId}`,
   addresses: (project: string, networkId: string): string => `${ROOT}${project}/addresses/${networkId}/`,
   address: (project: string, networkId: string, address: string): string =>
@@ -93,6 +94,9 @@ export const keys = {
   services: (project: string, networkId: string): string => `${ROOT}${project}/services/${networkId}/`,
   service: (project: string, networkId: string, name: string): string =>
     `${ROOT}${project}/services/${networkId}/${name}`,
+  policies: (project: string, networkId: string): string => `${ROOT}${project}/policies/${networkId}/`,
+  policy: (project: string, networkId: string, name: string): string =>
+    `${ROOT}${project}/policies/${networkId}/${name}`,
   /** Compared and rewritten by whatever publishes a port of the hosts. */
   portguard: (): string => `${ROOT}portguard`,
   /** Under the lease of the coordinator that has the host's session: they go with its presence. */
@@ -128,6 +132,7 @@ export function parseKey(text: string): Key | null {
   if (second === 'settings') return { kind: 'settings', project, networkId: third, endpointId: fourth };
   if (second === 'reservations') return { kind: 'reservation', project, networkId: third, name: fourth };
   if (second === 'services') return { kind: 'service', project, networkId: third, name: fourth };
+  if (second === 'policies') return { kind: 'policy', project, networkId: third, name: fourth };
   if (second === 'memberships') return { kind: 'memberships', project, networkId: third, hostId: fourth };
   const cidr = cidrOfSegment(fourth);
   if (cidr === null) return null;

@@ -122,6 +122,8 @@ function composeNetwork(deps: Deps, spec: NetworkSpec, checked: CheckedSpec, id:
     publishBy: wire.publishBy,
     egressIps: [],
     dnsOrder: wire.dnsOrder,
+    policyDefault: wire.policyDefault,
+    published: false,
   };
   checkRoom(network);
   return network;
@@ -262,11 +264,11 @@ function withOptions(deps: Deps, reserved: Network, bind: NetworkBind): Network 
   const said = networkOptions(bind.options);
   if (Object.keys(said).length === 0) return reserved;
   const kept = said.encap === undefined || said.encap === reserved.encap;
-  const { uplink, vlanTag, allowTrust, publishBy, dnsOrder } = reserved;
+  const { uplink, vlanTag, allowTrust, publishBy, dnsOrder, policyDefault } = reserved;
   const before = kept ? { uplink, vlanTag } : { uplink: '', vlanTag: 0 };
   const encap = said.encap ?? reserved.encap;
   const trust = allowTrust || said.allowTrust === true;
-  const wire = checkWire({ ...before, publishBy, dnsOrder, ...said, encap, allowTrust: trust }, {});
+  const wire = checkWire({ ...before, publishBy, dnsOrder, policyDefault, ...said, encap, allowTrust: trust }, {});
   const hosts = connectedHosts(deps);
   checkCarried(hosts, wire);
   if (wire.encap === 'vlan') refuseTakenTag(deps, wire, reserved.id);
@@ -325,6 +327,7 @@ function planDelete(deps: Deps, present: Network, lease: string): Planned<Revisi
     { delPrefix: keys.allMemberships(project, id) },
     { delPrefix: keys.reservations(project, id) },
     { delPrefix: keys.services(project, id) },
+    { delPrefix: keys.policies(project, id) },
     ...rest.map((key): Op => ({ put: key, value, lease })),
   ];
   return { txn: { compares, ops }, result: (revision) => revisionOf(deps, revision) };

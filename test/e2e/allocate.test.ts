@@ -147,6 +147,7 @@ const request = (name: string) => ({
   allowTrust: false,
   publishBy: '',
   dnsOrder: '',
+  policyDefault: '',
 });
 
 describe('addresses', () => {

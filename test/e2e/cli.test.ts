@@ -41,6 +41,7 @@ describe('JSON', () => {
     egressIps: [],
     space: 'default',
     dnsOrder: 'rotate',
+    policyDefault: 'allow',
     labels: { team: 'x' },
     revision: text(DECIMAL),
   };

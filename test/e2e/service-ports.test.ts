@@ -1,5 +1,7 @@
 /** Ports of hosts that lead to services: whoever is behind them, wherever, sees who calls. */
+import { readFile } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { settled } from '../harness/drift.ts';
 import { auditClean, clean, docker, on, onOk, sleeper, until, weft, weftJson, weftOk } from '../harness/lab.ts';
 import { type LabStatus, labStatus } from '../harness/lab-direct.ts';
 import { Stranger } from '../harness/stranger.ts';
@@ -7,6 +9,8 @@ import { atHost, atStranger, inContainer, type Place, Server, whoAmI } from '../
 
 const HOSTS = ['h1', 'h2', 'h3'] as const;
 const NET = 'sp-net';
+/** Without a container on h3. */
+const FAR = 'sp-far';
 const PORT = 7000;
 /** What an IPv6 underlay would have; hosts of the lab have none by themselves. */
 const SIX = { h1: 'fd99::1', h2: 'fd99::2', h3: 'fd99::3', outside: 'fd99::14' } as const;
@@ -46,16 +50,25 @@ afterAll(async () => {
   await outside?.[Symbol.asyncDispose]();
   for (const host of HOSTS) await on(host, 'ip', 'addr', 'del', `${SIX[host]}/64`, 'dev', 'eth0');
   for (const name of ['sp-all', 'sp-local', 'sp-taken']) await weft('service', 'rm', name, '--network', NET);
+  await weft('service', 'rm', 'sp-entry', '--network', FAR);
   await clean(HOSTS);
   await auditClean();
 });
 
-const create = (name: string, ...more: string[]): Promise<string> =>
-  weftOk('service', 'create', name, '--network', NET, '--selector', 'role=web', ...more);
+const createIn = (network: string, name: string, ...more: string[]): Promise<string> =>
+  weftOk('service', 'create', name, '--network', network, '--selector', 'role=web', ...more);
+const create = (name: string, ...more: string[]): Promise<string> => createIn(NET, name, ...more);
 
 /** Until both backends have answered, everybody sees `seen`. */
-async function sees(from: Place, protocol: 'tcp' | 'udp', ip: string, port: number, seen: string): Promise<void> {
-  for (let i = 0; i < 6; i++) expect(await whoAmI(from, protocol, ip, port)).toBe(seen);
+async function sees(
+  from: Place,
+  protocol: 'tcp' | 'udp',
+  ip: string,
+  port: number,
+  seen: string,
+  times = 6,
+): Promise<void> {
+  for (let i = 0; i < times; i++) expect(await whoAmI(from, protocol, ip, port)).toBe(seen);
 }
 
 describe('a service that every host leads to', () => {
@@ -156,4 +169,123 @@ it('a service that hosts with a container of it lead to', async () => {
       async () => (await whoAmI(atStranger(outside), 'tcp', ipOf(host), 8300)) === outside.ip,
     );
   expect(await whoAmI(atStranger(outside), 'tcp', ipOf('h3'), 8300)).toBeNull();
+});
+
+describe('a host without a container of the network', () => {
+  const outsiders = () => [
+    { ip: ipOf('h3'), seen: outside.ip },
+    { ip: SIX.h3, seen: SIX.outside },
+  ];
+  const publish = (): Promise<string> =>
+    createIn(
+      FAR,
+      'sp-entry',
+      ...['tcp', 'udp'].flatMap((p) => ['--port', `80:${PORT}/${p}`, '--publish', `8400:80/${p}`]),
+    );
+  /** Whether the agent of h3 has been told what is in the network; of others it knows that they exist. */
+  const knows = async (): Promise<boolean> => {
+    const { id } = await weftJson<{ id: string }>('network', 'inspect', FAR);
+    const h3 = lab.hosts.find((h) => h.name === 'h3');
+    const view = JSON.parse(await readFile(`${h3?.stateDir}/agent/view.json`, 'utf8')) as {
+      interests: { networkId: string }[];
+    };
+    return view.interests.some((n) => n.networkId === id);
+  };
+  const closed = async (): Promise<boolean> =>
+    (await whoAmI(atStranger(outside), 'tcp', ipOf('h3'), 8400)) === null &&
+    !(await onOk('h3', 'nft', 'list', 'table', 'inet', 'weft')).includes('8400');
+  const each = async (look: (protocol: 'tcp' | 'udp', ip: string, seen: string) => Promise<unknown>): Promise<void> => {
+    for (const protocol of ['tcp', 'udp'] as const)
+      for (const { ip, seen } of outsiders()) await look(protocol, ip, seen);
+  };
+  const leads = (): Promise<void> =>
+    each((protocol, ip, seen) => sees(atStranger(outside), protocol, ip, 8400, seen, 2));
+
+  beforeAll(async () => {
+    await weftOk('network', 'create', FAR, '--ipv6');
+    for (const [host, name] of [
+      ['h1', 'sp-f1'],
+      ['h2', 'sp-f2'],
+    ] as const) {
+      await sleeper(host, name, FAR, '--label', 'role=web');
+      await serve(host, name);
+    }
+    await weftOk('wait');
+    await until('h3 has nothing to do with it', async () => !(await knows()));
+    await publish();
+    await until('both answer', async () => (await healthy('sp-entry')) === 2);
+    await weftOk('wait');
+  });
+
+  it('leads to the service, which sees who calls', async () => {
+    await each(async (protocol, ip, seen) => {
+      await until(`${ip} leads to it`, async () => (await whoAmI(atStranger(outside), protocol, ip, 8400)) === seen);
+      await sees(atStranger(outside), protocol, ip, 8400, seen, 4);
+    });
+    await sees(atHost('h1'), 'tcp', ipOf('h3'), 8400, ipOf('h1'), 2);
+    await sees(atHost('h3'), 'tcp', ipOf('h3'), 8400, ipOf('h3'), 2);
+    await sees(atHost('h3'), 'tcp', '127.0.0.1', 8400, ipOf('h3'), 2);
+    expect(await knows()).toBe(true);
+    await auditClean();
+  });
+
+  it('does so for a service of hosts with a container not', async () => {
+    await createIn(FAR, 'sp-near', '--port', `80:${PORT}`, '--publish-local', '8401:80');
+    await until(
+      'h1 leads to it',
+      async () => (await whoAmI(atStranger(outside), 'tcp', ipOf('h1'), 8401)) === outside.ip,
+    );
+    await weftOk('wait');
+    expect(await whoAmI(atStranger(outside), 'tcp', ipOf('h3'), 8401)).toBeNull();
+    await weftOk('service', 'rm', 'sp-near', '--network', FAR);
+  });
+
+  it('goes on while its agent is away, and afterwards', async () => {
+    await weftOk('lab', 'kill', 'h3', 'agent');
+    await leads();
+    await weftOk('lab', 'start', 'h3', 'agent');
+    await settled(HOSTS);
+    await leads();
+    await auditClean();
+  });
+
+  it('has its first container of it, and none again', async () => {
+    await sleeper('h3', 'sp-f3', FAR, '--label', 'role=web');
+    await serve('h3', 'sp-f3');
+    await until('all answer', async () => (await healthy('sp-entry')) === 3);
+    await weftOk('wait');
+    await leads();
+    await servers.get('sp-f3')![Symbol.asyncDispose]();
+    servers.delete('sp-f3');
+    await docker('h3', 'rm', '-f', 'sp-f3');
+    await until('two are left', async () => (await healthy('sp-entry')) === 2);
+    await weftOk('wait');
+    await leads();
+    await auditClean();
+  });
+
+  it('keeps nothing of it when the last service is gone, or the network', async () => {
+    await weftOk('service', 'rm', 'sp-entry', '--network', FAR);
+    await weftOk('wait');
+    await until('the port is closed', closed);
+    await until('its agent has forgotten the network', async () => !(await knows()));
+    await auditClean();
+    await publish();
+    await until(
+      'h3 leads to it again',
+      async () => (await whoAmI(atStranger(outside), 'tcp', ipOf('h3'), 8400)) === outside.ip,
+    );
+    for (const [host, name] of [
+      ['h1', 'sp-f1'],
+      ['h2', 'sp-f2'],
+    ] as const) {
+      await servers.get(name)![Symbol.asyncDispose]();
+      servers.delete(name);
+      await docker(host, 'rm', '-f', name);
+    }
+    await weftOk('network', 'rm', FAR);
+    await weftOk('wait');
+    await until('the port is closed', closed);
+    await auditClean();
+  });
 });

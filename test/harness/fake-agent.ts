@@ -22,6 +22,7 @@ import type {
   Host,
   Memberships,
   Network,
+  Policy,
   Reservation,
   Revision,
   Service,
@@ -40,6 +41,7 @@ export interface FakeNetwork {
   settings: Map<string, EndpointSettings>;
   reservations: Map<string, Reservation>;
   services: Map<string, Service>;
+  policies: Map<string, Policy>;
 }
 
 const emptyNetwork = (): FakeNetwork => ({
@@ -53,6 +55,7 @@ const emptyNetwork = (): FakeNetwork => ({
   settings: new Map(),
   reservations: new Map(),
   services: new Map(),
+  policies: new Map(),
 });
 
 /** What an agent answers to a query: a body, or an error. Undefined = nothing at all. */
@@ -273,6 +276,8 @@ export class FakeAgent {
     for (const one of update.reservations) view.reservations.set(one.name, one);
     for (const name of update.removedServices) view.services.delete(name);
     for (const one of update.services) view.services.set(one.name, one);
+    for (const name of update.removedPolicies) view.policies.delete(name);
+    for (const one of update.policies) view.policies.set(one.name, one);
     view.at = update.revision?.number ?? 0n;
     this.views.set(update.networkId, view);
     this.#reached(update.revision);

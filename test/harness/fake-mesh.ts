@@ -203,7 +203,9 @@ export class FakeMesh implements Mesh {
     for (const networkId of world.networks.keys()) {
       const of = <T extends { networkId: string }>(map: ReadonlyMap<string, T>): Map<string, T> =>
         new Map([...map].filter(([, value]) => value.networkId === networkId));
-      const peers = new Map([...world.hosts].map(([id, host]) => [id, { hostId: id, name: host.hostName, vteps: [] }]));
+      const peers = new Map(
+        [...world.hosts].map(([id, host]) => [id, { hostId: id, name: host.hostName, vteps: [], entry: false }]),
+      );
       interests.set(networkId, {
         networkId,
         blocks: of(world.blocks),
@@ -213,6 +215,7 @@ export class FakeMesh implements Mesh {
         externals: new Map(),
         memberships: new Map(),
         settings: world.settings.of(networkId),
+        policies: new Map(),
         services: new Map([...of(world.services).values()].map((service) => [service.name, service])),
         reservations: new Map(
           [...of(world.reservations).values()].map((reservation) => [reservation.name, reservation]),

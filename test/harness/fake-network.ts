@@ -43,6 +43,8 @@ export const networkOf = (fields: Partial<Network> & { id: string; subnets: stri
   publishBy: '',
   egressIps: [],
   dnsOrder: '',
+  policyDefault: '',
+  published: false,
   ...fields,
 });
 

@@ -9,6 +9,7 @@ import type {
   Host,
   Memberships,
   Network,
+  Policy,
   Reservation,
   Service,
 } from '../../lib/model.ts';
@@ -27,6 +28,7 @@ export type Write =
   | { readonly memberships: string; readonly of: string; readonly after: Memberships | null }
   | { readonly reservation: string; readonly of: string; readonly after: Reservation | null }
   | { readonly service: string; readonly of: string; readonly after: Service | null }
+  | { readonly policy: string; readonly of: string; readonly after: Policy | null }
   | { readonly presence: string; readonly after: Presence | null };
 
 export class FakeState implements State {
@@ -43,6 +45,7 @@ export class FakeState implements State {
   readonly memberships: Nested<Memberships> = new Map();
   readonly reservations: Nested<Reservation> = new Map();
   readonly services: Nested<Service> = new Map();
+  readonly policies: Nested<Policy> = new Map();
   readonly presences = new Map<string, Presence>();
   readonly coordinators = new Map<string, CoordinatorRecord>();
   readonly #listeners = new Set<(set: ChangeSet) => void>();
@@ -127,6 +130,10 @@ export class FakeState implements State {
     if ('service' in write) {
       const change = put(inner(this.services, write.of), write.service, write.after);
       return { kind: 'service', networkId: write.of, name: write.service, ...change };
+    }
+    if ('policy' in write) {
+      const change = put(inner(this.policies, write.of), write.policy, write.after);
+      return { kind: 'policy', networkId: write.of, name: write.policy, ...change };
     }
     const change = put(inner(this.endpoints, write.of), write.endpoint, write.after);
     return { kind: 'endpoint', networkId: write.of, id: write.endpoint, ...change };

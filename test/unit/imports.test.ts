@@ -8,7 +8,7 @@ const BY_PATH = new Map(ALL.map((file) => [file.path, file]));
 
 /** Output depends on the arguments and nothing else. */
 const PURE =
-  /^(agent\/(plan|flows)\/|agent\/bpf\/(model|encode|describe)\.ts$|coordinator\/alloc\/|coordinator\/view\.ts$|lib\/(delta|ip|mac|errors|model|der)\.ts$)/;
+  /^(agent\/(plan|flows)\/|agent\/bpf\/(model|encode|describe)\.ts$|coordinator\/alloc\/|coordinator\/view\.ts$|lib\/(delta|ip|mac|errors|model|der|policy-order|policy-port|policy-verdict)\.ts$)/;
 const isMain = (path: string): boolean => path.endsWith('/main.ts');
 
 const violations = (files: readonly Source[], find: (file: Source) => readonly string[]): string[] =>

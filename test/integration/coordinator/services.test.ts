@@ -101,6 +101,35 @@ describe('services over two coordinators', () => {
     await h2.close();
   });
 
+  test('hosts that lead ports into a network know that, and are its peers, whoever has told them', async () => {
+    const network = await mesh.network(one, 'entries', '10.55.0.0/24');
+    const holder = await mesh.agent(two, aHost(7), { hello: { interest: [network.id] } });
+    await holder.block(network.id);
+    const entry = await mesh.agent(one, { ...aHost(8), express: true });
+    const flagged = (): boolean | undefined => entry.networks.get(network.id)?.published;
+    const peers = (): (readonly [string, boolean])[] =>
+      [...(holder.views.get(network.id)?.peers.values() ?? [])]
+        .map((p) => [p.name, p.entry] as const)
+        .sort(([a], [b]) => (a < b ? -1 : 1));
+    await entry.until('it has the network', () => flagged() === false);
+    const { revision } = await create(two, 'entries', { name: 'x', publish: 'all', ports: [port(8500)] });
+    await entry.until('it is told', () => flagged() === true);
+    await holder.until('it is told', () => peers().length === 2);
+    expect(peers()).toEqual([
+      ['h7', false],
+      ['h8', true],
+    ]);
+    entry.interest(network.id);
+    await entry.until('it knows who is behind', () => entry.views.get(network.id)?.services.has('x') === true);
+    expect(entry.views.get(network.id)?.at).toBeGreaterThanOrEqual(revision?.number ?? 0n);
+    expect(entry.views.get(network.id)?.blocks.size).toBe(1);
+    await remove(one, 'entries', 'x');
+    await entry.until('it is told', () => flagged() === false);
+    await holder.until('it is told', () => peers().length === 1);
+    await entry.close();
+    await holder.close();
+  });
+
   test('whoever has the block of a given address agrees, or says who uses it', async () => {
     const network = await mesh.network(one, 'agree', '10.52.0.0/24');
     const asked: ReserveQuery[] = [];

@@ -150,6 +150,7 @@ export const aNetwork = (name: string, subnet = '') => ({
   publishBy: '',
   egressIps: [],
   dnsOrder: '',
+  policyDefault: '',
 });
 
 /** @param n 1… ; the id is made of it */

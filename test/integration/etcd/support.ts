@@ -35,6 +35,7 @@ export const aSpec = (name: string, more: Partial<NetworkSpec> = {}): NetworkSpe
   allowTrust: false,
   publishBy: '',
   dnsOrder: '',
+  policyDefault: '',
   ...more,
 });
 

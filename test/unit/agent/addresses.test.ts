@@ -289,6 +289,7 @@ test('what an endpoint shares or a peer has is given to nobody', async () => {
     memberships: new Map(),
     reservations: new Map(),
     services: new Map(),
+    policies: new Map(),
     settings: new Map([[settings.endpointId, settings]]),
     externals: new Map([
       ['x', ExternalPeer.fromPartial({ ...router, id: 'x', networkId: network.id, vtep: '192.0.2.9' })],

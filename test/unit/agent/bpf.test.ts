@@ -248,5 +248,7 @@ describe('programs on links', () => {
       'missing wfo1 →sink',
       'extra ifindex 9 sink→',
     ]);
+    const [bare] = planPrograms([], new Map([[9, 'from_host'] as const]), [{ ifindex: 9, link: 'weft-go' }]);
+    expect(bare).toMatchObject({ id: 'weft-go', change: 'extra', step: { kind: 'detach', ifindex: 9 } });
   });
 });

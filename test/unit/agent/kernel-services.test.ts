@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import { expect, test } from 'vitest';
 import { encode, FLAG, serviceKey } from '../../../agent/bpf/encode.ts';
 import type { NetworkModel, ServiceModel } from '../../../agent/flows/model.ts';
@@ -55,7 +56,11 @@ test('where a service is published, hosts are known by MACs of their own, and wh
   const entry = 0x025b_0000_0001n;
   const transit: ServiceModel = { ...web, id: 9, address: { family: 4, address: 0xa9fe7809 } };
   const side = (express: boolean) =>
-    kernelSide([{ ...first, published: { entry, services: [transit] } }, second], { ...WIRING, express }, () => 5);
+    kernelSide(
+      [{ ...first, published: { entry, services: [transit], hosts: [] } }, second],
+      { ...WIRING, express },
+      () => 5,
+    );
   const { model, attachments } = side(true);
   expect(model.config.entry).toBe(entry);
   expect(model.services).toEqual([{ ...transit, index: 0, net: first.index }]);
@@ -68,4 +73,28 @@ test('where a service is published, hosts are known by MACs of their own, and wh
   const known = model.fdb.filter((e) => e.index === first.index && hosts.some((r) => entryMac(r.hostId) === e.mac));
   expect(known).toHaveLength(hosts.length);
   expect(side(false).attachments.some((a) => a.program === 'from_host')).toBe(false);
+  expect(side(false).bare).toEqual([{ ifindex: 5, link: 'weft-go' }]);
+  expect(side(true).bare).toEqual([]);
+});
+
+test('who only leads ports into a network is known by his MAC alone; so is everybody where nobody is', () => {
+  const [first] = IPV6_MODEL.networks as [NetworkModel];
+  const entry = 0x025b_0000_0001n;
+  const transit: ServiceModel = { ...web, id: 9, address: { family: 4, address: 0xa9fe7809 } };
+  const side = (n: Partial<NetworkModel>) => kernelSide([{ ...first, ...n }], WIRING, () => 5).model;
+  const [published, plain] = [{ entry, services: [transit], hosts: [] }, side({})];
+  const hosts = [{ hostId: 'far', vtep: '192.0.2.77' }];
+  const led = side({ published: { ...published, hosts } });
+  const vtep = { family: 4, address: 0xc000024d };
+  const place = { kind: 'remote', vtep, device: null, key: null };
+  const { index, vni } = first;
+  expect(led.fdb).toContainEqual({ index, mac: entryMac('far'), place, express: true });
+  const source = { index, vtep, device: 5, key: vni, external: false, learn: false };
+  expect(led.sources.filter((s) => !plain.sources.some((p) => isDeepStrictEqual(p, s)))).toEqual([source]);
+  expect([led.lists, led.groups, led.blocks]).toEqual([plain.lists, plain.groups, plain.blocks]);
+  // Without an endpoint here: to the backends, and back.
+  const alone = side({ locals: [], published });
+  expect(alone).toMatchObject({ ports: [], lists: [], groups: [], config: { entry } });
+  expect(alone.services).toEqual([{ ...transit, index: 0, net: index }]);
+  expect([alone.nets, alone.blocks, alone.sources]).toEqual([plain.nets, plain.blocks, plain.sources]);
 });

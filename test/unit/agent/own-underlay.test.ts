@@ -104,7 +104,15 @@ it('names peers that cannot be reached', () => {
           blocks: new Map(),
           endpoints: new Map(),
           peers: new Map([
-            ['i3', { hostId: 'i3', name: 'h3', vteps: [{ address: '192.0.2.3', encaps: [], encrypted: false }] }],
+            [
+              'i3',
+              {
+                hostId: 'i3',
+                name: 'h3',
+                vteps: [{ address: '192.0.2.3', encaps: [], encrypted: false }],
+                entry: false,
+              },
+            ],
           ]),
           addresses: new Map(),
           externals: new Map(),
@@ -112,6 +120,7 @@ it('names peers that cannot be reached', () => {
           settings: new Map(),
           reservations: new Map(),
           services: new Map(),
+          policies: new Map(),
         },
       ],
     ]),

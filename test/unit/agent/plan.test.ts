@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import type { LocalEndpoint, LocalNetwork } from '../../../agent/contract.ts';
 import { desire } from '../../../agent/desired.ts';
 import type { ServiceModel } from '../../../agent/flows/model.ts';
+import { renderNetwork } from '../../../agent/flows/render.ts';
 import { entryMac } from '../../../agent/gateway/addresses.ts';
 import { containerLink, hostLink } from '../../../agent/link/names.ts';
 import {
@@ -227,6 +228,7 @@ describe('what the bridge must know', () => {
           settings: new Map(),
           reservations: new Map(),
           services: new Map(),
+          policies: new Map(),
         },
       ],
     ]),
@@ -259,7 +261,36 @@ describe('what the bridge must know', () => {
     const out = { ...checked, publish: 'all' };
     const published = { ...view, interests: new Map([['n1', { ...interest, services: new Map([['s', out]]) }]]) };
     const [led] = networkModels(published, SELF, networks, [endpoint()], ports, null, services);
-    expect(led?.published).toEqual({ entry: entryMac(SELF.hostId), services: [] });
+    expect(led?.published).toEqual({ entry: entryMac(SELF.hostId), services: [], hosts: [] });
+    // Who only leads ports there is no remote.
+    const far = { ...peer('h9', '192.0.2.9'), entry: true };
+    const entered = { ...published.interests.get('n1')!, peers: new Map([...interest.peers, ['h9', far]]) };
+    const withFar = { ...published, interests: new Map([['n1', entered]]) };
+    const [more] = networkModels(withFar, SELF, networks, [endpoint()], ports, null, services);
+    expect(more?.remotes).toEqual(led?.remotes);
+    expect(more?.published?.hosts).toEqual([{ hostId: 'h9', vtep: '192.0.2.9' }]);
+    // Nor does this host hear of it where it does nothing else itself; clients there are none.
+    const transit = [{ id: 1 }] as unknown as ServiceModel[];
+    const out2 = { index, published: { publications: [], models: new Map([['n1', transit]]) } };
+    const [alone] = networkModels(withFar, SELF, networks, [], ports, null, out2);
+    expect(alone).toMatchObject({ index: 7, locals: [], remotes: led!.remotes });
+    expect(alone?.published).toEqual({ entry: entryMac(SELF.hostId), services: transit, hosts: [] });
+    expect(alone?.services).toBeUndefined();
+    expect(renderNetwork(alone!, { tunnels: { kind: 'kernel', port: 2 }, maxMeters: 0, gateway: 3 })).toEqual([]);
+  });
+
+  it('has a way to the host that carries what the networks behind it do', () => {
+    const network = Network.fromPartial({ id: 'n1', mtu: 1300, published: true });
+    const seen = (published: boolean): View => ({ ...view, networks: new Map([['n1', { ...network, published }]]) });
+    const mtuOf = (v: View, express: boolean) => {
+      const wiring = { ...OPTIONS.wiring, express };
+      const { links } = desire(v, journalOf(), { ...OPTIONS, wiring, gateway: true });
+      return links.find((l) => l.name === 'weft-gw');
+    };
+    expect(mtuOf(seen(true), true)).toMatchObject({ mtu: 1300 });
+    expect(mtuOf(seen(true), false)).toMatchObject({ mtu: 1500 });
+    expect(mtuOf(seen(false), true)).toMatchObject({ mtu: 1500 });
+    expect(mtuOf({ ...seen(true), interests: new Map() }, true)).toMatchObject({ mtu: 1500 });
   });
 
   it('leaves out networks without a local endpoint that has a port', () => {

@@ -63,6 +63,11 @@ export class FakeControl implements AsyncDisposable {
     return runCli(argv, { env: this.env, home: this.home });
   }
 
+  /** With something piped in. */
+  pipe(stdin: string, ...argv: string[]): Promise<Result> {
+    return runCli(argv, { env: this.env, home: this.home, stdin });
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     this.#server.forceShutdown();
     await rm(this.home, { recursive: true, force: true });
@@ -88,7 +93,13 @@ function implementation(holder: { fake: FakeControl | null }): Record<string, un
 
 export async function runCli(
   argv: readonly string[],
-  options: { env?: Record<string, string>; home?: string; signal?: AbortSignal; onOut?: (text: string) => void },
+  options: {
+    env?: Record<string, string>;
+    home?: string;
+    signal?: AbortSignal;
+    onOut?: (text: string) => void;
+    stdin?: string;
+  },
 ): Promise<Result> {
   let out = '';
   let err = '';
@@ -102,6 +113,7 @@ export async function runCli(
     err: (text) => {
       err += text;
     },
+    stdin: async () => options.stdin ?? '',
     signal: () => options.signal ?? new AbortController().signal,
     setExit: () => {},
   });

@@ -22,6 +22,7 @@ const BLUE_JSON = {
   egressIps: [],
   space: 'default',
   dnsOrder: 'rotate',
+  policyDefault: 'allow',
   labels: { team: 'a' },
   revision: '9007199254740993',
 };
@@ -64,6 +65,7 @@ test('create sends what was given, prints the id or the record', async () => {
       allowTrust: false,
       publishBy: '',
       dnsOrder: '',
+      policyDefault: '',
     },
   });
   const vlan = ['--encap', 'vlan', '--uplink', 'eth1', '--tag', '100', '--allow-trust', '--dns-order', 'nearest'];
@@ -220,7 +222,7 @@ test('inspect: one object for one name, an array for several, an error for none'
     { ...BLUE_JSON, name: 'b' },
   ]);
   expect((await fake.run('network', 'inspect', 'blue')).out).toContain(
-    'Subnets:       10.128.0.0/20\nSpace:         default\nIp range:      -\n',
+    'Subnets:          10.128.0.0/20\nSpace:            default\nIp range:         -\n',
   );
   const failed = await fake.run('network', 'inspect', 'gone', '--json');
   expect(failed.code).toBe(1);
@@ -242,12 +244,18 @@ test('rm tries each, and says which could not be', async () => {
   expect((await fake.run('network', 'rm', 'a', '--json')).json()).toEqual({ removed: ['a'] });
 });
 
+/** What was asked last; then it is waited for. */
+const updated = (): unknown => {
+  expect(fake.calls.at(-1)).toMatchObject({ method: 'waitApplied', request: { revision: { number: BLUE.revision } } });
+  return fake.calls.findLast((call) => call.method === 'updateNetwork')?.request;
+};
+
 test('set sends the fields that were given, labels merged', async () => {
   fake.answers.set('getNetwork', () => ({ ...BLUE, labels: { team: 'a', old: 'x' } }));
   fake.answers.set('updateNetwork', () => BLUE);
   const argv = ['network', 'set', 'blue', '--mtu', '1400', '--no-internal', '--label', 'new=1', '--label-rm', 'old'];
   expect(await fake.run(...argv)).toMatchObject({ code: 0, out: 'blue\n' });
-  expect(fake.calls.at(-1)?.request).toMatchObject({
+  expect(updated()).toMatchObject({
     network: 'blue',
     fields: ['mtu', 'internal', 'labels'],
     values: { mtu: 1400, internal: false, labels: { team: 'a', new: '1' } },
@@ -303,9 +311,9 @@ test('set sends the rate of endpoints that have no other', async () => {
   fake.answers.set('updateNetwork', () => ({ ...BLUE, rate }));
   const given = await fake.run('network', 'set', 'blue', '--rate', '500mbit', '--burst', '64kb', '--json');
   expect(given.json()).toEqual({ ...BLUE_JSON, rate: { rate: '500mbit', bits: 500_000_000, burst: 65_536 } });
-  expect(fake.calls.at(-1)?.request).toMatchObject({ network: 'blue', fields: ['rate'], values: { rate } });
+  expect(updated()).toMatchObject({ network: 'blue', fields: ['rate'], values: { rate } });
   await fake.run('network', 'set', 'blue', '--rate', 'none');
-  expect(fake.calls.at(-1)?.request).toMatchObject({ values: { rate: { bits: 0n, burst: 0n } } });
+  expect(updated()).toMatchObject({ values: { rate: { bits: 0n, burst: 0n } } });
   const asked = fake.calls.length;
   for (const bad of [
     ['--rate', '500'],
@@ -330,11 +338,25 @@ test('set sends the egress addresses that were given; "none" takes them away', a
   );
   expect(given.json()).toEqual({ ...BLUE_JSON, egressIps: ['192.0.2.7'] });
   const request = { project: '', network: 'blue', fields: ['egressIps'] };
-  expect(fake.calls.at(-1)?.request).toMatchObject({ ...request, values: { egressIps: ['192.0.2.7', '2001:db8::7'] } });
+  expect(updated()).toMatchObject({ ...request, values: { egressIps: ['192.0.2.7', '2001:db8::7'] } });
   await fake.run('network', 'set', 'blue', '--egress-ip', 'none');
-  expect(fake.calls.at(-1)?.request).toMatchObject({ ...request, values: { egressIps: [] } });
+  expect(updated()).toMatchObject({ ...request, values: { egressIps: [] } });
   expect(await fake.run('network', 'set', 'blue', '--egress-ip', 'none', '--egress-ip', '192.0.2.7')).toMatchObject({
     code: 2,
     err: expect.stringContaining('goes alone'),
   });
+});
+
+test('what no policy is about: given when the network is made, and changed', async () => {
+  fake.answers.set('createNetwork', () => ({ ...BLUE, policyDefault: 'drop' }));
+  fake.answers.set('updateNetwork', () => BLUE);
+  const made = await fake.run('network', 'create', 'blue', '--policy-default', 'drop', '--json');
+  expect(made.json()).toEqual({ ...BLUE_JSON, policyDefault: 'drop' });
+  expect(fake.calls[0]?.request).toMatchObject({ policyDefault: 'drop' });
+  const set = await fake.run('network', 'set', 'blue', '--policy-default', 'allow', '--json');
+  expect(set.json()).toEqual(BLUE_JSON);
+  expect(updated()).toMatchObject({ fields: ['policyDefault'], values: { policyDefault: 'allow' } });
+  expect((await fake.run('__complete', '--', 'network', 'set', 'blue', '--policy-default', '')).out).toBe(
+    'allow\ndrop\n',
+  );
 });

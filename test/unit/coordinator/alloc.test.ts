@@ -129,6 +129,13 @@ describe('what a user may ask a network to be', () => {
     ['VNI too large', { vni: 2 ** 24 }, 'INVALID_ARGUMENT', /not a VNI/],
     ['small MTU', { mtu: 67 }, 'INVALID_ARGUMENT', /MTU of 67/],
     ['order of names', { dnsOrder: 'near' }, 'INVALID_ARGUMENT', /order "near"/],
+    ['end of policies', { policyDefault: 'deny' }, 'INVALID_ARGUMENT', /"deny" cannot be/],
+    [
+      'policies of a vlan',
+      { encap: 'vlan', uplink: 'eth1', vlanTag: 7, policyDefault: 'drop' },
+      'INVALID_ARGUMENT',
+      /vlan network has no policies/,
+    ],
     ['large MTU', { mtu: 65_536 }, 'INVALID_ARGUMENT', /MTU of 65536/],
   ];
   test.each(cases)('refused: %s', (_, change, code, message) => {
@@ -155,11 +162,12 @@ describe('what a user may ask a network to be', () => {
   });
 
   test('accepted: defaults, everything given, and a reservation without name', () => {
-    const wire = { encap: 'vxlan', uplink: '', vlanTag: 0, allowTrust: false, publishBy: '', dnsOrder: '' };
+    const plain = { publishBy: '', dnsOrder: '', policyDefault: '' };
+    const wire = { encap: 'vxlan', uplink: '', vlanTag: 0, allowTrust: false, ...plain };
     const family = { subnet: null, ipRange: null, gateway: null };
     expect(checkSpec(aSpec('n'))).toEqual({ space: 'default', vni: null, four: family, six: null, mtu: null, wire });
     const options = { 'weft.encap': 'vlan', 'weft.uplink': 'eth1', 'weft.tag': '100', 'weft.allow-trust': 'true' };
-    const vlan = { encap: 'vlan', uplink: 'eth1', vlanTag: 100, allowTrust: true, publishBy: '', dnsOrder: '' };
+    const vlan = { encap: 'vlan', uplink: 'eth1', vlanTag: 100, allowTrust: true, ...plain };
     expect(checkSpec(aSpec('', { options }))).toMatchObject({ wire: vlan });
     for (const key of ['weft.mtu', 'com.docker.network.driver.mtu'])
       expect(checkSpec(aSpec('', { options: { [key]: '1400' } }))).toMatchObject({ mtu: 1400 });
@@ -170,6 +178,14 @@ describe('what a user may ask a network to be', () => {
       const wanted = { wire: { dnsOrder: kept } };
       expect(checkSpec(aSpec('', { options: { 'weft.dns-order': order } }))).toMatchObject(wanted);
       expect(checkSpec(aSpec('', { dnsOrder: order }))).toMatchObject(wanted);
+    }
+    for (const [asked, policyDefault] of [
+      ['allow', ''],
+      ['drop', 'drop'],
+    ] as const) {
+      const wanted = { wire: { policyDefault } };
+      expect(checkSpec(aSpec('', { options: { 'weft.policy-default': asked } }))).toMatchObject(wanted);
+      expect(checkSpec(aSpec('', { policyDefault: asked }))).toMatchObject(wanted);
     }
     const all = { subnets: ['10.5.0.0/30'], gateways: ['10.5.0.2'], ipRange: '10.5.0.0/31', vni: 7, mtu: 9000 };
     expect(checkSpec(aSpec('n', { ...all, encap: 'vxlan', space: 'a.b-c' }))).toMatchObject({

@@ -69,3 +69,15 @@ it('what cannot be changed is named, and nothing is changed with it', () => {
   );
   expect(() => checkEdit(network, [], network)).toThrow(expect.objectContaining({ code: 'INVALID_ARGUMENT' }));
 });
+
+it('what no policy is about is changed by itself', () => {
+  const set = (policyDefault: string, of = network) => checkEdit(of, ['policyDefault'], { ...of, policyDefault });
+  expect(set('drop')).toEqual({ policyDefault: 'drop' });
+  expect(set('allow')).toEqual({ policyDefault: '' });
+  const both = checkEdit(network, ['policyDefault', 'egressIps'], { ...network, policyDefault: 'drop' });
+  expect(both).toEqual({ policyDefault: 'drop', egressIps: [] });
+  expect(() => set('deny')).toThrow(expect.objectContaining({ code: 'INVALID_ARGUMENT' }));
+  const vlan = { ...network, encap: 'vlan' };
+  expect(() => set('drop', vlan)).toThrow(expect.objectContaining({ code: 'FAILED_PRECONDITION' }));
+  expect(set('allow', vlan)).toEqual({ policyDefault: '' });
+});

@@ -1,9 +1,9 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { CATALOGUE, Topics } from '../../../coordinator/topics.ts';
-import { completeNetwork, peersOf } from '../../../coordinator/view.ts';
+import { completeCatalogue, completeNetwork, peersOf } from '../../../coordinator/view.ts';
 import type { CoordinatorMessage, NetworkUpdate } from '../../../gen/weft/v1/session.ts';
-import { ExternalPeer } from '../../../gen/weft/v1/types.ts';
+import { ExternalPeer, Policy, Service } from '../../../gen/weft/v1/types.ts';
 import type { Endpoint } from '../../../lib/model.ts';
 import { FakeState, type Write } from '../../harness/fake-state.ts';
 import { aHost, aNetworkRecord, anEndpoint } from './samples.ts';
@@ -48,6 +48,10 @@ class Reader {
     for (const one of update.settings) this.view.settings.set(one.endpointId, one);
     for (const name of update.removedReservations) this.view.reservations.delete(name);
     for (const one of update.reservations) this.view.reservations.set(one.name, one);
+    for (const name of update.removedPolicies) this.view.policies.delete(name);
+    for (const one of update.policies) this.view.policies.set(one.name, one);
+    for (const name of update.removedServices) this.view.services.delete(name);
+    for (const one of update.services) this.view.services.set(one.name, one);
     this.at = update.revision?.number ?? null;
   }
 }
@@ -62,6 +66,7 @@ const blank = () => ({
   settings: new Map<string, unknown>(),
   reservations: new Map<string, unknown>(),
   services: new Map<string, unknown>(),
+  policies: new Map<string, unknown>(),
 });
 
 function expected(state: FakeState) {
@@ -76,12 +81,13 @@ function expected(state: FakeState) {
     settings: new Map(update.settings.map((s) => [s.endpointId, s])),
     reservations: new Map(update.reservations.map((r) => [r.name, r])),
     services: new Map(update.services.map((s) => [s.name, s])),
+    policies: new Map(update.policies.map((p) => [p.name, p])),
   };
 }
 
 const arbitraryWrite: fc.Arbitrary<Write> = fc
   .record({
-    what: fc.integer({ min: 0, max: 7 }),
+    what: fc.integer({ min: 0, max: 9 }),
     n: fc.integer({ min: 0, max: 4 }),
     host: fc.integer({ min: 1, max: 3 }),
     gone: fc.boolean(),
@@ -120,8 +126,22 @@ const arbitraryWrite: fc.Arbitrary<Write> = fc
         const after = { id: hostId, networkId: of, name: `r${n}`, ips: [address], mac: '', labels: {}, createdAt: '' };
         return { reservation: after.name, of, after: gone ? null : { ...after, revision: 0n } };
       }
-      default:
-        return { host: hostId, after: gone ? null : aHost(hostId, { name: `${hostId}-${n % 2}` }) };
+      case 7: {
+        const after = Policy.fromPartial({ id: hostId, networkId: of, name: `p${n}`, order: host });
+        return { policy: after.name, of, after: gone ? null : after };
+      }
+      case 8: {
+        const service = Service.fromPartial({
+          name: `s${n % 2}`,
+          networkId: of,
+          publish: ['all', 'local', ''][host - 1]!,
+        });
+        return { service: service.name, of, after: gone ? null : service };
+      }
+      default: {
+        const host = aHost(hostId, { name: `${hostId}-${n % 2}`, express: n > 1 });
+        return { host: hostId, after: gone ? null : host };
+      }
     }
   });
 
@@ -226,6 +246,44 @@ test('a peer’s new VTEP is told where it is a peer, other changes of hosts are
   const vteps = [{ address: '192.0.2.99', encaps: ['vxlan'], encrypted: false }];
   state.commit({ host: 'h1', after: aHost('h1', { vteps }) });
   expect(reader.read(topics)?.body).toMatchObject({ value: { peers: [{ hostId: 'h1', vteps }], endpoints: [] } });
+});
+
+test('who leads ports into a network is its peer, and is told of it, for as long as a service of it is published by all', () => {
+  const { state, topics } = three();
+  const catalogue = (cursor: bigint): unknown => topics.get(CATALOGUE)?.since(cursor)?.message.body;
+  const reader = new Reader();
+  const publish = (name: string, how: string): bigint => {
+    const before = topics.get(CATALOGUE)!.head;
+    const after = how === 'gone' ? null : Service.fromPartial({ name, networkId: N, publish: how });
+    state.commit({ service: name, of: N, after });
+    return before;
+  };
+  state.commit({ host: 'h3', after: aHost('h3', { express: true }) }, { host: 'h4', after: aHost('h4') });
+  reader.read(topics);
+  expect(catalogue(publish('a', 'local'))).toBeUndefined();
+  expect(reader.read(topics)?.body).toMatchObject({ value: { services: [{ name: 'a' }], peers: [] } });
+  expect(catalogue(publish('b', 'all'))).toMatchObject({ value: { networks: [{ id: N, published: true }] } });
+  const entry = { hostId: 'h3', entry: true };
+  expect(reader.read(topics)?.body).toMatchObject({ value: { services: [{ name: 'b' }], peers: [entry] } });
+  expect(catalogue(publish('c', 'all'))).toBeUndefined();
+  expect(completeCatalogue(state, { epoch: 1n, number: 0n }).networks).toMatchObject([{ id: N, published: true }]);
+  // It holds something, and no longer.
+  const held = anEndpoint(N, 'h3', 9, '10.0.0.9');
+  state.commit({ endpoint: held.id, of: N, after: held });
+  reader.read(topics);
+  expect(reader.view.peers.get('h3')).toMatchObject({ entry: false });
+  state.commit({ endpoint: held.id, of: N, after: null });
+  expect(reader.read(topics)?.body).toMatchObject({ value: { peers: [entry], removedPeers: [] } });
+  // So may other hosts, from when they can.
+  state.commit({ host: 'h4', after: aHost('h4', { express: true }) });
+  expect(reader.read(topics)?.body).toMatchObject({ value: { peers: [{ hostId: 'h4', entry: true }] } });
+  expect(catalogue(publish('b', 'gone'))).toBeUndefined();
+  expect(catalogue(publish('c', 'gone'))).toMatchObject({ value: { networks: [{ id: N, published: false }] } });
+  expect(reader.read(topics)?.body).toMatchObject({ value: { removedPeers: ['h3', 'h4'] } });
+  state.commit({ service: 'b', of: N, after: Service.fromPartial({ name: 'b', networkId: N, publish: 'all' }) });
+  const before = topics.get(CATALOGUE)!.head;
+  state.commit({ service: 'b', of: N, after: null }, { network: N, after: null });
+  expect(catalogue(before)).toMatchObject({ value: { networks: [], removed: [N] } });
 });
 
 test('a network that nobody follows has no log; what another network does marks nobody', () => {

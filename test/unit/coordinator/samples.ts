@@ -46,6 +46,8 @@ export const aNetworkRecord = (id: string, more: Partial<Network> = {}): Network
   publishBy: '',
   egressIps: [],
   dnsOrder: '',
+  policyDefault: '',
+  published: false,
   ...more,
 });
 

@@ -17,6 +17,7 @@ import { Events } from '../../../coordinator/events.ts';
 import { notIts } from '../../../coordinator/owners.ts';
 import { EndpointSettings, ExternalPeer, HealthCheck, Reservation, Service } from '../../../gen/weft/v1/types.ts';
 import type { Network, ServicePort } from '../../../lib/model.ts';
+import { MAX_PUBLISHED_SERVICES } from '../../../lib/published-services.ts';
 import { FakeState } from '../../harness/fake-state.ts';
 import { aHost, aNetworkRecord, anEndpoint } from './samples.ts';
 
@@ -207,6 +208,24 @@ describe('what a service must not take from others', () => {
     for (let i = 1; i < MAX_SERVICES; i++)
       state.commit({ service: `s${i}`, of: N, after: { ...DB, name: `s${i}`, ips: [] } });
     expect(serviceClash(state, BOTH, checkService(BOTH, asked({})))).toMatchObject({ code: 'RESOURCE_EXHAUSTED' });
+  });
+
+  test('there may be so many that are published, in all networks together', () => {
+    const state = world();
+    const fill = (first: number, last: number, of: string): void => {
+      for (let i = first; i <= last; i++)
+        state.commit({ service: `s${i}`, of, after: { ...DB, networkId: of, name: `s${i}`, ports: [], ips: [] } });
+    };
+    const clashOf = (fields: Asked) => serviceClash(state, BOTH, checkService(BOTH, asked(fields)));
+    fill(1, 1000, N);
+    fill(1001, MAX_PUBLISHED_SERVICES - 2, 'n2');
+    expect(clashOf(published(5433))).toBe(null);
+    fill(MAX_PUBLISHED_SERVICES - 1, MAX_PUBLISHED_SERVICES - 1, 'n2');
+    expect(clashOf(published(5433))).toMatchObject({
+      code: 'RESOURCE_EXHAUSTED',
+      message: 'ports of the hosts lead to 2047 services already',
+    });
+    expect(clashOf({})).toBe(null);
   });
 });
 

@@ -1,7 +1,15 @@
 import { describe, expect, test } from 'vitest';
 import { decode, encode, type RawKey } from '../../../coordinator/store/codec.ts';
 import { keys, parseKey } from '../../../coordinator/store/keys.ts';
-import { Endpoint, EndpointSettings, ExternalPeer, Memberships, Network, Service } from '../../../gen/weft/v1/types.ts';
+import {
+  Endpoint,
+  EndpointSettings,
+  ExternalPeer,
+  Memberships,
+  Network,
+  Policy,
+  Service,
+} from '../../../gen/weft/v1/types.ts';
 
 const raw = (value: string): RawKey => ({ value, create: 1n, mod: 7n, lease: '0' });
 
@@ -31,6 +39,7 @@ describe('keys', () => {
       [keys.memberships('p', 'n', 'h'), { kind: 'memberships', project: 'p', networkId: 'n', hostId: 'h' }],
       [keys.reservation('p', 'n', 'db'), { kind: 'reservation', project: 'p', networkId: 'n', name: 'db' }],
       [keys.service('p', 'n', 'shop'), { kind: 'service', project: 'p', networkId: 'n', name: 'shop' }],
+      [keys.policy('p', 'n', 'web'), { kind: 'policy', project: 'p', networkId: 'n', name: 'web' }],
       [keys.portguard(), { kind: 'portguard' }],
       [keys.host('h'), { kind: 'host', id: 'h' }],
       [keys.hostname('h1'), { kind: 'hostname', name: 'h1' }],
@@ -124,6 +133,21 @@ describe('values', () => {
     });
     for (const wrong of [{ name: 'x' }, { ips: ['x'] }, { ips: [] }, { headless: true }])
       expect(decode(ofService, raw(encode.service({ ...service, ...wrong })))).toBe(null);
+    const cidr = (text: string, except: string[] = []) =>
+      Policy.fromPartial({
+        id: '1',
+        networkId: 'n1',
+        name: 'web',
+        ingress: [{ action: 'drop', peers: [{ who: { $case: 'addresses', value: { cidr: text, except } } }] }],
+      });
+    const ofPolicy = { kind: 'policy', project: 'default', networkId: 'n1', name: 'web' } as const;
+    const policy = cidr('10.0.0.0/8', ['10.1.0.0/16']);
+    expect(decode(ofPolicy, raw(encode.policy(policy)))).toEqual({
+      kind: 'policy',
+      value: { ...policy, revision: 7n },
+    });
+    for (const wrong of [{ ...policy, name: 'x' }, { ...policy, id: '' }, cidr('x'), cidr('10.0.0.0/8', ['10.1.0.0'])])
+      expect(decode(ofPolicy, raw(encode.policy(wrong)))).toBe(null);
     const cluster = { id: 'c', epoch: 2n };
     expect(decode({ kind: 'cluster' }, raw(encode.cluster(cluster)))).toEqual({ kind: 'cluster', value: cluster });
   });

@@ -87,6 +87,7 @@ export const interest = (networkId: string, endpoints: readonly Endpoint[]): Net
   settings: new Map(),
   reservations: new Map(),
   services: new Map(),
+  policies: new Map(),
 });
 
 export const view = (networks: readonly Network[], endpoints: readonly Endpoint[]): View => ({

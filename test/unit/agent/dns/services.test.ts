@@ -201,6 +201,12 @@ describe('the index of services', () => {
     const settings = new Map([[TWO.id, draining('web', TWO.id)]]);
     const next = { ...sources.view, interests: new Map(interests).set('web', { ...interests.get('web')!, settings }) };
     expect(ips(ask(indexNames({ ...sources, view: next }, sick), 'api'))).toEqual(['10.128.0.2']);
+    const unreached = new Set([TWO.hostId]);
+    const cut = indexNames({ ...sources, unreached }, before);
+    expect(ips(ask(cut, 'api'))).toEqual(['10.128.0.2']);
+    expect(cut.get('db')).toBe(before.get('db'));
+    // Who reaches nobody may be wrong.
+    expect(ips(ask(indexNames({ ...sources, endpoints: [], unreached }, before), 'api'))).toEqual(['10.128.0.32']);
     // Settings mean nothing where there is no service.
     const other = { ...sources.view, interests: new Map(interests).set('db', { ...interests.get('db')!, settings }) };
     expect(indexNames({ ...sources, view: other }, before)).toBe(before);

@@ -1,7 +1,7 @@
 /** Ports of a host that lead to services. */
 import { describe, expect, it } from 'vitest';
 import { portKey, servicePorts } from '../../../../agent/gateway/service-ports.ts';
-import { indexServices, NO_SERVICES } from '../../../../agent/services/members.ts';
+import { indexServices, NO_SERVICES, type ServiceSources } from '../../../../agent/services/members.ts';
 import { NOTHING_PUBLISHED, publishedServices } from '../../../../agent/services/published.ts';
 import type { Service } from '../../../../lib/model.ts';
 import { mine, N, service, sourcesOf, theirs, viewOf } from './support.ts';
@@ -27,6 +27,26 @@ describe('a published service', () => {
       published([service('s', { publish: 'local', ports: [port(80)], ...more })]);
     expect(local({}).models.get(N)?.[0]?.backends).toHaveLength(1);
     expect(local({ selector: { role: 'db' } }).publications).toEqual([]);
+  });
+
+  it('is led to by hosts without a container of its network', () => {
+    const services = [
+      service('s', { publish: 'all', ports: [port(8200)] }),
+      service('t', { publish: 'local', ports: [port(8300)] }),
+      service('u'),
+    ];
+    const of = (published: boolean, more: Partial<ServiceSources> = {}) => {
+      const view = viewOf({ services, theirs: [theirs('b', '10.1.0.20')], published });
+      return indexServices({ ...sourcesOf(view, []), ...more }, NO_SERVICES);
+    };
+    const index = of(true);
+    // Nobody here has to do with the others.
+    expect([...(index.get(N)?.resolved.keys() ?? [])].map((s) => s.id)).toEqual(['s']);
+    const { publications, models } = publishedServices(index, []);
+    expect(publications).toMatchObject([{ networkId: N, hostPort: 8200, port: 80 }]);
+    expect(models.get(N)?.[0]?.backends).toHaveLength(1);
+    for (const other of [of(false), of(true, { leads: () => false }), of(true, { networks: new Map() })])
+      expect(other).toBe(NO_SERVICES);
   });
 
   it('has its transit address whatever else is there', () => {

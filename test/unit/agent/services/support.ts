@@ -69,6 +69,8 @@ export interface World {
   readonly services: readonly Service[];
   readonly theirs?: readonly Endpoint[];
   readonly settings?: readonly EndpointSettings[];
+  /** The catalogue says that hosts lead ports into the network. */
+  readonly published?: boolean;
 }
 
 export function viewOf(world: World): View {
@@ -83,8 +85,10 @@ export function viewOf(world: World): View {
     settings: by(world.settings ?? [], (s) => s.endpointId),
     reservations: new Map(),
     services: by(world.services, (s) => s.name),
+    policies: new Map(),
   };
-  return { revision: { epoch: 1n, number: 1n }, networks: new Map(), interests: new Map([[N, interest]]) };
+  const networks = world.published === true ? new Map([[N, { ...row.network, published: true }]]) : new Map();
+  return { revision: { epoch: 1n, number: 1n }, networks, interests: new Map([[N, interest]]) };
 }
 
 export const sourcesOf = (
@@ -92,7 +96,15 @@ export const sourcesOf = (
   endpoints: readonly LocalEndpoint[],
   unhealthy: ServiceSources['unhealthy'] = () => NONE,
   unreached: ReadonlySet<string> = NOBODY,
-): ServiceSources => ({ hostId: OWN, view, endpoints, networks: new Map([[N, row]]), unhealthy, unreached });
+): ServiceSources => ({
+  hostId: OWN,
+  view,
+  endpoints,
+  networks: new Map([[N, row]]),
+  leads: () => true,
+  unhealthy,
+  unreached,
+});
 
 const NONE: readonly string[] = [];
 const NOBODY: ReadonlySet<string> = new Set<string>();

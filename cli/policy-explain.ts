@@ -1,0 +1,219 @@
+/** weft policy explain: what policies say of a connection, and which rule it is. */
+import type { Command } from 'commander';
+import type { Network, Policy, Service } from '../gen/weft/v1/types.ts';
+import { familyOfText, formatIp, tryParseIp } from '../lib/addr.ts';
+import { WeftError } from '../lib/errors.ts';
+import { PORT_EXAMPLES, parsePort, portText } from '../lib/policy-port.ts';
+import { type Direction, type End, type Judgement, judge, type Packet, verdictOf } from '../lib/policy-verdict.ts';
+import type { Mesh } from './client.ts';
+import { networkFlag, print, remote, withMesh } from './command.ts';
+import { listEndpoints, matchEndpoints } from './endpoint.ts';
+import type { Io } from './io.ts';
+import { clean } from './output.ts';
+import type { EndpointJson } from './shapes.ts';
+import { UsageError } from './usage.ts';
+import { nonEmpty, quote } from './values.ts';
+
+export function registerExplain(noun: Command, io: Io): void {
+  remote(noun, 'explain <source> <destination> <port>', 'which rule decides about a connection (80/tcp, icmp, icmp/8)')
+    .addHelpText('after', '\nSource and destination: container (NAME or HOST/NAME), endpoint, or address.')
+    .optionsGroup('Filter:')
+    .option('--network <network>', 'network of both, where they share several')
+    .action(async (source: string, destination: string, port: string, _options: unknown, command: Command) => {
+      const asked = { source: nonEmpty('source', source), destination: nonEmpty('destination', destination) };
+      const packet = packetOf(port);
+      const network = networkFlag(command);
+      const shown = explain(await withMesh(io, command, (mesh) => learn(mesh, network)), asked, packet);
+      print(io, command, shown, () => explainText(shown));
+    });
+}
+
+/** What is known of the mesh; endpoints of one network, where one is meant. */
+export interface Known {
+  readonly endpoints: readonly EndpointJson[];
+  readonly networks: readonly Network[];
+  readonly policies: readonly Policy[];
+  readonly services: readonly Service[];
+}
+
+async function learn(mesh: Mesh, network: string): Promise<Known> {
+  const all = { project: '', network: '' };
+  const { networks } = await mesh.call('listNetworks', { project: '' });
+  const { policies } = await mesh.call('listPolicies', all);
+  const { services } = await mesh.call('listServices', all);
+  const endpoints = await listEndpoints(mesh, network === '' ? {} : { network });
+  return { networks, policies, services: services.flatMap((s) => s.service ?? []), endpoints };
+}
+
+/** `icmpType` null: an echo request, of either family. */
+interface Asked extends Omit<Packet, 'icmpType'> {
+  readonly icmpType: number | null;
+  readonly text: string;
+}
+
+/** @throws UsageError */
+export function packetOf(text: string): Asked {
+  const port = parsePort(text);
+  if (port === null) throw new UsageError(`A port is meant by ${quote(text)}?`, `write it ${PORT_EXAMPLES}`);
+  const { protocol, first, last, icmpType, icmpCode } = port;
+  if (protocol !== 'icmp' && (first === 0 || first !== last))
+    throw new UsageError(`A connection goes to one port, not to ${quote(text)}.`, 'like 9042/tcp');
+  return { protocol, port: first, icmpType: icmpType ?? null, icmpCode: icmpCode ?? 0, text: portText(port) };
+}
+
+interface Party {
+  readonly endpoint: EndpointJson | null;
+  /** One of a family. */
+  readonly ips: readonly string[];
+}
+
+const nameOf = ({ endpoint, ips }: Party): string =>
+  endpoint === null ? (ips[0] ?? '') : `${endpoint.host}/${endpoint.name ?? endpoint.id.slice(0, 12)}`;
+
+export type Explanation = ReturnType<typeof explain>;
+
+/**
+ * @throws NOT_FOUND, INVALID_ARGUMENT whom is meant is not clear; FAILED_PRECONDITION nothing goes between them, whatever policies say
+ */
+export function explain(known: Known, asked: { source: string; destination: string }, packet: Asked) {
+  const { source, destination, networkName } = partiesOf(known, asked);
+  const network = known.networks.find((n) => n.name === networkName || n.id === networkName);
+  if (network === undefined)
+    throw new WeftError('NOT_FOUND', `Network ${networkName} has gone meanwhile.`, { hint: 'try again' });
+  const world = {
+    network,
+    policies: known.policies,
+    services: known.services.filter((s) => s.networkId === network.id),
+    networks: new Map(known.networks.map((n) => [n.id, n])),
+  };
+  const endOf = ({ endpoint }: Party, ip: string): End => ({
+    ip,
+    endpoint: endpoint === null ? null : { networkId: network.id, labels: endpoint.identity },
+  });
+  const paths = source.ips.flatMap((from) => {
+    const family = familyOfText(from);
+    const to = destination.ips.find((ip) => familyOfText(ip) === family);
+    if (to === undefined) return [];
+    const [a, b] = [endOf(source, from), endOf(destination, to)];
+    const first = { ...packet, icmpType: packet.icmpType ?? (family === 4 ? 8 : 128) };
+    const egress = a.endpoint === null ? null : judge(world, 'egress', a, b, first);
+    const ingress = b.endpoint === null ? null : judge(world, 'ingress', b, a, first);
+    const verdict = verdictOf(egress, ingress);
+    return [{ source: from, destination: to, verdict, egress: judgementJson(egress), ingress: judgementJson(ingress) }];
+  });
+  if (paths.length === 0)
+    throw new WeftError(
+      'FAILED_PRECONDITION',
+      `${nameOf(source)} and ${nameOf(destination)} have no family in common.`,
+    );
+  return {
+    source: nameOf(source),
+    destination: nameOf(destination),
+    network: network.name,
+    port: packet.text,
+    allowed: paths.every(({ verdict }) => verdict === 'allow'),
+    paths,
+  };
+}
+
+const judgementJson = (j: Judgement | null) =>
+  j === null
+    ? null
+    : {
+        action: j.action,
+        /**
+         * "rule"; "default" of the network; "pending": labels that rules ask for are not known yet; "exempt": never judged (neighbour
+         * discovery, the resolver).
+         */
+        by: j.by,
+        policy: j.policy?.name ?? null,
+        rule: j.rule,
+        tier: j.policy?.tier ?? null,
+        order: j.policy?.order ?? null,
+      };
+
+/** Both ends, in the one network that they share. */
+function partiesOf(known: Known, asked: { source: string; destination: string }) {
+  const [sources, destinations] = [asked.source, asked.destination].map((text) => candidates(known, text)) as [
+    Party[],
+    Party[],
+  ];
+  const pairs = sources.flatMap((source) =>
+    destinations.flatMap((destination) => {
+      const [a, b] = [source.endpoint, destination.endpoint];
+      if (a === null && b === null) return [];
+      if (a !== null && b !== null && (a.network !== b.network || a.id === b.id)) return [];
+      return [{ source, destination, networkName: (a ?? b)?.network ?? '' }];
+    }),
+  );
+  // An address of an endpoint means that endpoint, where the other one is in its network.
+  const between = pairs.filter(({ source, destination }) => source.endpoint !== null && destination.endpoint !== null);
+  const found = between.length > 0 ? between : pairs;
+  const [first] = found;
+  if (first === undefined) throw apart(asked, sources, destinations);
+  if (found.length === 1) return first;
+  const one = (pair: (typeof found)[number]): string =>
+    `${nameOf(pair.source)} to ${nameOf(pair.destination)} on ${pair.networkName}`;
+  throw new WeftError('INVALID_ARGUMENT', `Several connections are meant: ${found.slice(0, 10).map(one).join('; ')}.`, {
+    hint: 'give --network, HOST/NAME, or the endpoint’s id',
+  });
+}
+
+function apart(
+  { source, destination }: { source: string; destination: string },
+  sources: readonly Party[],
+  destinations: readonly Party[],
+): WeftError {
+  const ends = [...sources, ...destinations].flatMap(({ endpoint }) => endpoint ?? []);
+  if (ends.length === 0)
+    return new WeftError('NOT_FOUND', `Neither ${source} nor ${destination} is an endpoint of the mesh.`, {
+      hint: 'weft endpoint ls lists them',
+    });
+  if (new Set(ends.map(({ id }) => id)).size === 1)
+    return new WeftError('INVALID_ARGUMENT', `${source} and ${destination} are the same endpoint.`);
+  const where = (parties: readonly Party[]): string =>
+    [...new Set(parties.flatMap(({ endpoint }) => endpoint?.network ?? []))].join(', ');
+  return new WeftError(
+    'FAILED_PRECONDITION',
+    `${source} (${where(sources)}) and ${destination} (${where(destinations)}) share no network: nothing goes between them, whatever policies say.`,
+    { hint: 'connect one to a network of the other: weft network connect' },
+  );
+}
+
+/** Whom a text may mean; an address also means itself. */
+function candidates(known: Known, text: string): Party[] {
+  const ip = tryParseIp(text);
+  if (ip === null) {
+    const found = matchEndpoints(known.endpoints, text).map((endpoint) => ({ endpoint, ips: endpoint.ips }));
+    if (found.length > 0) return found;
+    throw new WeftError('NOT_FOUND', `There is no endpoint “${text}”.`, { hint: 'weft endpoint ls lists them' });
+  }
+  const address = formatIp(ip);
+  const service = known.services.find(({ ips }) => ips.includes(address));
+  if (service !== undefined)
+    throw new WeftError('INVALID_ARGUMENT', `${address} is the address of service ${service.name}.`, {
+      hint: `name an endpoint behind it: weft service inspect ${service.name} shows them`,
+    });
+  const endpoints = known.endpoints.filter(({ ips }) => ips.includes(address));
+  return [...endpoints.map((endpoint) => ({ endpoint, ips: [address] })), { endpoint: null, ips: [address] }];
+}
+
+function explainText(e: Explanation): string {
+  const line = (direction: Direction, whose: string, j: Explanation['paths'][number]['egress']): string => {
+    const what = `${direction} of ${whose}`;
+    if (j === null) return `  ${what}: nobody is judged, it is no endpoint`;
+    if (j.by === 'pending') return `  ${what}: ${j.action}, rules ask for its labels, which are not known yet`;
+    if (j.by === 'exempt') return `  ${what}: ${j.action}, this is never judged`;
+    if (j.by === 'default') return `  ${what}: ${j.action}, no rule is about it: the default of network ${e.network}`;
+    return `  ${what}: ${j.action}, policy ${j.policy}, ${direction} rule ${j.rule} (${j.tier}, order ${j.order})`;
+  };
+  const lines = e.paths.flatMap((p) => {
+    const ends = [p.source, p.destination].join(' → ');
+    return [
+      `${e.source} → ${e.destination}, ${e.port} on ${e.network} (${ends}): ${p.verdict}`,
+      line('egress', e.source, p.egress),
+      line('ingress', e.destination, p.ingress),
+    ];
+  });
+  return lines.map((text) => `${clean(text)}\n`).join('');
+}
