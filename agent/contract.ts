@@ -39,6 +39,8 @@ export interface LocalEndpoint {
   readonly external?: { readonly ports: readonly PublishedPort[] };
   /** Docker was told by driver option to trust it. */
   readonly trust?: boolean;
+  /** Driver options about rate and priority (RATE_KEYS), as they were given; judged. */
+  readonly asked?: Readonly<Record<string, string>>;
   /** What it is when it is no container (`weft attach`). */
   readonly attached?: Attached;
 }

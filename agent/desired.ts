@@ -17,9 +17,12 @@ import {
 } from './gateway/addresses.ts';
 import { egressOf, joinGateway } from './gateway/egress.ts';
 import {
+  beside,
   containerLink,
   GATEWAY,
   GATEWAY_SWITCH,
+  gateExit,
+  gateLink,
   hostLink,
   slowLink,
   switchLink,
@@ -41,6 +44,7 @@ import {
   tunnelPort,
   uplinkPort,
 } from './plan/ports.ts';
+import { desiredShaping, isPaced, type Shaping, wantedShaping } from './plan/queues.ts';
 import { Settled } from './plan/settled.ts';
 import type { HostServices } from './services/index.ts';
 import type { Wiring } from './wiring.ts';
@@ -61,6 +65,7 @@ export const BRIDGE = 'br-weft';
 
 export interface Desired {
   readonly links: readonly DesiredLink[];
+  readonly shaping: Shaping;
   readonly bridge: DesiredBridge;
   readonly models: (ports: PortNumbers, snooped: Snooped | null, services: HostServices) => NetworkModel[];
   /** Links, bridge and ports wanted, as kind and id → text: what Settled remembers. */
@@ -84,7 +89,9 @@ export function desire(view: View, journal: Pick<Journal, 'endpoints' | 'network
     ...tunnelLinks(wiring),
     ...(o.gateway === true ? [gatewayLink(wiring, [...endpoints, ...entered(view, wiring)], o.gateway6 === true)] : []),
     ...present.flatMap((e) => endpointLinks(e, wiring.express, journal)),
+    ...present.filter((e) => isPaced(e, view, wiring)).map((e) => gateOf(e, wiring.express)),
   ];
+  const shaping = desiredShaping(present, view, wiring);
   const bridge: DesiredBridge = {
     name: o.bridge,
     datapathType: wiring.datapathType,
@@ -98,11 +105,13 @@ export function desire(view: View, journal: Pick<Journal, 'endpoints' | 'network
   const self: Self = { hostId: o.hostId, ipv6: wiring.vtep.includes(':') };
   return {
     links,
+    shaping,
     bridge,
     models: (ports, snooped, services) =>
       networkModels(view, self, journal.networks, endpoints, ports, snooped, services),
     wanted: () => {
       const out = new Map<string, string>();
+      for (const [id, text] of wantedShaping(shaping)) out.set(Settled.key('queue', id), text);
       for (const d of links) out.set(Settled.key('link', d.name), wantText(d));
       for (const p of planPorts(bridge, NOTHING)) out.set(Settled.key(p.kind, p.id), p.want);
       return out;
@@ -181,6 +190,12 @@ function gatewaysOf(e: LocalEndpoint, journal: Pick<Journal, 'networks'>): strin
   const { gateway, gateway6 } = joinGateway(row.network, e);
   return [gateway, gateway6].filter((ip) => ip !== '');
 }
+
+/** Of an endpoint with a rate: what it sends waits there. */
+const gateOf = ({ id, mtu }: LocalEndpoint, express: boolean): DesiredLink =>
+  express
+    ? { kind: 'pair', name: gateLink(id), peer: gateExit(id), mtu, whole: true }
+    : { kind: 'ifb', name: beside(id), mtu };
 
 function endpointLinks(e: LocalEndpoint, express: boolean, journal: Pick<Journal, 'networks'>): DesiredLink[] {
   const device = deviceOf(e);

@@ -1,10 +1,23 @@
 /** What this host is: datapath, VTEP, kernel: read once at start; and the version of Open vSwitch. */
+import { X509Certificate } from 'node:crypto';
 import { access, readFile } from 'node:fs/promises';
 import { release } from 'node:os';
+import { WeftError } from '../lib/errors.ts';
 import type { Host, Probe } from '../lib/model.ts';
+import { parseIdentity } from '../lib/rpc.ts';
 import { VERSION } from '../lib/version.ts';
 import { appctl } from './ovs/appctl.ts';
 import type { Wiring } from './wiring.ts';
+
+/** As its certificate says. @throws INVALID_ARGUMENT it is not a host's */
+export function hostIdOf(cert: string, file: string): string {
+  const identity = parseIdentity(new X509Certificate(cert).subjectAltName);
+  if (identity?.kind !== 'host')
+    throw new WeftError('INVALID_ARGUMENT', `${file} is not a host's certificate`, {
+      hint: 'make one with `weft ca host NAME`',
+    });
+  return identity.name;
+}
 
 /** Control socket of the running ovs-vswitchd: with its pid in the name, or as `--unixctl` says where that is not there. */
 export async function vswitchdControl(rundir: string): Promise<string> {

@@ -1,6 +1,5 @@
 /** The agent, put together: everything is made here, started in order, and stopped in the opposite order. */
 
-import { X509Certificate } from 'node:crypto';
 import { mkdir } from 'node:fs/promises';
 import { isDeepStrictEqual, parseArgs } from 'node:util';
 import { SessionClient } from '../gen/weft/v1/session.ts';
@@ -9,7 +8,7 @@ import { type AgentConfig, loadAgentConfig } from '../lib/config.ts';
 import { WeftError } from '../lib/errors.ts';
 import { type Log, makeLog } from '../lib/log.ts';
 import type { Conflict, Drift, View } from '../lib/model.ts';
-import { channelCredentials, channelOptions, parseIdentity } from '../lib/rpc.ts';
+import { channelCredentials, channelOptions } from '../lib/rpc.ts';
 import { Scope } from '../lib/scope.ts';
 import { readTls } from '../lib/tls.ts';
 import { Abilities } from './abilities.ts';
@@ -26,7 +25,7 @@ import { BRIDGE } from './desired.ts';
 import { DockerSide } from './docker/index.ts';
 import { JoinWaiter } from './docker/join-wait.ts';
 import { every } from './every.ts';
-import { capabilitiesOf, hostRecord, ovsRun, ovsVersion, teacher } from './facts.ts';
+import { capabilitiesOf, hostIdOf, hostRecord, ovsRun, ovsVersion, teacher } from './facts.ts';
 import { assignTransit } from './gateway/assign.ts';
 import { GatewayHost, hasIpv6 } from './gateway/host.ts';
 import { FileJournal } from './journal.ts';
@@ -52,6 +51,7 @@ import { startResolver } from './resolver.ts';
 import { agentService, serveAgent } from './service.ts';
 import { ServiceSide } from './services/index.ts';
 import { SessionMesh } from './session/mesh.ts';
+import { TcDriver } from './shaping/tc.ts';
 import { Versions } from './versions.ts';
 import { ViewStore } from './viewstore.ts';
 
@@ -175,6 +175,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
     view: () => mesh.view(),
     mayRemove: () => mesh.complete,
     links,
+    queues: new TcDriver(),
     ovs,
     flows,
     carries: (networkId) => abilities.carries(networkId),
@@ -364,15 +365,6 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
     (error) => log.error({ err: error }, 'audits ended'),
   );
   log.info({ host: config.name, id, ...wiring }, 'agent started');
-}
-
-function hostIdOf(cert: string, file: string): string {
-  const identity = parseIdentity(new X509Certificate(cert).subjectAltName);
-  if (identity?.kind !== 'host')
-    throw new WeftError('INVALID_ARGUMENT', `${file} is not a host's certificate`, {
-      hint: 'make one with `weft ca host NAME`',
-    });
-  return identity.name;
 }
 
 const rfc3339 = (ms: number): string => new Date(ms).toISOString();

@@ -25,14 +25,20 @@ import type { BpfStep } from './plan/maps.ts';
 import type { Snooped } from './plan/multicast.ts';
 import { driftOf, type Planned } from './plan/planned.ts';
 import { planPorts, portNameOf, stalePorts } from './plan/ports.ts';
+import { diverts } from './plan/queues.ts';
 import { Settled } from './plan/settled.ts';
+import { QueueSide } from './queueside.ts';
+import { rateProblems } from './rates.ts';
 import type { HostServices } from './services/index.ts';
+import type { QueueStep } from './shaping/steps.ts';
+import type { TcDriver } from './shaping/tc.ts';
 
 const RETRY_MS = 500;
 export interface ReconcilerOptions extends DriftLogOptions {
   readonly journal: Journal;
   readonly view: () => View;
   readonly links: LinkDriver;
+  readonly queues: TcDriver;
   readonly ovs: OvsDriver;
   readonly flows: FlowDriver;
   readonly carries: (networkId: string) => Promise<void>;
@@ -48,7 +54,7 @@ export interface ReconcilerOptions extends DriftLogOptions {
   /** Mend what somebody else changed. */
   readonly heal: boolean;
   readonly onPorts: () => void;
-  /** Endpoints that have no working link, each in a sentence; replaces what was said before. */
+  /** Endpoints that have no working link, or whose rate is not held, each in a sentence; replaces what was said before. */
   readonly onCutOff: (messages: readonly string[]) => void;
   readonly clock: Clock;
   readonly log: Log;
@@ -58,6 +64,7 @@ export interface ReconcilerOptions extends DriftLogOptions {
 interface Pass {
   readonly desired: Desired;
   readonly links: Planned<LinkStep>[];
+  readonly queues: Planned<QueueStep>[];
   readonly ports: Planned<OvsStep>[];
   readonly flows: Planned<FlowStep>[];
   readonly meters: Planned<MeterStep>[];
@@ -77,6 +84,7 @@ export class Reconciler implements Datapath {
   readonly #o: ReconcilerOptions;
   readonly #drift: DriftLog;
   readonly #links: LinkSide;
+  readonly #queues: QueueSide;
   readonly #flows: FlowSide;
   #waiting: Waiter[] = [];
   #wanted = false;
@@ -91,6 +99,7 @@ export class Reconciler implements Datapath {
     this.#o = options;
     this.#flows = new FlowSide(options.flows);
     this.#links = new LinkSide({ driver: options.links, clock: options.clock, log: options.log });
+    this.#queues = new QueueSide(options.queues, diverts(options.desire.wiring));
     this.#drift = new DriftLog({ ...options, now: () => options.clock.now() });
   }
 
@@ -162,8 +171,8 @@ export class Reconciler implements Datapath {
     await this.settled();
     return this.#exclusive(async () => {
       const { planned } = await this.#observeAndPlan(true);
-      const { links, ports, flows, meters, kernel } = planned;
-      const drift = [...links, ...ports, ...flows, ...meters, ...kernel].map(driftOf);
+      const { links, queues, ports, flows, meters, kernel } = planned;
+      const drift = [...links, ...queues, ...ports, ...flows, ...meters, ...kernel].map(driftOf);
       if (heal && drift.length > 0) {
         await this.#apply(planned, true);
         this.#again(this.#links.retryInMs);
@@ -228,6 +237,7 @@ export class Reconciler implements Datapath {
       if (failure.message !== this.#failure) this.#o.log.warn({ err: failure }, 'pass failed');
       this.#failure = failure.message;
       this.#links.forget();
+      this.#queues.forget();
       this.#o.kernel?.forget();
       this.#again(RETRY_MS);
     }
@@ -266,14 +276,15 @@ export class Reconciler implements Datapath {
   async #observeAndPlan(fresh: boolean): Promise<{ planned: Pass }> {
     const desired = desire(this.#o.view(), this.#o.journal, this.#o.desire);
     const links = await this.#links.plan(desired.links, fresh || this.#isNew(desired));
+    const queues = await this.#queues.plan(desired.shaping, fresh);
     const ovs = fresh ? await this.#o.ovs.observeFresh() : this.#o.ovs.observe();
     const ports = planPorts(desired.bridge, ovs);
     if (fresh || !this.#flows.known) await this.#flows.observe(this.#reachable());
-    return { planned: { desired, links, ports, ...(await this.#forwarding(desired, fresh)) } };
+    return { planned: { desired, links, queues, ports, ...(await this.#forwarding(desired, fresh)) } };
   }
 
   /** What depends on the numbers of links and ports. */
-  async #forwarding(desired: Desired, fresh: boolean): Promise<Omit<Pass, 'desired' | 'links' | 'ports'>> {
+  async #forwarding(desired: Desired, fresh: boolean): Promise<Omit<Pass, 'desired' | 'links' | 'queues' | 'ports'>> {
     const ports = { endpoint: (id: string) => this.ofport(id), uplink: (name: string) => this.#portNumber(name) };
     const networks = desired.models(ports, this.#o.snooped(), this.#o.services());
     const relaysNd = this.#o.desire.wiring.datapathType === 'system';
@@ -300,6 +311,7 @@ export class Reconciler implements Datapath {
     const links = this.#drift.select(planned.links, heal);
     const [linksDown, linksUp] = partition(links, (p) => p.change === 'extra');
     const made = await this.#links.make(linksUp);
+    const queues = await this.#queued(planned, made, heal);
     const remade = await this.#dropDeadPorts(
       planned.desired,
       // Of a pair, the port may be either end.
@@ -323,13 +335,14 @@ export class Reconciler implements Datapath {
     const selectedMeters = this.#drift.select(meters, heal);
     await this.#flows.apply(selected, selectedMeters);
     if (side.length > 0) await this.#o.kernel?.apply(side);
+    this.#queues.renewed(linksDown.map((p) => p.id));
     if (linksDown.length > 0) this.#links.delete(linksDown.map((p) => p.step));
     await this.#links.finish(
       planned.desired.links,
       linksUp.filter((p) => this.#drift.settled.isDrift(p)),
     );
     const done = made.length + linksDown.length;
-    this.#steps += done + ports.length + selected.length + selectedMeters.length + side.length;
+    this.#steps += done + queues + ports.length + selected.length + selectedMeters.length + side.length;
     const { failures } = this.#links;
     this.#drift.settled.settle(
       new Map([...planned.desired.wanted(), ...wanted()]),
@@ -338,7 +351,21 @@ export class Reconciler implements Datapath {
     );
     if (ports.length > 0) this.#o.onPorts();
     this.#drift.tell((p) => p.kind === 'link' && failures.has(p.id));
-    this.#o.onCutOff([...this.#blame().endpoints.values()]);
+    const rates = rateProblems(this.#o.journal.endpoints.values(), this.#o.view(), this.#o.desire.wiring);
+    this.#o.onCutOff([...this.#blame().endpoints.values(), ...rates]);
+  }
+
+  /** Before anything is led to a queue. @returns how many steps were taken */
+  async #queued(planned: Pass, made: readonly Planned<LinkStep>[], heal: boolean): Promise<number> {
+    const fresh = made.filter((p) => p.change === 'missing').map((p) => p.object);
+    this.#queues.renewed(fresh);
+    const all = fresh.length === 0 ? planned.queues : await this.#queues.plan(planned.desired.shaping, false);
+    const { links } = this.#links;
+    // That of a link that could not be made waits for it.
+    const due = all.filter((p) => links?.has(p.id.split(' ')[0] ?? '') !== false);
+    const selected = this.#drift.select(due, heal);
+    await this.#queues.apply(selected);
+    return selected.length;
   }
 
   /** @param made links made in this pass. @returns true when ports were taken out, to be put in again. */

@@ -5,6 +5,7 @@ import type { Mesh } from './client.ts';
 import { flagsOf, print, remote, withMesh } from './command.ts';
 import type { Io } from './io.ts';
 import { keyValues, table } from './output.ts';
+import { isShaping, shapingRequest } from './rates.ts';
 import { settle } from './settle.ts';
 import { type EndpointJson, endpointJson } from './shapes.ts';
 import { UsageError } from './usage.ts';
@@ -43,6 +44,9 @@ interface SetFlags {
   readonly disallowAddress?: string[];
   readonly drain?: boolean;
   readonly undrain?: boolean;
+  readonly rate?: string;
+  readonly burst?: string;
+  readonly priority?: string;
 }
 
 function registerSet(noun: Command, io: Io): void {
@@ -53,6 +57,9 @@ function registerSet(noun: Command, io: Io): void {
     .option('--disallow-address <ip[,mac]>', 'may not any more (may be repeated)', collect)
     .option('--drain', 'services give it no new connections; those that it has go on')
     .option('--undrain', 'services give it new connections again')
+    .option('--rate <rate>', 'may send, and receive, so much: 200mbit; none; default: as its container or network says')
+    .option('--burst <bytes>', 'may go at once after a silence: 64kb (made from the rate)')
+    .option('--priority <priority>', 'mark what it sends: high, normal or low; default: as its container says')
     .action(async (name: string, _options: unknown, command: Command) => {
       const flags = flagsOf<SetFlags>(command);
       const allow = (flags.allowAddress ?? []).map((text) => allowedAddress('--allow-address', text));
@@ -60,7 +67,8 @@ function registerSet(noun: Command, io: Io): void {
       if (flags.drain === true && flags.undrain === true)
         throw new UsageError('--drain and --undrain exclude each other.');
       const draining = flags.drain === true || (flags.undrain === true ? false : undefined);
-      if (allow.length + disallow.length === 0 && draining === undefined)
+      const shaping = shapingRequest(flags);
+      if (allow.length + disallow.length === 0 && draining === undefined && !isShaping(shaping))
         throw new UsageError('Nothing to change was given.', 'see weft endpoint set --help');
       const request = {
         project: '',
@@ -69,6 +77,7 @@ function registerSet(noun: Command, io: Io): void {
         allow,
         disallow,
         draining,
+        ...shaping,
       };
       const changed = await withMesh(io, command, async (mesh) => {
         const { endpoint, revision } = await mesh.call('updateEndpoint', request, { timeoutMs: 30_000 });
@@ -77,7 +86,7 @@ function registerSet(noun: Command, io: Io): void {
         const all = await listEndpoints(mesh, {});
         return (
           all.find((e) => e.id === endpoint.id) ??
-          endpointJson(endpoint, { networks: {}, hosts: {} }, draining === true)
+          endpointJson(endpoint, { networks: {}, hosts: {} }, { draining: draining === true })
         );
       });
       print(io, command, changed, () => `${changed.id.slice(0, 12)}\n`);
@@ -99,9 +108,14 @@ export async function listEndpoints(mesh: Mesh, filter: Filter): Promise<Endpoin
     network: filter.network === undefined ? '' : nonEmpty('--network', filter.network),
     host: filter.host === undefined ? '' : nonEmpty('--host', filter.host),
   };
-  const { endpoints, networkNames, hostNames, drainingIds } = await mesh.call('listEndpoints', request);
+  const { endpoints, networkNames, hostNames, drainingIds, rates, priorities } = await mesh.call(
+    'listEndpoints',
+    request,
+  );
   const names = { networks: networkNames, hosts: hostNames };
-  const shown = endpoints.map((e) => endpointJson(e, names, drainingIds.includes(e.id)));
+  const shown = endpoints.map((e) =>
+    endpointJson(e, names, { draining: drainingIds.includes(e.id), rate: rates[e.id], priority: priorities[e.id] }),
+  );
   const order = (e: EndpointJson): string => `${e.network}\0${e.host}\0${e.name ?? ''}\0${e.id}`;
   return shown.sort((a, b) => (order(a) < order(b) ? -1 : 1));
 }

@@ -4,6 +4,7 @@ import { Network } from '../gen/weft/v1/types.ts';
 import type { Mesh } from './client.ts';
 import { flagsOf, print, remote, withMesh } from './command.ts';
 import type { Io } from './io.ts';
+import { rateFlags } from './rates.ts';
 import { ofThisEpoch, settle } from './settle.ts';
 import { networkJson } from './shapes.ts';
 import { UsageError } from './usage.ts';
@@ -23,6 +24,8 @@ interface SetFlags {
   readonly gateway?: string[];
   readonly space?: string;
   readonly egressIp?: string[];
+  readonly rate?: string;
+  readonly burst?: string;
   readonly policyDefault?: string;
 }
 
@@ -44,6 +47,8 @@ export function registerSet(noun: Command, io: Io): void {
     .option('--gateway <ip>', 'gateway of the subnet', collect)
     .option('--space <name>', 'address space')
     .option('--egress-ip <ip>', 'source address of what leaves the mesh (may be repeated; "none": the host’s)', collect)
+    .option('--rate <rate>', 'each endpoint may send, and receive, so much unless it says otherwise: 500mbit; none')
+    .option('--burst <bytes>', 'may go at once after a silence: 64kb (made from the rate)')
     .option('--policy-default <action>', 'what no policy is about: allow or drop')
     .action(async (name: string, _options: unknown, command: Command) => {
       const network = nonEmpty('network name', name);
@@ -87,6 +92,7 @@ function changes(flags: SetFlags): { values: Network; fields: string[] } {
   set('gateways', flags.gateway);
   set('space', flags.space);
   set('egressIps', egressIps(flags.egressIp));
+  set('rate', rateFlags(flags));
   const { policyDefault } = flags;
   set('policyDefault', policyDefault === undefined ? undefined : nonEmpty('--policy-default', policyDefault));
   return { values, fields };

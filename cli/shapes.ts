@@ -1,5 +1,5 @@
 /** JSON of the objects, as people and scripts see it: keys never left out, absent = null, 64-bit numbers as decimal strings. */
-import type { HostAudit, HostStatus, Laggard, PathMtu, ServiceBackend } from '../gen/weft/v1/control.ts';
+import type { HostAudit, HostStatus, Laggard, PathMtu, RateInForce, ServiceBackend } from '../gen/weft/v1/control.ts';
 import type {
   Conflict,
   Drift,
@@ -9,18 +9,26 @@ import type {
   Network,
   Policy,
   PolicyRule,
+  Rate,
   Reservation,
   Revision,
   Service,
 } from '../gen/weft/v1/types.ts';
 import { endpointName } from '../lib/endpoint-name.ts';
 import { portText } from '../lib/policy-port.ts';
+import { formatBits } from '../lib/rate.ts';
 
 const orNull = (text: string): string | null => (text === '' ? null : text);
 
 /** Only the number; the epoch is for machines. */
 export const revisionJson = (revision: Revision | undefined): string | null =>
   revision === undefined || revision.number === 0n ? null : revision.number.toString();
+
+/** Bits per second, and bytes; null = none; burst null = made from the rate. */
+const rateJson = (rate: Rate | undefined) =>
+  rate === undefined || rate.bits === 0n
+    ? null
+    : { rate: formatBits(rate.bits), bits: Number(rate.bits), burst: rate.burst === 0n ? null : Number(rate.burst) };
 
 export const networkJson = (n: Network) => ({
   name: n.name,
@@ -40,6 +48,8 @@ export const networkJson = (n: Network) => ({
   publishBy: n.publishBy === '' ? 'weft' : n.publishBy,
   egressIps: n.egressIps,
   dnsOrder: n.dnsOrder === '' ? 'rotate' : n.dnsOrder,
+  /** Of each endpoint that nothing else is said of. */
+  rate: rateJson(n.rate),
   policyDefault: n.policyDefault === '' ? 'allow' : n.policyDefault,
   labels: n.labels,
   revision: n.revision.toString(),
@@ -67,7 +77,11 @@ export const hostJson = (h: HostStatus) => ({
 export const endpointJson = (
   e: Endpoint,
   names: { readonly networks: Readonly<Record<string, string>>; readonly hosts: Readonly<Record<string, string>> },
-  draining = false,
+  more: {
+    readonly draining?: boolean;
+    readonly rate?: RateInForce | undefined;
+    readonly priority?: string | undefined;
+  } = {},
 ) => ({
   id: e.id,
   network: names.networks[e.networkId] ?? e.networkId,
@@ -83,7 +97,10 @@ export const endpointJson = (
   trusted: e.trusted,
   express: e.express,
   /** Services give it no new connections. */
-  draining,
+  draining: more.draining ?? false,
+  /** What it may send, and receive, and who says so: "endpoint", "container" or "network". */
+  rate: more.rate === undefined ? null : { ...rateJson(more.rate.rate), by: more.rate.by },
+  priority: orNull(more.priority ?? ''),
   /** Ports of its host that lead to it. */
   ports: e.ports.map(({ protocol, port, hostIp, hostPort }) => ({ protocol, port, hostIp, hostPort })),
   /** What policies select by: the container's labels, once known. */

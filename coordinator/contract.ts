@@ -13,10 +13,12 @@ import type {
   Memberships,
   Network,
   Policy,
+  Rate,
   Reservation,
   Revision,
   Service,
 } from '../lib/model.ts';
+import type { Priority } from '../lib/rate.ts';
 
 /** Which coordinator has a host's session; a key under that coordinator's lease. */
 export interface Presence {
@@ -289,11 +291,14 @@ export interface Store {
   ): Promise<{ revision: Revision; refused: readonly string[] }>;
 }
 
-/** Allowed addresses that come and go; `draining` null: as it is. */
+/** Allowed addresses that come and go; of the others null, or absent: as it is. */
 export interface SettingsChange {
   readonly allow: readonly AllowedAddress[];
   readonly disallow: readonly AllowedAddress[];
   readonly draining: boolean | null;
+  /** "unset": what its container and network say counts again. */
+  readonly rate?: Rate | 'unset' | null;
+  readonly priority?: Priority | 'unset' | null;
 }
 
 /** A host whose leave an allowed address needs: it gives addresses of its blocks to containers without asking anybody. */
@@ -326,7 +331,7 @@ export interface PolicyOutcome {
 export type WantedBlock = { readonly containing: string } | { readonly family: 4 | 6 };
 
 /** What of a network can be changed while it is in use; as checkEdit made it. */
-export type NetworkEdit = Partial<Pick<Network, 'egressIps' | 'policyDefault'>>;
+export type NetworkEdit = Partial<Pick<Network, 'egressIps' | 'policyDefault' | 'rate'>>;
 
 export interface NetworkBind {
   readonly name: string;

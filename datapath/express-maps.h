@@ -76,6 +76,7 @@ struct traffic {
 };
 
 HASH(slow, 16384, __u32, __u32);
+HASH(gates, 32768, __u32, __u32); /* ifindex of wft… → of wfg…; of wfh… → of wft… */
 HASH(nets, 4096, __u32, struct net);
 HASH(vnis, 8192, struct tunnel, __u32);
 HASH(fdb, 131072, struct mac_key, struct place);

@@ -14,6 +14,7 @@
 #define EXTERNAL 4u /* not a Weft host */
 #define LEARN 8u    /* its MACs are learned from what it sends */
 #define SERVED 16u  /* an endpoint of this host in a network that has services */
+#define PACED 64u   /* an endpoint of this host with a rate: by the queue of its link */
 #define HOST 32u    /* the host itself: who came in by one of its ports is on the other side */
 
 /* In a flow's index: the client is outside, and came in by a port of this host. */
@@ -52,7 +53,7 @@ struct port {
   __u32 index;
   __u8 mac[6];
   __u8 flags;
-  __u8 pad;
+  __u8 mark; /* class of what it sends (DSCP in the upper six bits) and 1; 0 = as it says itself */
   __u32 ip4; /* as on the wire; 0 = none, as the others */
   __u32 ip6[4];
   __u32 link_local[4];

@@ -8,6 +8,7 @@
 #include "cut.h"
 #include "express-maps.h"
 #include "frame.h"
+#include "mark.h"
 #include "service.h"
 
 static __always_inline struct traffic *traffic_of(__u32 ifindex) {
@@ -80,7 +81,7 @@ static __always_inline int send(struct __sk_buff *skb, __u32 index, const struct
   return device ? count(reason, bpf_redirect(device, 0)) : count(FAILED, TC_ACT_SHOT);
 }
 
-/* Into a container of this host, past the host's end of its veth. */
+/* Into a container of this host, past the host's end of its veth unless that has a rate to hold. */
 static __always_inline int deliver(struct __sk_buff *skb, __u32 index, struct frame *f, const struct place *to, __u32 reason) {
   __u32 ifindex = to->device;
   if ((to->flags & SERVED) && !answer(skb, index, f)) return count(FAILED, TC_ACT_SHOT);
@@ -92,7 +93,8 @@ static __always_inline int deliver(struct __sk_buff *skb, __u32 index, struct fr
   if ((to->flags & REWRITE) && bpf_skb_store_bytes(skb, 0, to->mac, ETH_ALEN, 0)) return count(FAILED, TC_ACT_SHOT);
   /* Judged by the MAC of the link it came by; nobody will judge again. */
   bpf_skb_change_type(skb, 0 /* PACKET_HOST */);
-  return count(reason, bpf_redirect_peer(ifindex, 0));
+  /* A queue that holds the rate is at the host's end. */
+  return count(reason, to->flags & PACED ? bpf_redirect(ifindex, 0) : bpf_redirect_peer(ifindex, 0));
 }
 
 /*
@@ -110,12 +112,15 @@ static __always_inline int to_host(struct __sk_buff *skb, __u32 index, struct fr
   return count(SERVICE_EXIT, bpf_redirect(to->device, 0));
 }
 
-SEC("tc") int from_container(struct __sk_buff *skb) {
-  __u32 ifindex = skb->ifindex;
+/* @param ifindex of wft… */
+static __always_inline int sent(struct __sk_buff *skb, __u32 ifindex) {
   struct port *p = bpf_map_lookup_elem(&ports, &ifindex);
   if (!p) return count(UNKNOWN_PORT, TC_ACT_SHOT);
   struct frame f = {};
-  if (!(p->flags & (EXPRESS | SERVED)) || read_frame(skb, &f) != GOOD) return count(SLOW, bpf_redirect(p->slow, 0));
+  if (!(p->flags & (EXPRESS | SERVED)) && !p->mark) return count(SLOW, bpf_redirect(p->slow, 0));
+  if (read_frame(skb, &f) != GOOD) return count(SLOW, bpf_redirect(p->slow, 0));
+  if (p->mark && !put_class(skb, &f, p->mark)) return count(FAILED, TC_ACT_SHOT);
+  if (!(p->flags & (EXPRESS | SERVED))) return count(SLOW, bpf_redirect(p->slow, 0));
   if (!own(p, &f)) return count(p->flags & EXPRESS ? SECURITY : SLOW, bpf_redirect(p->slow, 0));
   if (p->flags & SERVED) {
     int done = ask(skb, p, &f);
@@ -132,6 +137,22 @@ SEC("tc") int from_container(struct __sk_buff *skb) {
     t->tx_bytes += skb->len;
   }
   return to->family ? send(skb, p->index, to, &f, EXPRESS_REMOTE) : deliver(skb, p->index, &f, to, EXPRESS_LOCAL);
+}
+
+SEC("tc") int from_container(struct __sk_buff *skb) { return sent(skb, skb->ifindex); }
+
+/* Of an endpoint with a rate: first through the queue of its gate, which is where the gate is entered. */
+SEC("tc") int to_gate(struct __sk_buff *skb) {
+  __u32 ifindex = skb->ifindex;
+  __u32 *gate = bpf_map_lookup_elem(&gates, &ifindex);
+  return gate ? bpf_redirect(*gate, 0) : count(UNKNOWN_PORT, TC_ACT_SHOT);
+}
+
+/* Out of the gate, in time: as if it came from the container now. */
+SEC("tc") int from_gate(struct __sk_buff *skb) {
+  __u32 ifindex = skb->ifindex;
+  __u32 *container = bpf_map_lookup_elem(&gates, &ifindex);
+  return container ? sent(skb, *container) : count(UNKNOWN_PORT, TC_ACT_SHOT);
 }
 
 /* By the link and not past it: works also for links without a peer elsewhere (taps, a veth not yet moved), and for any MAC. */

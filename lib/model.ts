@@ -20,6 +20,7 @@ export type {
   PolicyRule,
   Probe,
   PublishedPort,
+  Rate,
   Reservation,
   Revision,
   Service,

@@ -50,6 +50,7 @@ export function describeKey(map: MapName, key: string): string {
   switch (map) {
     case 'ports':
     case 'slow':
+    case 'gates':
       return `${map} ifindex ${f.u32()}`;
     case 'nets':
       return `nets net ${f.u32()}`;
@@ -104,6 +105,7 @@ export function describeValue(map: MapName, value: string): string {
     case 'ports':
       return port(f);
     case 'slow':
+    case 'gates':
       return `ifindex ${f.u32()}`;
     case 'nets':
       return `device ${f.u32()} vni ${f.u32()} mtu ${f.u32()}`;
@@ -142,7 +144,7 @@ const words = (...parts: readonly (string | 0 | false)[]): string =>
 
 function port(f: Fields): string {
   const [slow, index, mac, flags] = [f.u32(), f.u32(), f.mac(), f.u8()];
-  f.take(1);
+  const mark = f.u8();
   const [v4, v6, linkLocal] = [f.take(4), f.take(16), f.take(16)];
   return words(
     `net ${index} ${mac}`,
@@ -152,6 +154,7 @@ function port(f: Fields): string {
     `slow ifindex ${slow}`,
     flags & FLAG.express && 'express',
     flags & FLAG.served && 'served',
+    mark !== 0 && `dscp ${mark >> 2}`,
   );
 }
 
@@ -160,8 +163,10 @@ function place(f: Fields): string {
   const express = flags & FLAG.express && 'express';
   if (family === 0 && device === 0) return 'nobody';
   const served = flags & FLAG.served && 'served';
+  const paced = flags & FLAG.paced && 'paced';
   if (family === 0 && flags & FLAG.host) return `host ifindex ${device}`;
-  if (family === 0) return words(`local ifindex ${device}`, flags & FLAG.rewrite && `rewrite ${mac}`, express, served);
+  if (family === 0)
+    return words(`local ifindex ${device}`, flags & FLAG.rewrite && `rewrite ${mac}`, express, served, paced);
   return words(
     `remote ${address(vtep, family)}`,
     device !== 0 && `device ${device}`,

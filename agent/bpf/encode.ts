@@ -19,6 +19,7 @@ import {
 export const LAYOUT = {
   ports: { key: 4, value: 52 },
   slow: { key: 4, value: 4 },
+  gates: { key: 4, value: 4 },
   nets: { key: 4, value: 12 },
   vnis: { key: 8, value: 4 },
   fdb: { key: 12, value: 32 },
@@ -43,7 +44,7 @@ export const SERVICE_MAPS: readonly MapName[] = ['ports', 'backends', 'live', 's
 /** Per map: key → value, both hex. */
 export type EncodedMaps = ReadonlyMap<MapName, ReadonlyMap<string, string>>;
 
-export const FLAG = { express: 1, rewrite: 2, external: 4, learn: 8, served: 16, host: 32 } as const;
+export const FLAG = { express: 1, rewrite: 2, external: 4, learn: 8, served: 16, host: 32, paced: 64 } as const;
 export const CONFIG_FLAG = { checksum: 1, ttlInherit: 2, dscpInherit: 4, dontFragment: 8 } as const;
 
 /** Outer TTL of frames that have none to inherit. */
@@ -110,6 +111,7 @@ export function encode(model: BpfModel, names: readonly MapName[] = MAP_NAMES): 
       (p) => u32(p.slow),
       (p) => u32(p.ifindex),
     ),
+    gates: gates(ports),
     nets: table(
       nets,
       (n) => u32(n.index),
@@ -142,6 +144,19 @@ export function encode(model: BpfModel, names: readonly MapName[] = MAP_NAMES): 
   };
   return new Map(names.map((name) => [name, maps[name]]));
 }
+
+/** Both ways: in by the one end, out by the other. */
+const gates = (ports: readonly BpfPort[]): Map<string, string> =>
+  new Map(
+    ports.flatMap(({ ifindex, gate }): [string, string][] =>
+      gate === undefined
+        ? []
+        : [
+            [u32(ifindex), u32(gate.entry)],
+            [u32(gate.exit), u32(ifindex)],
+          ],
+    ),
+  );
 
 const blockKey = (b: BpfBlock): string => u32(BLOCK_KEY_BITS + b.bits) + macKey(b.index, b.mac);
 const sourceKey = (s: BpfSource): string => address(s.vtep) + u32(s.device) + u32(s.key) + u32(s.vtep.family);
@@ -177,7 +192,7 @@ const port = (p: BpfPort, served: boolean): string =>
     u32(p.index),
     mac(p.mac),
     u8((p.express ? FLAG.express : 0) | (served ? FLAG.served : 0)),
-    '00',
+    u8(p.dscp === undefined ? 0 : (p.dscp << 2) | 1),
     ip4(p.ip4),
     ip6(p.ip6),
     ip6(p.linkLocal),
@@ -197,7 +212,7 @@ function places(): (place: BpfPlace | null, express: boolean, served?: boolean) 
 }
 
 const localFlags = (place: BpfPlace & { kind: 'local' }, served: boolean): number =>
-  (served ? FLAG.served : 0) | (place.host === true ? FLAG.host : 0);
+  (served ? FLAG.served : 0) | (place.host === true ? FLAG.host : 0) | (place.paced === true ? FLAG.paced : 0);
 
 const here = (ifindex: number, rewrite: bigint | null, flags: number): string =>
   NO_ADDRESS +

@@ -31,6 +31,10 @@ export interface BpfPort {
   /** Link-local address. */
   readonly linkLocal: bigint | null;
   readonly express: boolean;
+  /** DSCP of what it sends, 0..63; absent: as it says itself. */
+  readonly dscp?: number;
+  /** Of an endpoint with a rate: wfg… and wfh…, between which its frames wait. Absent: they do not. */
+  readonly gate?: { readonly entry: number; readonly exit: number };
 }
 
 /** A network of this host. */
@@ -53,6 +57,8 @@ export type BpfPlace =
       readonly rewrite: bigint | null;
       /** The host itself, by the switch's end of its link: answers to who came in by a published service. */
       readonly host?: true;
+      /** Delivered by the link's own queue, which holds a rate, and not past it. */
+      readonly paced?: true;
     }
   | ({ readonly kind: 'remote' } & BpfVtep);
 
@@ -160,6 +166,10 @@ export interface BpfModel {
 export type BpfProgram =
   /** wft… */
   | 'from_container'
+  /** wft… of an endpoint with a rate */
+  | 'to_gate'
+  /** wfh… */
+  | 'from_gate'
   /** wfk… */
   | 'from_ovs'
   /** weft-vxlan, weft-geneve, weft-gre */

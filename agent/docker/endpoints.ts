@@ -5,6 +5,7 @@ import type { Log } from '../../lib/log.ts';
 import { defaultMac, normalMac } from '../../lib/mac.ts';
 import type { Network } from '../../lib/model.ts';
 import { truthOf } from '../../lib/network-options.ts';
+import { askedFor, RATE_KEYS } from '../../lib/rate.ts';
 import { type AddressBook, addressKey } from '../addresses.ts';
 import type { Clock } from '../clock.ts';
 import {
@@ -96,6 +97,7 @@ export class EndpointDriver {
       interfaceName: null,
       ...transitOf(this.#o.journal, { id: request.EndpointID }),
       ...(trusted(request) ? { trust: true } : {}),
+      ...(Object.keys(ratesOf(request)).length > 0 ? { asked: ratesOf(request) } : {}),
     };
     const written = this.#o.journal.write([
       { table: 'endpoint', key: endpoint.id, value: endpoint },
@@ -232,10 +234,11 @@ export class EndpointDriver {
         hint: `start the container on another host, or end it with weft host undrain ${mesh.hostName}`,
       });
     for (const option of Object.keys(request.Options ?? {}))
-      if (option.startsWith('weft.') && option !== KEY.mac && option !== TRUST)
+      if (option.startsWith('weft.') && option !== KEY.mac && option !== TRUST && !RATE_OPTIONS.includes(option))
         throw new WeftError('UNIMPLEMENTED', `option "${option}" is not available on endpoints of Weft networks`, {
           hint: 'leave it out',
         });
+    askedFor(ratesOf(request)); // it says what is wrong
     if (trusted(request) && !network.allowTrust)
       throw new WeftError('PERMISSION_DENIED', `network ${network.name} was made without --allow-trust`, {
         hint: `leave ${TRUST} out, or make a network with weft network create --allow-trust`,
@@ -279,6 +282,16 @@ function macOf(request: CreateEndpointRequest): string | null {
     hint: 'leave one out',
   });
 }
+
+const RATE_OPTIONS: readonly string[] = Object.values(RATE_KEYS);
+
+/** Driver options about rate and priority. */
+const ratesOf = (request: CreateEndpointRequest): Record<string, string> =>
+  Object.fromEntries(
+    Object.entries(request.Options ?? {})
+      .filter(([key]) => RATE_OPTIONS.includes(key))
+      .map(([key, value]) => [key, typeof value === 'string' ? value : JSON.stringify(value)]),
+  );
 
 /** @throws INVALID_ARGUMENT */
 const trusted = (request: CreateEndpointRequest): boolean => {

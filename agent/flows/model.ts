@@ -26,6 +26,10 @@ export interface LocalPort {
   readonly transit?: number;
   /** The user's own device is the port: it has no links named after it. */
   readonly direct?: true;
+  /** It has a rate, which queues hold. */
+  readonly paced?: true;
+  /** DSCP of what it sends; absent: as it says itself. */
+  readonly dscp?: number;
 }
 
 /** An address that an endpoint may have besides its own; neither IP: any address of the network, with that MAC. */

@@ -52,7 +52,7 @@ const gw = `"${GATEWAY}"`;
 const DOCKERS_BRIDGES = ['"docker0"', '"docker_gwbridge"', '"br-*"'];
 
 /** A user-space switch reads a link beside the kernel, which would answer there as well, for any address of the host. */
-const OWN_LINKS = ['wft*', 'wfk*', 'wfo*', TUNNEL_SWITCH, GATEWAY_SWITCH];
+const OWN_LINKS = ['wft*', 'wfk*', 'wfo*', 'wfg*', 'wfh*', TUNNEL_SWITCH, GATEWAY_SWITCH];
 
 /** Others cannot be written there: '*' stands for many, quotes end a name. */
 const PLAIN = /^[\w.-]+$/;

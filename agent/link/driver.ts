@@ -165,7 +165,7 @@ export class LinkDriver {
       return error === '' && inContainer ? await this.#offloadsOff(interfaceName, sandbox) : error;
     }
     if (step.kind === 'addVeth' && inContainer) return await this.#offloadsOff(step.container, null);
-    if (step.kind !== 'addPair' || at === 'none') return '';
+    if (step.kind !== 'addPair' || step.whole === true || at === 'none') return '';
     if (step.host === undefined && at === 'container') return '';
     return await this.#offloadsOff(step.name, null, step.rewritten === true && !this.#complete.rewritten);
   }

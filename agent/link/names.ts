@@ -1,6 +1,6 @@
 /** Names of the links (netdevs) that Weft makes: they say whose they are, to an agent without memory. Pure. */
 
-const ENDPOINT = /^wf[tcko][0-9a-f]{12}$/;
+const ENDPOINT = /^wf[tckoghi][0-9a-f]{12}$/;
 /** IFNAMSIZ is 16 with the terminating zero: three letters and twelve hex digits of the endpoint's id. */
 const ID_DIGITS = 12;
 
@@ -13,6 +13,14 @@ export const containerLink = named('wfc');
 export const slowLink = named('wfk');
 /** The other side of that pair, a port of br-weft. */
 export const switchLink = named('wfo');
+
+/** The gate of an endpoint with a rate: what it sends waits at the one end, and goes on from the other. */
+export const gateLink = named('wfg');
+export const gateExit = named('wfh');
+
+/** Beside an endpoint's link, where eBPF does not lead to a gate: what it sends waits there (an ifb). */
+export const beside = named('wfi');
+export const besideOf = (hostLinkName: string): string => `wfi${hostLinkName.slice(3)}`;
 
 /** The kernel-tunnel backend's way between br-weft and the tunnel devices: the kernel's side, and the port of br-weft. */
 export const TUNNEL_KERNEL = 'weft-tk';
@@ -42,6 +50,7 @@ export function primaryOf(name: string): string {
   if (name === TUNNEL_SWITCH) return TUNNEL_KERNEL;
   if (name === GATEWAY_SWITCH) return GATEWAY;
   if (name.startsWith('wfc')) return `wft${name.slice(3)}`;
+  if (name.startsWith('wfh')) return `wfg${name.slice(3)}`;
   return name.startsWith('wfo') ? `wfk${name.slice(3)}` : name;
 }
 
@@ -51,5 +60,6 @@ export function endsOf(name: string): readonly string[] {
   if (primary === TUNNEL_KERNEL) return [primary, TUNNEL_SWITCH];
   if (primary === GATEWAY) return [primary, GATEWAY_SWITCH];
   if (primary.startsWith('wft')) return [primary, `wfc${primary.slice(3)}`];
+  if (primary.startsWith('wfg')) return [primary, `wfh${primary.slice(3)}`];
   return primary.startsWith('wfk') ? [primary, `wfo${primary.slice(3)}`] : [primary];
 }

@@ -40,7 +40,7 @@ export class LinkPicture {
     else if (step.kind === 'addVeth' || step.kind === 'restoreVeth') {
       links.delete(step.host);
       made(step.host, step.mtu);
-    } else if (step.kind === 'addTunnel') {
+    } else if (step.kind === 'addTunnel' || step.kind === 'addIfb') {
       links.delete(step.name);
       made(step.name, step.mtu);
     } else {

@@ -62,7 +62,11 @@ export type LinkStep =
       readonly host?: HostEnd;
       /** Addresses are rewritten in what it carries, and that leaves the host. */
       readonly rewritten?: true;
+      /** Open vSwitch does not read it: segments stay whole on it. */
+      readonly whole?: true;
     }
+  /** Where what comes in by another link waits (ip-link(8), ifb). */
+  | { readonly kind: 'addIfb'; readonly name: string; readonly mtu: number }
   | {
       readonly kind: 'addTunnel';
       readonly name: string;
@@ -105,6 +109,11 @@ export function hostCommands(step: LinkStep): Command[] {
         ...hostEnd(name, step.host),
       ];
     }
+    case 'addIfb':
+      return [
+        command`link add name ${step.name} mtu ${step.mtu} type ifb`,
+        command`link set dev ${step.name} addrgenmode none up`,
+      ];
     case 'addTunnel':
       return [
         [...command`link add name ${step.name} mtu ${step.mtu} type`, ...tunnelType(step)],

@@ -1,6 +1,6 @@
 /** Whom a link that could not be made or set concerns: one endpoint, or the host and all on it. Pure. */
 import { deviceOf, ipsOf, type LocalEndpoint, nameOf } from '../contract.ts';
-import { hostLink, isSingle, slowLink } from '../link/names.ts';
+import { beside, gateLink, hostLink, isSingle, slowLink } from '../link/names.ts';
 
 export interface Blame {
   /** Endpoint's id to why it has no working link, in a sentence that names it. */
@@ -17,7 +17,7 @@ export function blameOf(failures: ReadonlyMap<string, string>, endpoints: Iterab
   const blamed = new Map<string, string>();
   const left = new Map(failures);
   for (const e of endpoints)
-    for (const link of [deviceOf(e) ?? hostLink(e.id), slowLink(e.id)]) {
+    for (const link of [deviceOf(e) ?? hostLink(e.id), slowLink(e.id), gateLink(e.id), beside(e.id)]) {
       const message = left.get(link);
       if (message === undefined) continue;
       left.delete(link);

@@ -9,6 +9,7 @@ import type { Encap, Entry, LocalPort, NetworkModel, Published, Remote, TunnelEn
 import { entryMac } from '../gateway/addresses.ts';
 import { egressOf, gatewaysOf } from '../gateway/egress.ts';
 import { type PolicySources, policyModel, type Subject } from '../policies/resolve.ts';
+import { shapedOf } from '../rates.ts';
 import { type HostServices, NO_HOST_SERVICES } from '../services/members.ts';
 import { addressesOf, behindHost } from './entries.ts';
 import { multicastModel, type Snooped } from './multicast.ts';
@@ -57,7 +58,18 @@ export function networkModels(
     const mac = parseMac(e.mac);
     const allowed = allowedFor(view.interests.get(e.networkId), e.id);
     const standing = standingOf(e, networks.get(e.networkId)?.network, view);
-    list.push({ id: e.id, ofport: port, mac, ...addressesOf(e), ...standing, allowed, ...transit, ...direct });
+    const shaped = shapedOf(e, view);
+    list.push({
+      id: e.id,
+      ofport: port,
+      mac,
+      ...addressesOf(e),
+      ...standing,
+      allowed,
+      ...transit,
+      ...direct,
+      ...shaped,
+    });
     locals.set(e.networkId, list);
     const judged = subjects.get(e.networkId) ?? [];
     judged.push({ endpoint: e, ofport: port });

@@ -20,6 +20,8 @@ import { asked } from '../flows/shared.ts';
 import { entryMac } from '../gateway/addresses.ts';
 import {
   GATEWAY_SWITCH,
+  gateExit,
+  gateLink,
   hostLink,
   slowLink,
   switchLink,
@@ -42,8 +44,10 @@ export function kernelLinks(networks: readonly NetworkModel[], wiring: Wiring): 
   const names: string[] = [TUNNEL_KERNEL, TUNNEL_SWITCH, GATEWAY_SWITCH, ...wiring.encaps.map((e) => TUNNEL_DEVICE[e])];
   if (wiring.express)
     for (const n of networks)
-      for (const { id, direct } of n.locals)
+      for (const { id, direct, paced } of n.locals) {
         if (direct !== true) names.push(hostLink(id), slowLink(id), switchLink(id));
+        if (direct !== true && paced === true) names.push(gateLink(id), gateExit(id));
+      }
   return names;
 }
 
@@ -138,16 +142,39 @@ export function kernelSide(
 
   /** Its links belong to the kernel side on any network: what may not take the express path goes on to Open vSwitch. */
   function addPort({ index, encap }: NetworkModel, p: LocalPort): void {
-    const [wft, wfk] = [attach(hostLink(p.id), 'from_container'), attach(slowLink(p.id), 'from_ovs')];
+    // Its exit first: whatever goes in by the gate must be taken on.
+    const gate = p.paced === true ? gateOf(p.id) : {};
+    const wft = attach(hostLink(p.id), gate.gate === undefined ? 'from_container' : 'to_gate');
+    const wfk = attach(slowLink(p.id), 'from_ovs');
     attach(switchLink(p.id), 'sink');
     if (wft === null || wfk === null) return;
     const { mac, ip: ip4, ip6, alias } = p;
+    const mark = p.dscp === undefined ? {} : { dscp: p.dscp };
     const express = p.express && encap !== 'vlan' && index <= MAX_TAGGED_INDEX;
-    model.ports.push({ ifindex: wft, slow: wfk, index, mac, ip4, ip6, linkLocal: linkLocalOf(mac), express });
-    const place: BpfPlace = { kind: 'local', ifindex: wft, rewrite: null };
+    model.ports.push({
+      ifindex: wft,
+      slow: wfk,
+      index,
+      mac,
+      ip4,
+      ip6,
+      linkLocal: linkLocalOf(mac),
+      express,
+      ...gate,
+      ...mark,
+    });
+    const paced = p.paced === true ? { paced: true as const } : {};
+    const place: BpfPlace = { kind: 'local', ifindex: wft, rewrite: null, ...paced };
     model.fdb.push({ index, mac, place, express });
     if (alias !== null && alias !== mac)
       model.fdb.push({ index, mac: alias, place: { ...place, rewrite: mac }, express });
+  }
+
+  /** Where an endpoint with a rate waits before it goes on; empty while it is not there. */
+  function gateOf(id: string): Pick<BpfPort, 'gate'> {
+    const exit = attach(gateExit(id), 'from_gate');
+    const entry = ifindex(gateLink(id));
+    return exit === null || entry === null ? {} : { gate: { entry, exit } };
   }
 
   /** Who comes in by a port of this host comes from its MAC, and is answered to it. @param ifindex of weft-go */

@@ -23,7 +23,11 @@ export type DesiredLink =
       readonly host?: HostEnd;
       /** Addresses are rewritten in what it carries, and that leaves the host. */
       readonly rewritten?: true;
+      /** Open vSwitch does not read it: segments stay whole on it. */
+      readonly whole?: true;
     }
+  /** Where what comes in by another link waits. */
+  | { readonly kind: 'ifb'; readonly name: string; readonly mtu: number }
   /** A device of the user's: it is made and removed by the user. */
   | { readonly kind: 'device'; readonly name: string; readonly mtu: number }
   | {
@@ -84,6 +88,8 @@ function makeStep(d: Exclude<DesiredLink, { kind: 'device' }>): LinkStep {
     }
     case 'pair':
       return { ...d, kind: 'addPair' };
+    case 'ifb':
+      return { kind: 'addIfb', name: d.name, mtu: d.mtu };
     case 'tunnel':
       return { ...d, kind: 'addTunnel' };
   }

@@ -9,6 +9,7 @@ import type { Log } from '../../lib/log.ts';
 import type { Endpoint, Revision } from '../../lib/model.ts';
 import { ipsOf, type Journal, type LocalEndpoint } from '../contract.ts';
 import type { Standing } from '../express.ts';
+import { askedRecord } from '../rates.ts';
 
 const BATCH = 100;
 const RETRY_MS = 1_000;
@@ -46,6 +47,7 @@ export function recordOf(
     kind: e.attached?.kind ?? 'container',
     ports: (e.external?.ports ?? []).map((port) => ({ ...port })),
     unhealthy: [...unhealthy],
+    ...askedRecord(e),
     revision: 0n,
   };
 }

@@ -1,8 +1,9 @@
 /** Judges changes of a network that is in use. Pure. */
 import { containsIp, familyOf, formatIp, parseCidr, subnetOf, tryParseIp } from '../../lib/addr.ts';
 import { middleCut, WeftError } from '../../lib/errors.ts';
-import type { Network } from '../../lib/model.ts';
+import type { Network, Rate } from '../../lib/model.ts';
 import { BY_DOCKER } from '../../lib/network-options.ts';
+import { checkRate } from '../../lib/rate.ts';
 import type { NetworkEdit } from '../contract.ts';
 import { checkPolicyDefault } from './spec.ts';
 
@@ -16,7 +17,7 @@ export const MAX_EGRESS_IPS = 256;
 export function checkEdit(network: Network, fields: readonly string[], values: Network): NetworkEdit {
   if (fields.length === 0)
     throw new WeftError('INVALID_ARGUMENT', 'Nothing to change was given.', { hint: 'see weft network set --help' });
-  const fixed = fields.find((field) => field !== 'egressIps' && field !== 'policyDefault');
+  const fixed = fields.find((field) => !LIVE.includes(field));
   if (fixed !== undefined)
     throw new WeftError(
       'UNIMPLEMENTED',
@@ -25,6 +26,7 @@ export function checkEdit(network: Network, fields: readonly string[], values: N
     );
   return {
     ...(fields.includes('egressIps') ? { egressIps: checkEgressIps(network, values.egressIps) } : {}),
+    ...(fields.includes('rate') ? { rate: defaultRate(values.rate) } : {}),
     ...(fields.includes('policyDefault') ? { policyDefault: checkDefault(network, values.policyDefault) } : {}),
   };
 }
@@ -37,6 +39,13 @@ function checkDefault(network: Network, asked: string): string {
     });
   return policyDefault;
 }
+
+/** Fields that can be changed. */
+const LIVE: readonly string[] = ['egressIps', 'policyDefault', 'rate'];
+
+/** As much as they can is what its endpoints do without a word. */
+const defaultRate = (rate: Rate | undefined): Rate | undefined =>
+  rate === undefined || checkRate(rate).bits === 0n ? undefined : rate;
 
 function checkEgressIps(network: Network, given: readonly string[]): string[] {
   const why = noWayOut(network);

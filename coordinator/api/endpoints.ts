@@ -5,10 +5,12 @@ import { endpointName } from '../../lib/endpoint-name.ts';
 import { middleCut, WeftError } from '../../lib/errors.ts';
 import { normalMac } from '../../lib/mac.ts';
 import type { AllowedAddress, Endpoint } from '../../lib/model.ts';
+import { formatRate } from '../../lib/rate.ts';
 import { changeSettings } from '../allow.ts';
 import type { State } from '../contract.ts';
 import type { Parts } from '../parts.ts';
 import type { Method } from './method.ts';
+import { shapingInForce, shapingOf } from './rates.ts';
 import { hostOf, networkOf, projectOf, revisionOf } from './resolve.ts';
 
 export function endpointMethods(parts: Parts, method: Method): Pick<ControlServer, 'listEndpoints' | 'updateEndpoint'> {
@@ -21,12 +23,14 @@ export function endpointMethods(parts: Parts, method: Method): Pick<ControlServe
       const allow = request.allow.map(canonical);
       const disallow = request.disallow.map(canonical);
       const draining = request.draining ?? null;
-      if (allow.length + disallow.length === 0 && draining === null)
+      const { rate, priority } = shapingOf(state, endpoint, request);
+      if (allow.length + disallow.length === 0 && draining === null && rate === null && priority === null)
         throw new WeftError('INVALID_ARGUMENT', 'Nothing to change was given.', {
-          hint: 'weft endpoint set E --allow-address IP[,MAC], or --drain',
+          hint: 'weft endpoint set E --allow-address IP[,MAC], --drain, --rate or --priority',
         });
-      const revision = await changeSettings(parts, endpoint, { allow, disallow, draining });
-      log.info({ endpoint: endpoint.id, allow, disallow, draining }, 'endpoint changed');
+      const revision = await changeSettings(parts, endpoint, { allow, disallow, draining, rate, priority });
+      const said = rate === null || rate === 'unset' ? rate : formatRate(rate);
+      log.info({ endpoint: endpoint.id, allow, disallow, draining, rate: said, priority }, 'endpoint changed');
       return { endpoint: withSettings(state, endpoint), revision };
     }),
 
@@ -48,7 +52,14 @@ export function endpointMethods(parts: Parts, method: Method): Pick<ControlServe
       }
       const draining = endpoints.filter((e) => state.settings.get(e.networkId)?.get(e.id)?.draining === true);
       const drainingIds = draining.map((e) => e.id);
-      return { endpoints, networkNames, hostNames, revision: revisionOf(state), drainingIds };
+      return {
+        endpoints,
+        networkNames,
+        hostNames,
+        revision: revisionOf(state),
+        drainingIds,
+        ...shapingInForce(state, endpoints),
+      };
     }),
   };
 }

@@ -1,4 +1,7 @@
-/** What the mesh's side sets on an endpoint: allowed addresses, and that services drain it. Kept by the endpoint's id, apart from what its host registers. */
+/**
+ * What the mesh's side sets on an endpoint: allowed addresses, that services drain it, its rate and priority. Kept by the endpoint's id,
+ * apart from what its host registers.
+ */
 import { rfc3339 } from '../../lib/clock.ts';
 import { WeftError } from '../../lib/errors.ts';
 import type { EndpointSettings } from '../../lib/model.ts';
@@ -14,13 +17,14 @@ export async function updateSettings(
   deps: Deps,
   networkId: string,
   endpointId: string,
-  { allow, disallow, draining: drain }: SettingsChange,
+  change: SettingsChange,
   granted: readonly Grantor[],
 ): Promise<Allowing> {
   const endpoint = await fresh(deps, () => deps.cache.endpoints.get(networkId)?.get(endpointId));
   const network = deps.cache.networks.get(networkId);
   if (endpoint === undefined || network === undefined)
     throw new WeftError('NOT_FOUND', `there is no endpoint ${endpointId}`, { hint: 'list them: weft endpoint ls' });
+  const { allow, disallow } = change;
   const key = keys.settings(network.project, networkId, endpointId);
   const owner = keys.endpoint(network.project, networkId, endpointId);
   const guard = keys.blockguard(network.project, networkId);
@@ -38,18 +42,13 @@ export async function updateSettings(
     }
     const { ask, sharedWith } = leaveNeeded(cache, network, allow, granted);
     if (ask.length > 0) return { done: { ask } };
-    const draining = drain ?? before?.draining ?? false;
-    const text = (of: Pick<EndpointSettings, 'allowed' | 'draining'>): string =>
-      encode.settings({ ...blank(networkId, endpointId), allowed: of.allowed, draining: of.draining });
-    if (text(before ?? blank(networkId, endpointId)) === text({ allowed, draining }))
+    const nothing = blank(networkId, endpointId);
+    const wanted = { ...changed(before ?? nothing, change), allowed, updatedAt: '', revision: 0n };
+    const text = encode.settings(wanted);
+    if (encode.settings({ ...(before ?? nothing), updatedAt: '' }) === text)
       return { done: { revision: revisionOf(deps, cache.revision) } };
-    const record: EndpointSettings = {
-      ...blank(networkId, endpointId),
-      allowed,
-      draining,
-      updatedAt: rfc3339(deps.clock),
-    };
-    const op = allowed.length === 0 && !draining ? { del: key } : { put: key, value: encode.settings(record) };
+    const record: EndpointSettings = { ...wanted, updatedAt: rfc3339(deps.clock) };
+    const op = text === encode.settings(nothing) ? { del: key } : { put: key, value: encode.settings(record) };
     const compares = [
       { key: owner, exists: true as const },
       { key, mod: modOf(cache, key) },
@@ -63,6 +62,19 @@ export async function updateSettings(
     const ops = [op, { put: guard, value: endpointId }];
     return { txn: { compares, ops }, result: (revision) => ({ revision: revisionOf(deps, revision) }) };
   });
+}
+
+/** But for the addresses. */
+function changed(before: EndpointSettings, { draining, rate, priority }: SettingsChange): EndpointSettings {
+  const { rate: oldRate, priority: oldPriority, ...rest } = before;
+  const newRate = rate === 'unset' ? undefined : (rate ?? oldRate);
+  const newPriority = priority === 'unset' ? undefined : (priority ?? oldPriority);
+  return {
+    ...rest,
+    draining: draining ?? before.draining,
+    ...(newRate === undefined ? {} : { rate: newRate }),
+    ...(newPriority === undefined ? {} : { priority: newPriority }),
+  };
 }
 
 const blank = (networkId: string, endpointId: string): EndpointSettings => ({

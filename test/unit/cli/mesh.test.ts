@@ -91,6 +91,8 @@ test('endpoint ls and inspect', async () => {
     hostNames: { h1id: 'h1', h2id: 'h2' },
     revision: undefined,
     drainingIds: ['b'.repeat(64)],
+    rates: { ['a'.repeat(64)]: { rate: { bits: 200_000_000n, burst: 0n }, by: 'container' } },
+    priorities: { ['a'.repeat(64)]: 'high' },
   }));
   const list = (await fake.run('endpoint', 'ls', '--network', 'blue', '--host', 'h1', '--json')).json() as unknown[];
   expect(fake.calls.at(-1)?.request).toEqual({ project: '', network: 'blue', host: 'h1' });
@@ -110,11 +112,15 @@ test('endpoint ls and inspect', async () => {
     trusted: false,
     express: false,
     draining: false,
+    rate: { rate: '200mbit', bits: 200_000_000, burst: null, by: 'container' },
+    priority: 'high',
     identity: { app: 'x' },
   });
   expect(list[0]).toMatchObject({
     host: 'gone',
     draining: true,
+    rate: null,
+    priority: null,
     name: null,
     container: null,
     identity: null,

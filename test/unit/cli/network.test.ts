@@ -18,6 +18,7 @@ const BLUE_JSON = {
   vlanTag: null,
   allowTrust: false,
   publishBy: 'weft',
+  rate: null,
   egressIps: [],
   space: 'default',
   dnsOrder: 'rotate',
@@ -303,6 +304,24 @@ test('a flag with one value, given twice, is a mistake; lists are not', async ()
   await twice('peer', 'add', 'x', '--network', 'blue', '--vtep', '192.0.2.9', '--key', 'a', '--key', 'b');
   expect(fake.calls).toEqual([]);
   expect((await fake.run('network', 'create', 'blue', '--label', 'a=1', '--label', 'b=2')).code).toBe(0);
+});
+
+test('set sends the rate of endpoints that have no other', async () => {
+  const rate = { bits: 500_000_000n, burst: 65_536n };
+  fake.answers.set('updateNetwork', () => ({ ...BLUE, rate }));
+  const given = await fake.run('network', 'set', 'blue', '--rate', '500mbit', '--burst', '64kb', '--json');
+  expect(given.json()).toEqual({ ...BLUE_JSON, rate: { rate: '500mbit', bits: 500_000_000, burst: 65_536 } });
+  expect(updated()).toMatchObject({ network: 'blue', fields: ['rate'], values: { rate } });
+  await fake.run('network', 'set', 'blue', '--rate', 'none');
+  expect(updated()).toMatchObject({ values: { rate: { bits: 0n, burst: 0n } } });
+  const asked = fake.calls.length;
+  for (const bad of [
+    ['--rate', '500'],
+    ['--rate', '1kbit'],
+    ['--burst', '64kb'],
+  ])
+    expect(await fake.run('network', 'set', 'blue', ...bad)).toMatchObject({ code: 1, out: '' });
+  expect(fake.calls.length).toBe(asked);
 });
 
 test('set sends the egress addresses that were given; "none" takes them away', async () => {

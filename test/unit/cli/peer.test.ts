@@ -115,6 +115,8 @@ test('endpoint set', async () => {
     hostNames: { h1id: 'h1' },
     revision: undefined,
     drainingIds: [],
+    rates: {},
+    priorities: {},
   };
   fake.answers.set('listEndpoints', () => ({ endpoints: [web], ...names }));
   const argv = ['endpoint', 'set', 'web', '--network', 'blue', '--allow-address', '10.128.0.99'];
@@ -133,10 +135,30 @@ test('endpoint set', async () => {
       { ip: '10.128.0.98', mac: '00:00:5e:00:01:05' },
     ],
     disallow: [{ ip: '', mac: '02:00:00:00:00:09' }],
+    unsetRate: false,
+    unsetPriority: false,
   });
   expect(await fake.run('endpoint', 'set', 'web')).toMatchObject({ code: 2 });
   for (const bad of ['a,b,c', '10.128.0.99,', ','])
     expect(await fake.run('endpoint', 'set', 'web', '--allow-address', bad)).toMatchObject({ code: 2 });
+  const updates = () => fake.calls.filter((c) => c.method === 'updateEndpoint');
+  const before = updates().length;
+  for (const [flags, request] of [
+    [['--rate', '1.5mbit', '--burst', '16kb'], { rate: { bits: 1_500_000n, burst: 16_384n }, unsetRate: false }],
+    [['--rate', 'none', '--priority', 'low'], { rate: { bits: 0n, burst: 0n }, priority: 'low' }],
+    [['--rate', 'default', '--priority', 'default'], { unsetRate: true, unsetPriority: true }],
+  ] as const) {
+    expect(await fake.run('endpoint', 'set', 'web', ...flags)).toMatchObject({ code: 0 });
+    expect(updates().at(-1)?.request).toMatchObject(request);
+  }
+  for (const bad of [
+    ['--rate', 'fast'],
+    ['--rate', '1mbit', '--burst', '1b'],
+    ['--rate', 'default', '--burst', '64kb'],
+    ['--priority', 'urgent'],
+  ])
+    expect(await fake.run('endpoint', 'set', 'web', ...bad)).toMatchObject({ code: 1, out: '' });
+  expect(updates().length).toBe(before + 3);
 });
 
 const path = (from: string, to: string, largest: number, underlayMtu: number, problem = '') => ({

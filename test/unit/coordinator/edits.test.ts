@@ -41,6 +41,28 @@ describe('egress addresses of a network', () => {
   });
 });
 
+describe('the rate of endpoints of a network', () => {
+  const rate = (bits: bigint, burst = 0n) => checkEdit(network, ['rate'], { ...network, rate: { bits, burst } });
+
+  it('is set, and goes; what is not named stays', () => {
+    expect(rate(500_000_000n)).toEqual({ rate: { bits: 500_000_000n, burst: 0n } });
+    for (const none of [rate(0n), checkEdit(network, ['rate'], network)]) {
+      expect(Object.keys(none)).toEqual(['rate']);
+      expect(none.rate).toBeUndefined();
+    }
+  });
+
+  it.each([
+    [7_999n, 0n],
+    [100_000_000_001n, 0n],
+    [0n, 65_536n],
+    [1_000_000n, 1n],
+    [1_000_000n, 2_000_000n],
+  ])('%d bit/s with a burst of %d is refused', (bits, burst) => {
+    expect(() => rate(bits, burst)).toThrow(expect.objectContaining({ code: 'INVALID_ARGUMENT' }));
+  });
+});
+
 it('what cannot be changed is named, and nothing is changed with it', () => {
   expect(() => checkEdit(network, ['egressIps', 'vni'], network)).toThrow(
     expect.objectContaining({ code: 'UNIMPLEMENTED', message: expect.stringContaining('"vni"') }),
