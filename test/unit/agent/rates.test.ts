@@ -23,6 +23,7 @@ import type { View } from '../../../lib/model.ts';
 import { IPV6_MODEL } from '../../harness/flow-models.ts';
 
 const WIRING: Wiring = {
+  services: true,
   datapathType: 'netdev',
   backend: 'kernel-tunnel',
   express: true,
