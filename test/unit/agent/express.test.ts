@@ -36,3 +36,25 @@ test('weft.trust as a driver option is yes or no, like weft.allow-trust', async 
   // No, in words: only the address is missing now.
   for (const no of ['false', '0', false]) expect(await refusal(no)).toMatch(/needs an address/);
 });
+
+test('a rate as a driver option is judged before anything is made', async () => {
+  const mesh = new FakeWorld().host('h1');
+  const network = networkOf({ id: 'n', name: 'blue', subnets: ['10.0.0.0/24'] });
+  const row = { networkId: 'n', dockerNetworkId: 'd', name: 'blue', index: 1, network };
+  const copies = { byDockerId: () => row, record: () => network } as unknown as Copies;
+  const journal = new MemoryJournal();
+  const driver = new EndpointDriver({ journal, mesh, copies } as unknown as EndpointOptions);
+  const refusal = (Options: Record<string, unknown>) =>
+    driver
+      .createEndpoint({ NetworkID: 'd', EndpointID: 'e', Interface: null, Options } as never)
+      .then(String, (error: unknown) => (error as Error).message);
+  expect(await refusal({ 'weft.rate': '200' })).toMatch(/^weft\.rate takes .* not "200"/);
+  expect(await refusal({ 'weft.burst': '64kb' })).toMatch(/^weft\.burst needs weft\.rate/);
+  expect(await refusal({ 'weft.priority': true })).toMatch(/^weft\.priority takes high, normal or low/);
+  expect(await refusal({ 'weft.speed': '2mbit' })).toMatch(/not available/);
+  // What means something goes on: only the address is missing now.
+  expect(await refusal({ 'weft.rate': '2mbit', 'weft.burst': '64kb', 'weft.priority': 'low' })).toMatch(
+    /needs an address/,
+  );
+  expect(journal.endpoints.size).toBe(0);
+});
