@@ -196,11 +196,19 @@ describe('flags', () => {
     [['--port', '80', '--health-fall', '11'], 1],
     [['--port', '80', '--affinity', '0'], 1],
     [['--port', '80', '--ip', ''], 1],
+    [['--port', '80', '--selector', 'app=y'], 1],
+    [['--port', '80', '--label', 'tier=front', '--label', 'tier'], 1],
   ])('%j is refused', async (flags, code) => {
     const whole = flags.includes('--network') || flags[0] === '--selector';
     const argv = whole ? flags : ['--network', 'blue', '--selector', 'app=x', ...flags];
     expect(await fake.run('service', 'create', 'shop', ...argv)).toMatchObject({ code, out: '' });
     expect(fake.calls).toEqual([]);
+  });
+
+  test('a label that is given twice is said', () => {
+    expect(() => of({ selector: ['a=b', 'a=c'] })).toThrow('--selector: the label a is given twice.');
+    expect(() => of({ port: ['80'], label: ['a', 'b=c', 'a=d'] })).toThrow('--label: the label a is given twice.');
+    expect(of({ selector: ['a=b', 'a=b'] }).selector).toEqual({ a: 'b' });
   });
 });
 
