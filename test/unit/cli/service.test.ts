@@ -205,6 +205,14 @@ describe('flags', () => {
     expect(fake.calls).toEqual([]);
   });
 
+  test.each([{ publish: ['80'] }, { publishLocal: ['8080:80'] }])('a headless service and %j', (flags) => {
+    const why = 'A headless service cannot be published.';
+    expect(() => of({ headless: true, ...flags })).toThrow(
+      expect.objectContaining({ code: 'INVALID_ARGUMENT', message: why }),
+    );
+    expect(() => of({ headless: true, port: ['80'], ...flags })).toThrow(why);
+  });
+
   test('a label that is given twice is said', () => {
     expect(() => of({ selector: ['a=b', 'a=c'] })).toThrow('--selector: the label a is given twice.');
     expect(() => of({ port: ['80'], label: ['a', 'b=c', 'a=d'] })).toThrow('--label: the label a is given twice.');
