@@ -1,6 +1,7 @@
 /** weft port: which ports of a host lead to a container. `docker port` does not know those of a remote driver. */
 import type { Command } from 'commander';
 import { WeftError } from '../lib/errors.ts';
+import type { Mesh } from './client.ts';
 import { flagsOf, print, remote, withMesh } from './command.ts';
 import { listEndpoints } from './endpoint.ts';
 import type { Io } from './io.ts';
@@ -34,20 +35,23 @@ export function register(program: Command, io: Io): void {
       nonEmpty('container', name);
       const wanted = port === undefined ? null : parsePort(port);
       const { host } = flagsOf<PortFlags>(command);
-      const all = await withMesh(io, command, (mesh) => listEndpoints(mesh, host === undefined ? {} : { host }));
-      const shown = portsOf(all, name).filter(
-        (p) => wanted === null || (p.port === wanted.port && p.protocol === wanted.protocol),
-      );
-      if (wanted !== null && shown.length === 0)
-        throw new WeftError('NOT_FOUND', `Port ${wanted.port}/${wanted.protocol} of ${quote(name)} is not published.`, {
-          hint: `weft port ${name} lists those that are`,
-        });
+      const published = await withMesh(io, command, async (mesh) => {
+        const all = await listEndpoints(mesh, host === undefined ? {} : { host });
+        if (endpointsOf(all, name).length === 0) await refuseUnknownHost(mesh, name);
+        return portsOf(all, name);
+      });
+      const shown = wanted === null ? published : wantedOf(published, name, wanted);
       print(io, command, shown, () => shown.map((p) => line(p, wanted === null)).join(''));
     });
 }
 
+interface Wanted {
+  readonly port: number;
+  readonly protocol: string;
+}
+
 /** As docker port writes it. @throws UsageError */
-function parsePort(text: string): { port: number; protocol: string } {
+function parsePort(text: string): Wanted {
   const m = /^(\d{1,5})(?:\/(tcp|udp|sctp))?$/.exec(text);
   const port = Number(m?.[1]);
   if (m === null || port < 1 || port > 65_535)
@@ -55,13 +59,37 @@ function parsePort(text: string): { port: number; protocol: string } {
   return { port, protocol: m[2] ?? 'tcp' };
 }
 
-/** @throws NOT_FOUND; INVALID_ARGUMENT where containers of several hosts have the name */
-export function portsOf(all: readonly EndpointJson[], name: string): PortJson[] {
-  const found = all.filter(({ container, host }) => {
+/** @throws NOT_FOUND; its hint says so where the number is published by another protocol */
+function wantedOf(published: readonly PortJson[], name: string, { port, protocol }: Wanted): PortJson[] {
+  const same = published.filter((p) => p.port === port);
+  const shown = same.filter((p) => p.protocol === protocol);
+  if (shown.length > 0) return shown;
+  const others = [...new Set(same.map((p) => `weft port ${name} ${port}/${p.protocol}`))];
+  throw new WeftError('NOT_FOUND', `Port ${port}/${protocol} of ${quote(name)} is not published.`, {
+    hint: others.length === 0 ? `weft port ${name} lists those that are` : `another protocol is: ${others.join(', ')}`,
+  });
+}
+
+/** Of HOST/NAME, the host is looked at where the whole means nobody. @throws NOT_FOUND */
+async function refuseUnknownHost(mesh: Mesh, name: string): Promise<void> {
+  const at = name.indexOf('/');
+  if (at < 0) return;
+  const { hosts } = await mesh.call('listHosts', { localOnly: false });
+  if (hosts.some(({ host }) => host?.name === name.slice(0, at))) return;
+  throw new WeftError('NOT_FOUND', `There is no host ${name.slice(0, at)}.`, { hint: 'weft host ls lists them' });
+}
+
+/** @param name NAME, HOST/NAME, an id or the first 12 digits of it */
+const endpointsOf = (all: readonly EndpointJson[], name: string): EndpointJson[] =>
+  all.filter(({ container, host }) => {
     if (container === null) return false;
     if (container.name === name || `${host}/${container.name}` === name || container.id === name) return true;
     return /^[0-9a-f]{12,}$/.test(name) && container.id.startsWith(name);
   });
+
+/** @throws NOT_FOUND; INVALID_ARGUMENT where containers of several hosts have the name */
+export function portsOf(all: readonly EndpointJson[], name: string): PortJson[] {
+  const found = endpointsOf(all, name);
   if (found.length === 0)
     throw new WeftError('NOT_FOUND', `No network of the mesh has a container ${quote(name)}.`, {
       hint: 'weft endpoint ls lists them',

@@ -27,6 +27,11 @@ export function serviceOf(name: string, flags: ServiceFlags): Service {
   const { publish = [], publishLocal = [] } = flags;
   if (publish.length > 0 && publishLocal.length > 0)
     throw new UsageError('--publish and --publish-local exclude each other.', 'a service is published one way');
+  // As the coordinator says it; here, because without a port the flag's own complaint would come first.
+  if (flags.headless === true && publish.length + publishLocal.length > 0)
+    throw new WeftError('INVALID_ARGUMENT', 'A headless service cannot be published.', {
+      hint: 'leave --headless or --publish out',
+    });
   for (const text of publish) publishPort(ports, '--publish', text);
   for (const text of publishLocal) publishPort(ports, '--publish-local', text);
   return Service.fromPartial({

@@ -57,15 +57,20 @@ export function revision(flag: string, text: string): { epoch: bigint | null; nu
   return { epoch, number };
 }
 
-/** K=V, …; K alone is an empty value, as in docker. */
+/** K=V, …; K alone is an empty value, as in docker. @throws UsageError; INVALID_ARGUMENT where a key has two values */
 export function labels(flag: string, texts: readonly string[]): Record<string, string> {
-  const entries = texts.map((text): [string, string] => {
+  const given = new Map<string, string>();
+  for (const text of texts) {
     const at = text.indexOf('=');
     const [key, value] = at < 0 ? [text, ''] : [text.slice(0, at), text.slice(at + 1)];
     if (key === '') throw new UsageError(`${flag} takes KEY=VALUE, not ${quote(text)}.`);
-    return [key, value];
-  });
-  return Object.fromEntries(entries);
+    if ((given.get(key) ?? value) !== value)
+      throw new WeftError('INVALID_ARGUMENT', `${flag}: the label ${key} is given twice.`, {
+        hint: 'a label has one value: give one of them',
+      });
+    given.set(key, value);
+  }
+  return Object.fromEntries(given);
 }
 
 /** As labels, and none without a value: who leaves it out means something else. */

@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { type BuildOptions, build, type Plugin } from 'esbuild';
 import protobuf from 'protobufjs';
 import { buildDatapath } from './build-datapath.ts';
+import { genIsOld } from './gen-source.ts';
 
 /**
  * Bundles into dist/: the CLI (weft.mjs and chunks that it loads when a command needs them), the agent and the coordinator (one
@@ -107,17 +108,8 @@ const COMMON: BuildOptions = {
 const single = (entry: string, name: string, out: string): Promise<unknown>[] =>
   existsSync(join(ROOT, entry)) ? [build({ ...COMMON, entryPoints: { [name]: entry }, outdir: out })] : [];
 
-/** gen/ is made from proto/ and not in the repository. */
-async function generate(): Promise<void> {
-  const made = join(ROOT, 'gen/descriptor.ts');
-  const protos = readdirSync(join(ROOT, 'proto'), { recursive: true, encoding: 'utf8' }).filter((file) =>
-    file.endsWith('.proto'),
-  );
-  const changed = (file: string): boolean => statSync(join(ROOT, 'proto', file)).mtimeMs > statSync(made).mtimeMs;
-  if (!existsSync(made) || protos.some(changed)) await import('./gen.ts');
-}
-
-await generate();
+// gen/ is made from proto/ and not in the repository.
+if (genIsOld(ROOT)) await import('./gen.ts');
 await buildDatapath(process.env['WEFT_REQUIRE_BPF'] === '1');
 mkdirSync(DIST, { recursive: true });
 const out = await mkdtemp(join(DIST, '.build-'));

@@ -1,7 +1,8 @@
 /** `npm run check`: everything about the code that can be said without running it. Works after `npm ci` alone. */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { genIsOld, ROOT, runProgram, seconds } from './steps.ts';
+import { genIsOld } from './gen-source.ts';
+import { ROOT, runProgram, seconds } from './steps.ts';
 
 const BASELINE = 'proto/weft/v1/baseline.binpb';
 
@@ -12,7 +13,7 @@ interface Step {
 }
 
 const STEPS: readonly Step[] = [
-  ...(genIsOld() ? [{ name: 'generate', program: process.execPath, args: ['scripts/gen.ts'] }] : []),
+  ...(genIsOld(ROOT) ? [{ name: 'generate', program: process.execPath, args: ['scripts/gen.ts'] }] : []),
   { name: 'types', program: 'tsc', args: ['--noEmit'] },
   { name: 'format', program: 'biome', args: ['check', '--error-on-warnings', '.'] },
   { name: 'lint', program: 'oxlint', args: ['--type-aware', '--deny-warnings'] },

@@ -1,6 +1,5 @@
 /** What the scripts for checks and tests share: running a program of node_modules, with its name and time shown. */
 import { spawn } from 'node:child_process';
-import { existsSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -30,15 +29,6 @@ export function runProgram(program: string, args: readonly string[], options: { 
     child.on('error', reject);
     child.on('close', (code) => resolve({ status: code ?? 1, output }));
   });
-}
-
-/** True when gen/ is missing or older than a file of proto/. */
-export function genIsOld(): boolean {
-  const made = join(ROOT, 'gen/descriptor.ts');
-  if (!existsSync(made)) return true;
-  const files = readdirSync(join(ROOT, 'proto'), { recursive: true, encoding: 'utf8' });
-  const since = statSync(made).mtimeMs;
-  return files.some((file) => file.endsWith('.proto') && statSync(join(ROOT, 'proto', file)).mtimeMs > since);
 }
 
 export const seconds = (sinceMs: number): string => `${((Date.now() - sinceMs) / 1000).toFixed(1)} s`;

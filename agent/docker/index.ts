@@ -1,10 +1,11 @@
 /** The agent's Docker side, put together: plugin server, network and IPAM driver, and the loops that keep Docker as the mesh has it. */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Log } from '../../lib/log.ts';
-import type { Container, Drift, PublishedPort } from '../../lib/model.ts';
+import type { Container, Drift } from '../../lib/model.ts';
 import type { AddressBook } from '../addresses.ts';
 import { type Clock, systemClock } from '../clock.ts';
 import type { Datapath, Journal, Mesh } from '../contract.ts';
+import type { TakenPort } from '../gateway/ports.ts';
 import { Publisher } from '../gateway/publish.ts';
 import { DockerApi, type DockerEvent } from './api.ts';
 import { Containers } from './containers.ts';
@@ -46,7 +47,7 @@ export interface DockerSideOptions {
   /** The host's side of the way out is as the journal has it, once it resolves; absent: nobody sets it up. */
   readonly ledOut?: () => Promise<void>;
   /** Ports of the host that lead to services. */
-  readonly servicePorts?: () => readonly PublishedPort[];
+  readonly servicePorts?: () => readonly TakenPort[];
   readonly config: DockerConfig;
   readonly log: Log;
   readonly clock?: Clock;

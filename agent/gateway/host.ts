@@ -26,7 +26,7 @@ import {
   renderNft,
 } from './nft.ts';
 import { ANY4, ANY6 } from './ports.ts';
-import { portKey, servicePorts } from './service-ports.ts';
+import { portKey, type ServicePort, servicePorts } from './service-ports.ts';
 import { isFree, readListening } from './sockets.ts';
 
 export interface GatewayHostOptions {
@@ -58,7 +58,7 @@ export class GatewayHost {
   #written: { readonly text: string; readonly shown: string } | null = null;
   /** Where published ports led when the table was written last. */
   #targets: ReadonlySet<string> = new Set();
-  #services: readonly Publication[] = [];
+  #services: readonly ServicePort[] = [];
   #problems: readonly string[] = [];
   #stop: (() => void) | null = null;
   #scheduled = false;
@@ -189,7 +189,7 @@ export class GatewayHost {
   }
 
   /** Ports that lead to services now. */
-  get servicePorts(): readonly PublishedPort[] {
+  get servicePorts(): readonly ServicePort[] {
     return this.#services;
   }
 

@@ -57,9 +57,15 @@ function hostIpOf(value: unknown): string {
 
 const invalid = (message: string, hint: string): WeftError => new WeftError('INVALID_ARGUMENT', message, { hint });
 
+/** A port of the host that leads somewhere already. */
+export interface TakenPort extends HostPort {
+  /** Name of the service that it leads to; absent: to a container. */
+  readonly service?: string;
+}
+
 export interface PortState {
-  /** What leads to other endpoints. */
-  readonly taken: readonly PublishedPort[];
+  /** What leads to other endpoints, and to services. */
+  readonly taken: readonly TakenPort[];
   /** Whether no process of the host has it. */
   readonly free: (port: Omit<PublishedPort, 'port'>) => boolean;
   /** Addresses of the host, canonical. */
@@ -87,7 +93,11 @@ export function allocatePorts(wishes: readonly PortWish[], state: PortState): Pu
       });
       if (fits) chosen = port;
     }
-    if (chosen === null) throw taken(wish, first, last);
+    if (chosen === null) {
+      const asked = ips.map((hostIp) => ({ protocol: wish.protocol, hostIp, hostPort: first }));
+      const service = state.taken.find((other) => asked.some((port) => clash(port, other)))?.service;
+      throw taken(wish, first, last, first === last ? service : undefined);
+    }
     for (const hostIp of ips) out.push({ protocol: wish.protocol, port: wish.port, hostIp, hostPort: chosen });
   }
   return out;
@@ -116,11 +126,16 @@ export function clash(a: HostPort, b: HostPort): boolean {
   return a.hostIp === b.hostIp || isAny(a.hostIp) || isAny(b.hostIp);
 }
 
-function taken(wish: PortWish, first: number, last: number): WeftError {
+/** @param service that a single port leads to */
+function taken(wish: PortWish, first: number, last: number, service: string | undefined): WeftError {
   const at = wish.hostIp === '' ? '' : `${wish.hostIp}:`;
   const ports =
     first === last ? `port ${at}${first}/${wish.protocol} is` : `ports ${at}${first}-${last}/${wish.protocol} are`;
-  return new WeftError('ALREADY_EXISTS', `${ports} taken on this host`, {
-    hint: 'publish another one; weft port and ss -lntup say who has it',
+  const why = service === undefined ? '' : `: it leads to service ${service}`;
+  return new WeftError('ALREADY_EXISTS', `${ports} taken on this host${why}`, {
+    hint:
+      service === undefined
+        ? 'publish another one; weft port, weft service ls and ss -lntup say who has it'
+        : 'publish another one; weft service ls shows those that lead to services',
   });
 }

@@ -1,15 +1,14 @@
 /** Gives endpoints ports of the host, as Docker asks, and takes them back: in the journal first, then in the kernel. */
 import { readFile } from 'node:fs/promises';
-import type { PublishedPort } from '../../lib/model.ts';
 import type { Journal, LocalEndpoint } from '../contract.ts';
 import { hostIps } from './host-ips.ts';
-import { allocatePorts, type PortWish } from './ports.ts';
+import { allocatePorts, type PortWish, type TakenPort } from './ports.ts';
 import { isFree, readListening } from './sockets.ts';
 
 export interface PublisherOptions {
   readonly journal: Journal;
   /** What leads to services. */
-  readonly services: () => readonly PublishedPort[];
+  readonly services: () => readonly TakenPort[];
   /** The kernel has what the journal has. */
   readonly settled: () => Promise<void>;
 }

@@ -5,8 +5,14 @@ import type { ServicePublication } from '../services/published.ts';
 import type { Publication } from './nft.ts';
 import { ANY4, ANY6, clash } from './ports.ts';
 
+/** A port of the host that leads to a service. */
+export interface ServicePort extends Publication {
+  /** Name. */
+  readonly service: string;
+}
+
 export interface ServicePorts {
-  readonly publications: readonly Publication[];
+  readonly publications: readonly ServicePort[];
   /** Sentences. */
   readonly problems: readonly string[];
 }
@@ -27,7 +33,7 @@ export const portKey = (p: Pick<HostPort, 'protocol' | 'hostIp' | 'hostPort'>): 
 
 /** @param wanted in the order in which they are served */
 export function servicePorts(wanted: readonly ServicePublication[], host: HostPorts): ServicePorts {
-  const publications: Publication[] = [];
+  const publications: ServicePort[] = [];
   const problems: string[] = [];
   for (const { service, protocol, hostPort, port, to } of wanted) {
     const asked = to.map((transit) => ({
@@ -36,6 +42,7 @@ export function servicePorts(wanted: readonly ServicePublication[], host: HostPo
       hostPort,
       to: transit,
       port,
+      service: service.name,
     }));
     const who = asked.map((p) => whoHas(p, host, publications)).find((name) => name !== null);
     if (who === undefined) publications.push(...asked);

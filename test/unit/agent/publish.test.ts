@@ -84,6 +84,26 @@ describe('which ports are given', () => {
     expect(allocatePorts(wishes({ Proto: 17 }), state({ taken }))).toHaveLength(1);
   });
 
+  it('what a port leads to is said: a service by its name', () => {
+    const taken = [
+      { protocol: 'udp', hostIp: '0.0.0.0', hostPort: 8080, service: 'dns' },
+      { protocol: 'tcp', hostIp: '0.0.0.0', hostPort: 8080, service: 'shop' },
+    ];
+    expect(() => allocatePorts(wishes({}), state({ taken }))).toThrow(
+      expect.objectContaining({
+        message: 'port 8080/tcp is taken on this host: it leads to service shop',
+        hint: expect.stringContaining('weft service ls'),
+      }),
+    );
+    const range = wishes({ HostPortEnd: 8081 }, { HostPortEnd: 8081 });
+    expect(() => allocatePorts(range, state({ taken }))).toThrow(
+      expect.objectContaining({
+        message: 'ports 8080-8081/tcp are taken on this host',
+        hint: expect.stringMatching(/weft port.*weft service ls.*ss/),
+      }),
+    );
+  });
+
   it('addresses that are not there are refused', () => {
     const wrong = (HostIP: string) => () => allocatePorts(wishes({ HostIP }), state());
     expect(wrong('192.0.2.9')).toThrow('this host has no address 192.0.2.9');

@@ -69,13 +69,22 @@ test('port', async () => {
   expect((await fake.run('port', 'web', '53/udp', '--json')).json()).toEqual([
     { container: 'web', host: 'h1', network: BLUE.id, protocol: 'udp', port: 53, hostIp: '192.0.2.1', hostPort: 5353 },
   ]);
-  expect(await fake.run('port', 'web', '53')).toMatchObject({ code: 1, err: expect.stringContaining('not published') });
+  const missing = await fake.run('port', 'web', '53');
+  expect(missing).toMatchObject({ code: 1, err: expect.stringContaining('not published') });
+  expect(missing.err).toContain('weft port web 53/udp');
+  expect((await fake.run('port', 'h1/web', '54')).err).toContain('weft port h1/web lists those that are');
   expect(await fake.run('port', 'db')).toMatchObject({
     code: 1,
     err: expect.stringMatching(/h1\/db and h2\/db|h2\/db and h1\/db/),
   });
   expect(await fake.run('port', 'h2/db')).toMatchObject({ code: 0, out: '' });
+  fake.answers.set('listHosts', () => ({ hosts: HOSTS, revision: undefined }));
   expect(await fake.run('port', 'nobody')).toMatchObject({ code: 1 });
+  expect((await fake.run('port', 'h1/nobody')).err).toContain('No network of the mesh has a container "h1/nobody"');
+  expect(await fake.run('port', 'h9/web')).toMatchObject({
+    code: 1,
+    err: expect.stringContaining('There is no host h9.'),
+  });
   for (const port of ['0', '65536', 'http', '80/icmp', '']) expect((await fake.run('port', 'web', port)).code).toBe(2);
 });
 

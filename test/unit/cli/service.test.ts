@@ -196,11 +196,27 @@ describe('flags', () => {
     [['--port', '80', '--health-fall', '11'], 1],
     [['--port', '80', '--affinity', '0'], 1],
     [['--port', '80', '--ip', ''], 1],
+    [['--port', '80', '--selector', 'app=y'], 1],
+    [['--port', '80', '--label', 'tier=front', '--label', 'tier'], 1],
   ])('%j is refused', async (flags, code) => {
     const whole = flags.includes('--network') || flags[0] === '--selector';
     const argv = whole ? flags : ['--network', 'blue', '--selector', 'app=x', ...flags];
     expect(await fake.run('service', 'create', 'shop', ...argv)).toMatchObject({ code, out: '' });
     expect(fake.calls).toEqual([]);
+  });
+
+  test.each([{ publish: ['80'] }, { publishLocal: ['8080:80'] }])('a headless service and %j', (flags) => {
+    const why = 'A headless service cannot be published.';
+    expect(() => of({ headless: true, ...flags })).toThrow(
+      expect.objectContaining({ code: 'INVALID_ARGUMENT', message: why }),
+    );
+    expect(() => of({ headless: true, port: ['80'], ...flags })).toThrow(why);
+  });
+
+  test('a label that is given twice is said', () => {
+    expect(() => of({ selector: ['a=b', 'a=c'] })).toThrow('--selector: the label a is given twice.');
+    expect(() => of({ port: ['80'], label: ['a', 'b=c', 'a=d'] })).toThrow('--label: the label a is given twice.');
+    expect(of({ selector: ['a=b', 'a=b'] }).selector).toEqual({ a: 'b' });
   });
 });
 

@@ -96,8 +96,8 @@ describe('a port of the host', () => {
   it('leads to the service in each family', () => {
     expect(servicePorts([wanted('s', 8200)], nobody)).toEqual({
       publications: [
-        { protocol: 'tcp', hostIp: '0.0.0.0', hostPort: 8200, to: '169.254.120.9', port: 80 },
-        { protocol: 'tcp', hostIp: '::', hostPort: 8200, to: 'fd57::9', port: 80 },
+        { protocol: 'tcp', hostIp: '0.0.0.0', hostPort: 8200, to: '169.254.120.9', port: 80, service: 's' },
+        { protocol: 'tcp', hostIp: '::', hostPort: 8200, to: 'fd57::9', port: 80, service: 's' },
       ],
       problems: [],
     });
