@@ -228,8 +228,14 @@ static __noinline bool unserved(const struct port *p, const struct frame *f, str
 static __noinline int ask(struct __sk_buff *skb, const struct port *p, struct frame *f) {
   struct work *w = begin_work();
   __u8 flags = SYN;
-  if (!w || (f->protocol != IPPROTO_TCP && f->protocol != IPPROTO_UDP)) return GO_ON;
+  if (!w) return GO_ON;
   struct flow *k = &w->flow;
+  if (is_icmp(f)) {
+    __builtin_memset(&w->change, 0, sizeof(w->change));
+    if (!is_anycast(f->dst) || !read_quoted(skb, p->index, f, k)) return GO_ON;
+    return by_entry(k, &w->change) ? changed(skb, f, &w->change, k) : GO_ON;
+  }
+  if (f->protocol != IPPROTO_TCP && f->protocol != IPPROTO_UDP) return GO_ON;
   flow_of(k, p->index, f);
   struct service_key at = { .index = p->index, .family = f->family };
   __builtin_memcpy(at.address, f->destination, sizeof(at.address));
@@ -257,7 +263,7 @@ static __noinline bool answer(struct __sk_buff *skb, __u32 index, struct frame *
   w->answered = false;
   struct flow *k = &w->flow;
   struct change *change = &w->change;
-  if (f->protocol == IPPROTO_ICMP || f->protocol == IPPROTO_ICMPV6) return answer_error(skb, index, f, w);
+  if (is_icmp(f)) return answer_error(skb, index, f, w);
   if (f->protocol != IPPROTO_TCP && f->protocol != IPPROTO_UDP) return true;
   flow_of(k, index, f);
   if (f->part == LATER) {
@@ -283,6 +289,28 @@ static __noinline bool answer(struct __sk_buff *skb, __u32 index, struct frame *
 }
 
 /*
+ * An ICMP error about what has been answered to who came in by a port of this host goes to who has answered.
+ * @param s of the transit address. For the rest see ask_from_outside().
+ */
+static __noinline int error_from_outside(struct __sk_buff *skb, struct frame *f, struct work *w, const struct service *s, __u32 *net) {
+  struct flow *k = &w->flow;
+  struct quoted q = { .ports_at = read_quoted(skb, s->net | OUTSIDE, f, k) };
+  if (!q.ports_at || !same_address(k->to, f->destination)) return GO_ON;
+  struct connection *c = bpf_map_lookup_elem(&connections, k);
+  struct service_key at = { .port = k->to_port, .protocol = k->protocol, .family = k->family };
+  __builtin_memcpy(at.address, k->to, sizeof(at.address));
+  const struct service *of = bpf_map_lookup_elem(&services, &at);
+  if (!c || !of || c->id != of->id) return GO_ON;
+  *net = s->net;
+  q.face.port = c->backend.port;
+  __builtin_memcpy(q.face.address, c->backend.address, sizeof(q.face.address));
+  __builtin_memcpy(f->dst, c->backend.mac, ETH_ALEN);
+  if (!put_error(skb, f, k, &q, true) || bpf_skb_store_bytes(skb, 0, f->dst, ETH_ALEN, 0)) return count(FAILED, TC_ACT_SHOT);
+  __builtin_memcpy(f->destination, q.face.address, sizeof(f->destination));
+  return count(SERVICE, GO_ON);
+}
+
+/*
  * What comes from the host for a transit address that stands for a published service. Who asks is outside, or the host.
  * @param net of the backend, out
  * @returns GO_ON: to be delivered by what `f` says now, or, with *net 0, nothing of this
@@ -291,11 +319,12 @@ static __noinline int ask_from_outside(struct __sk_buff *skb, struct frame *f, _
   struct work *w = begin_work();
   struct port nobody = {};
   __u8 flags = SYN;
-  if (!w || (f->protocol != IPPROTO_TCP && f->protocol != IPPROTO_UDP)) return GO_ON;
+  if (!w || (f->protocol != IPPROTO_TCP && f->protocol != IPPROTO_UDP && !is_icmp(f))) return GO_ON;
   struct service_key at = { .family = f->family };
   __builtin_memcpy(at.address, f->destination, sizeof(at.address));
   struct service *s = bpf_map_lookup_elem(&services, &at);
   if (!s) return GO_ON;
+  if (is_icmp(f)) return error_from_outside(skb, f, w, s, net);
   struct flow *k = &w->flow;
   *net = s->net;
   flow_of(k, s->net | OUTSIDE, f);

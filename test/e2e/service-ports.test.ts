@@ -2,10 +2,10 @@
 import { readFile } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { settled } from '../harness/drift.ts';
-import { auditClean, clean, docker, on, onOk, sleeper, until, weft, weftJson, weftOk } from '../harness/lab.ts';
+import { auditClean, clean, docker, on, onOk, run, sleeper, until, weft, weftJson, weftOk } from '../harness/lab.ts';
 import { type LabStatus, labStatus } from '../harness/lab-direct.ts';
 import { Stranger } from '../harness/stranger.ts';
-import { atHost, atStranger, inContainer, type Place, Server, whoAmI } from '../harness/whoami.ts';
+import { atHost, atStranger, inContainer, type Place, Server, whoAmI, whyNot } from '../harness/whoami.ts';
 
 const HOSTS = ['h1', 'h2', 'h3'] as const;
 const NET = 'sp-net';
@@ -169,6 +169,70 @@ it('a service that hosts with a container of it lead to', async () => {
       async () => (await whoAmI(atStranger(outside), 'tcp', ipOf(host), 8300)) === outside.ip,
     );
   expect(await whoAmI(atStranger(outside), 'tcp', ipOf('h3'), 8300)).toBeNull();
+});
+
+describe('what ICMP says', () => {
+  const BYTES = 300_000;
+  const MTU = 1290;
+  const wayTo = (address: string): string[] => [address, 'dev', 'eth0', 'mtu', String(MTU)];
+  const called = () =>
+    ['h1', 'h3'].flatMap((host) => [
+      { host, ip: ipOf(host), caller: outside.ip },
+      { host, ip: SIX[host as 'h1' | 'h3'], caller: SIX.outside },
+    ]);
+  let server: Server;
+  let container: Place;
+  const inside = async (...command: string[]): Promise<string> => {
+    const [file = '', ...args] = [...container, ...command];
+    const { code, stdout, stderr } = await run(file, args);
+    expect(code, stderr).toBe(0);
+    return stdout;
+  };
+
+  beforeAll(async () => {
+    await sleeper('h1', 'sp-large', NET, '--label', 'role=large');
+    container = await inContainer('h1', 'sp-large');
+    server = await Server.open(container, PORT, BYTES);
+    const ports = ['tcp', 'udp'].flatMap((p) => ['--port', `80:${PORT}/${p}`, '--publish', `8500:80/${p}`]);
+    await weftOk(
+      'service',
+      'create',
+      'sp-icmp',
+      '--network',
+      NET,
+      '--selector',
+      'role=large',
+      '--health',
+      'none',
+      ...ports,
+    );
+    await weftOk('wait');
+  });
+  afterAll(async () => {
+    for (const { host, caller } of called())
+      await on(host, 'ip', 'route', 'del', caller, 'dev', 'eth0', 'mtu', String(MTU));
+    await server?.[Symbol.asyncDispose]();
+    await weft('service', 'rm', 'sp-icmp', '--network', NET);
+    await docker('h1', 'rm', '-f', 'sp-large');
+  });
+
+  it('too large for the way from the host to the caller: the container hears of it, wherever it is', async () => {
+    for (const { host, ip, caller } of called()) {
+      const is6 = ip.includes(':') ? ['-6'] : [];
+      await until(`${ip} leads to it`, async () => (await whoAmI(atStranger(outside), 'udp', ip, 8500)) === caller);
+      await inside('ip', ...is6, 'route', 'flush', 'cache');
+      expect(await inside('ip', 'route', 'get', caller)).not.toContain('mtu');
+      await onOk(host, 'ip', 'route', 'add', ...wayTo(caller));
+      expect(await whoAmI(atStranger(outside), 'tcp', ip, 8500)).toBe(caller.padEnd(BYTES));
+      expect(await inside('ip', 'route', 'get', caller)).toContain(`mtu ${MTU}`);
+      await onOk(host, 'ip', 'route', 'del', ...wayTo(caller));
+    }
+  });
+
+  it('nobody listens: the caller hears of it', async () => {
+    await server[Symbol.asyncDispose]();
+    for (const { ip } of called()) expect(await whyNot(atStranger(outside), 'udp', ip, 8500)).toContain('ECONNREFUSED');
+  });
 });
 
 describe('a host without a container of the network', () => {

@@ -1,7 +1,7 @@
 /**
- * Who is seen to call: `node whoami-process.ts serve PORT` answers every TCP connection and UDP datagram, of both families, with the
- * address that it comes from; `ask tcp|udp HOST PORT [FROM]` prints the answer, FROM is the port that it asks from. Runs in the
- * namespace that it is started in.
+ * Who is seen to call: `node whoami-process.ts serve PORT [BYTES]` answers every TCP connection and UDP datagram, of both families, with
+ * the address that it comes from, in TCP filled up with spaces to that size; `ask tcp|udp HOST PORT [FROM]` prints the answer, FROM is the
+ * port that it asks from. Runs in the namespace that it is started in.
  */
 import { createSocket } from 'node:dgram';
 import { connect, createServer, isIPv6 } from 'node:net';
@@ -10,13 +10,13 @@ const LIMIT_MS = 3_000;
 const plain = (address: string | undefined): string => (address ?? '').replace(/^::ffff:/, '');
 
 const [what = '', ...rest] = process.argv.slice(2);
-if (what === 'serve') serve(Number(rest[0]));
+if (what === 'serve') serve(Number(rest[0]), Number(rest[1] ?? 0));
 else ask(rest[0] ?? '', rest[1] ?? '', Number(rest[2]), Number(rest[3] ?? 0));
 
-function serve(port: number): void {
+function serve(port: number, bytes: number): void {
   createServer((socket) => {
     socket.on('error', () => undefined);
-    socket.end(plain(socket.remoteAddress));
+    socket.end(plain(socket.remoteAddress).padEnd(bytes));
   }).listen({ port, host: '::' }, () => {
     const udp = createSocket({ type: 'udp6' });
     udp.on('message', (_, from) => udp.send(plain(from.address), from.port, from.address));
@@ -33,7 +33,9 @@ function ask(protocol: string, host: string, port: number, from: number): void {
     const socket = createSocket(isIPv6(host) ? 'udp6' : 'udp4');
     socket.on('message', (answer) => done(answer.toString()));
     socket.on('error', fail);
-    socket.bind(from, () => socket.send('?', port, host));
+    // Connected: it hears that nobody listens.
+    socket.on('connect', () => socket.send('?'));
+    socket.bind(from, () => socket.connect(port, host));
     return;
   }
   let answer = '';

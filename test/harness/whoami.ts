@@ -24,9 +24,17 @@ export async function whoAmI(
   port: number,
   sourcePort = 0,
 ): Promise<string | null> {
-  const [file, ...args] = [...from, process.execPath, PROCESS, 'ask', protocol, ip, String(port), String(sourcePort)];
-  const r = await run(file, args, { timeoutMs: 20_000 });
+  const r = await ask(from, protocol, ip, port, sourcePort);
   return r.code === 0 ? r.stdout : null;
+}
+
+/** Why nobody answers: the error. Empty: somebody does. */
+export const whyNot = async (from: Place, protocol: 'tcp' | 'udp', ip: string, port: number): Promise<string> =>
+  (await ask(from, protocol, ip, port, 0)).stderr;
+
+function ask(from: Place, protocol: string, ip: string, port: number, sourcePort: number): ReturnType<typeof run> {
+  const [file, ...args] = [...from, process.execPath, PROCESS, 'ask', protocol, ip, String(port), String(sourcePort)];
+  return run(file, args, { timeoutMs: 20_000 });
 }
 
 /** Answers whoAmI, TCP and UDP of both families. */
@@ -39,8 +47,9 @@ export class Server implements AsyncDisposable {
     this.#closed = closed;
   }
 
-  static async open(at: Place, port: number): Promise<Server> {
-    const [file, ...args] = [...at, process.execPath, PROCESS, 'serve', String(port)];
+  /** @param bytes size of answers in TCP, if they are not longer */
+  static async open(at: Place, port: number, bytes = 0): Promise<Server> {
+    const [file, ...args] = [...at, process.execPath, PROCESS, 'serve', String(port), String(bytes)];
     const child = spawn(file, args, { stdio: ['ignore', 'pipe', 'pipe'] });
     let said = '';
     const closed = new Promise<void>((resolve) => child.on('close', () => resolve()));
