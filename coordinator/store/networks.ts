@@ -71,11 +71,23 @@ function endRest(deps: Deps, network: Network): Op[] {
 
 function refuseTakenName(deps: Deps, project: string, name: string): void {
   const taken = deps.cache.raw.has(keys.name(project, name)) || deps.cache.networkByName(project, name) !== undefined;
-  if (taken)
-    throw new WeftError('ALREADY_EXISTS', `a network named "${name}" exists`, {
-      hint: 'choose another name, or remove that network first',
-    });
+  if (taken) throw nameTaken(name, '');
+  refuseSimilarName(deps, project, name);
 }
+
+/** To DNS names that differ by case are one (RFC 4343). Within an address space the guard makes this hold against a race. */
+function refuseSimilarName(deps: Deps, project: string, name: string): void {
+  const lower = name.toLowerCase();
+  const similar = deps.cache.networks
+    .values()
+    .find((n) => n.state === 'bound' && n.project === project && n.name.toLowerCase() === lower);
+  if (similar !== undefined) throw nameTaken(similar.name, ', and names must differ by more than case');
+}
+
+const nameTaken = (name: string, more: string): WeftError =>
+  new WeftError('ALREADY_EXISTS', `a network named "${name}" exists${more}`, {
+    hint: 'choose another name, or remove that network first',
+  });
 
 function composeNetwork(deps: Deps, spec: NetworkSpec, checked: CheckedSpec, id: string): Network {
   const { project } = spec;
@@ -211,6 +223,9 @@ function planBind(deps: Deps, id: string, bind: NetworkBind): Planned<{ network:
       result: () => ({ network: cache.networks.get(winner.id) ?? winner, won: false }),
     };
   }
+  refuseSimilarName(deps, project, bind.name);
+  const guard = guardOf(reserved);
+  compares.push({ key: guard, mod: modOf(cache, guard) });
   const joined = withIpv6(deps, reserved, bind);
   const prepared = withOptions(deps, joined.network, bind);
   const network: Network = {
@@ -229,7 +244,7 @@ function planBind(deps: Deps, id: string, bind: NetworkBind): Planned<{ network:
   const ops: Op[] = [
     { put: record, value: encode.network(network) },
     ...indexKeys(network).map((key): Op => ({ put: key, value: id })),
-    { put: guardOf(network), value: id },
+    { put: guard, value: id },
   ];
   const swap = otherIdentity(deps, reserved, network);
   return {

@@ -91,6 +91,31 @@ describe('networks through two coordinators on one etcd', () => {
       if (r.status === 'rejected') expect(r.reason).toMatchObject({ code: 'ALREADY_EXISTS', message: /"same"/ });
   });
 
+  test('a name that differs from another by its case alone is refused, by two coordinators at once too', async () => {
+    const web = await one.store.createNetwork(aSpec('web'));
+    const refused = { code: 'ALREADY_EXISTS', message: expect.stringContaining('a network named "web" exists') };
+    await two.store.caughtUp();
+    await expect(two.store.createNetwork(aSpec('Web'))).rejects.toMatchObject(refused);
+    await expect(one.store.createNetwork(aSpec('WEB', { space: 'other' }))).rejects.toMatchObject(refused);
+    const reserved = await one.store.createNetwork(aSpec('', { originHost: 'h1' }));
+    await expect(one.store.bindNetwork(reserved.id, aBind('WEB'))).rejects.toMatchObject(refused);
+    // The name itself is the network's, as ever.
+    expect(await one.store.bindNetwork(reserved.id, aBind('web'))).toMatchObject({
+      won: false,
+      network: { id: web.id },
+    });
+    for (let turn = 0; turn < 10; turn++) {
+      const [a, b] = await Promise.all([one, two].map((s) => s.store.createNetwork(aSpec('', { originHost: 'h1' }))));
+      const results = await Promise.allSettled([
+        one.store.bindNetwork(a!.id, aBind(`Blue${turn}`)),
+        two.store.bindNetwork(b!.id, aBind(`blue${turn}`)),
+        two.store.createNetwork(aSpec(`BLUE${turn}`)),
+      ]);
+      expect(results.filter((r) => r.status === 'fulfilled')).toHaveLength(1);
+      for (const r of results) if (r.status === 'rejected') expect(codeOf(r.reason)).toBe('ALREADY_EXISTS');
+    }
+  });
+
   test('refused with the name of what is in the way', async () => {
     await one.store.createNetwork(aSpec('blue', { subnets: ['10.7.0.0/16'], vni: 77 }));
     await expect(one.store.createNetwork(aSpec('red', { subnets: ['10.7.3.0/24'] }))).rejects.toMatchObject({

@@ -27,6 +27,14 @@ class FakeApi extends DockerApi {
     this.listed.push({ ...spec, ...shown, ipRanges: [], id: `id of ${spec.name}`, driver: 'weft', ipamDriver: 'weft' });
     return Promise.resolve(`id of ${spec.name}`);
   }
+  override network(id: string): ReturnType<DockerApi['network']> {
+    const network = this.listed.find((one) => one.id === id);
+    return Promise.resolve(network === undefined ? null : { network, endpoints: [] });
+  }
+  override removeNetwork(id: string): Promise<void> {
+    this.listed = this.listed.filter((one) => one.id !== id);
+    return Promise.resolve();
+  }
 }
 
 /** A host on which Docker has the network `net`, and the journal knows it. */
@@ -47,7 +55,7 @@ async function host() {
   await loop.reconcile();
   await journal.write([copies.put(copies.rowFor(network, ID))]);
   api.made.length = 0;
-  return { world, mesh, clock, api, driver, drift, loop };
+  return { world, mesh, journal, copies, clock, api, driver, drift, loop };
 }
 
 const ID = 'id of net';
@@ -91,3 +99,21 @@ test('what Docker removed although it was refused is made again at once', async 
   await loop.reconcile();
   expect(api.made).toEqual(['net']);
 });
+
+test.each(['ALREADY_EXISTS', 'INVALID_ARGUMENT'] as const)(
+  'a name that the mesh refuses (%s) does not stay in Docker',
+  async (code) => {
+    const { world, mesh, journal, copies, api, loop } = await host();
+    const made = { pool: '10.2.0.0/24', subPool: '', ipv6: false, options: {} };
+    const reserved = await mesh.reserveNetwork(made);
+    api.listed.push({ ...api.listed[0]!, id: 'id of NET', name: 'NET', subnet: '10.2.0.0/24' });
+    await journal.write([copies.put(copies.rowFor(reserved, 'id of NET'))]);
+    mesh.failNext('bindNetwork', code, 'a network named "net" exists');
+    await loop.reconcile();
+    expect(api.listed.map(({ name }) => name)).toEqual(['net']);
+    expect([...world.networks.values()].map(({ name }) => name)).toEqual(['net']);
+    expect([...copies.refused.values()]).toMatchObject([
+      { network: 'NET', message: expect.stringContaining('was removed: a network named "net" exists') },
+    ]);
+  },
+);
