@@ -14,7 +14,7 @@ import { encode } from './codec.ts';
 import { type Deps, fresh, grantLease, modOf, revisionOf, revokeLease } from './deps.ts';
 import { gatewaysWith, release, withIpv6 } from './joins.ts';
 import { keys } from './keys.ts';
-import { pickFreeSubnet, refuseOverlap } from './subnets.ts';
+import { pickFreeSubnet, refuseOverlap, refuseVteps } from './subnets.ts';
 import { connectedHosts, identityKey, indexKeys, ownerName, refuseTakenTag, restingVnis, takenVnis } from './taken.ts';
 import type { Compare, Op, Planned } from './txn.ts';
 
@@ -100,6 +100,8 @@ function composeNetwork(deps: Deps, spec: NetworkSpec, checked: CheckedSpec, id:
     if (asked === null) return null;
     const subnet = asked.subnet ?? pickFreeSubnet(deps, project, space, i === 0 ? 4 : 6);
     if (asked.subnet !== null) refuseOverlap(deps, project, space, asked.subnet);
+    // A vlan is the underlay's own, and so may its subnet be.
+    if (asked.subnet !== null && wire.encap !== 'vlan') refuseVteps(deps, asked.subnet);
     return { subnet, gateways: gatewaysOf(asked, wire.encap, subnet), ipRange: asked.ipRange };
   });
   const [four, six] = families;

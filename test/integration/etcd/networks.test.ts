@@ -128,6 +128,20 @@ describe('networks through two coordinators on one etcd', () => {
     ).rejects.toMatchObject({ code: 'INVALID_ARGUMENT', message: expect.stringContaining('no address left') });
   });
 
+  test('no subnet has the VTEP of a host in it: a given one is refused, the pool passes over', async () => {
+    const vtep = (address: string) => ({ address, encaps: ['vxlan'], encrypted: false });
+    await one.store.putHost(aHost('h1', { vteps: [vtep('10.128.0.9'), vtep('fd00:7::9')] }));
+    const refused = (what: string) => ({ code: 'FAILED_PRECONDITION', message: expect.stringContaining(what) });
+    for (const name of ['red', '']) {
+      const four = one.store.createNetwork(aSpec(name, { subnets: ['10.128.0.0/24'] }));
+      await expect(four).rejects.toMatchObject(refused('10.128.0.9, the VTEP of host name-h1'));
+    }
+    const six = one.store.createNetwork(aSpec('red', { subnets: ['fd00:7::/64'] }));
+    await expect(six).rejects.toMatchObject(refused('fd00:7::9, the VTEP of host name-h1'));
+    expect(await one.store.createNetwork(aSpec('red', { subnets: ['10.128.1.0/24'] }))).toMatchObject({ name: 'red' });
+    expect(await one.store.createNetwork(aSpec('blue'))).toMatchObject({ subnets: ['10.128.16.0/20'] });
+  });
+
   test('an exhausted pool and an exhausted VNI range', async () => {
     const few = { pool: { range: parseCidr('10.0.0.0/22'), prefix: 120 }, vnis: { first: 5000, last: 5002 } };
     await using small = await open(etcd.endpoint, 'small', { limits: { ...limits, ...few } });
