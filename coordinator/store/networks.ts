@@ -7,7 +7,7 @@ import type { Endpoint, Network, Revision } from '../../lib/model.ts';
 import { networkOptions } from '../../lib/network-options.ts';
 import { checkCarried, chooseMtu } from '../alloc/encap.ts';
 import { type CheckedFamily, checkRoom } from '../alloc/families.ts';
-import { type CheckedSpec, checkBind, checkMtu, checkSpec, checkWire } from '../alloc/spec.ts';
+import { type CheckedSpec, checkBind, checkMtu, checkSpec, checkWayOut, checkWire } from '../alloc/spec.ts';
 import { pickVni } from '../alloc/vnis.ts';
 import type { NetworkBind, NetworkSpec } from '../contract.ts';
 import { encode } from './codec.ts';
@@ -230,6 +230,7 @@ function planBind(deps: Deps, id: string, bind: NetworkBind): Planned<{ network:
   compares.push({ key: guard, mod: modOf(cache, guard) });
   const joined = withIpv6(deps, reserved, bind);
   const prepared = withOptions(deps, joined.network, bind);
+  checkWayOut(bind.internal, prepared.publishBy);
   const network: Network = {
     ...prepared,
     name: bind.name,
@@ -263,6 +264,7 @@ function planPrepare(deps: Deps, reserved: Network, bind: NetworkBind): Planned<
   const { cache } = deps;
   const { project, id } = reserved;
   const network = withOptions(deps, reserved, bind);
+  checkWayOut(bind.internal, network.publishBy);
   const record = keys.network(project, id);
   const lease = cache.raw.get(record)?.lease ?? '0';
   const value = encode.network(network);

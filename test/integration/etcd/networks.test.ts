@@ -215,6 +215,24 @@ describe('networks through two coordinators on one etcd', () => {
     expect(await etcd.ctl('lease', 'timetolive', '--keys', '0').catch(() => '')).not.toContain(winner.id);
   });
 
+  test('an internal network is not led out by Docker, whichever comes first', async () => {
+    const [plain, led] = [{}, { 'weft.publish-by': 'docker' }];
+    const refused = { code: 'INVALID_ARGUMENT', message: expect.stringContaining('an internal network') };
+    for (const [reserving, binding] of [
+      [plain, led],
+      [led, plain],
+    ] as const) {
+      const { id } = await one.store.createNetwork(aSpec('', { originHost: 'h1', options: reserving }));
+      // Its options alone are judged first, without a name.
+      for (const name of ['', 'shut'])
+        await expect(
+          two.store.bindNetwork(id, aBind(name, { internal: true, options: binding })),
+        ).rejects.toMatchObject(refused);
+      const prepared = await two.store.bindNetwork(id, aBind('', { options: binding }));
+      expect(prepared.network).toMatchObject({ state: 'reserved', publishBy: 'docker' });
+    }
+  });
+
   test('in use: the endpoints are named; a race never leaves an endpoint without its network', async () => {
     const network = await one.store.createNetwork(aSpec('busy'));
     await one.store.putHost(aHost('h1'));

@@ -1,8 +1,9 @@
-import { afterEach, expect, test } from 'vitest';
+import { afterEach, expect, test, vi } from 'vitest';
 import { DockerApi, type DockerNetwork, type NetworkSpec } from '../../../agent/docker/api.ts';
 import { Copies } from '../../../agent/docker/copies.ts';
 import { NetworkDriver } from '../../../agent/docker/driver.ts';
 import { NetworksLoop } from '../../../agent/docker/networks-loop.ts';
+import { WeftError } from '../../../lib/errors.ts';
 import { silentLog } from '../../../lib/log.ts';
 import type { Drift } from '../../../lib/model.ts';
 import { FakeWorld } from '../../harness/fake-mesh.ts';
@@ -115,5 +116,26 @@ test.each(['ALREADY_EXISTS', 'INVALID_ARGUMENT'] as const)(
     expect([...copies.refused.values()]).toMatchObject([
       { network: 'NET', message: expect.stringContaining('was removed: a network named "net" exists') },
     ]);
+  },
+);
+
+test.each([
+  ['-o', {}, { 'weft.publish-by': 'docker' }],
+  ['--ipam-opt', { publishBy: 'docker' }, {}],
+])(
+  'an internal network that Docker is to lead out (%s) is judged while Docker can tell its user',
+  async (_, how, generic) => {
+    const { mesh, journal, copies, driver } = await host();
+    const reserved = await mesh.reserveNetwork({ pool: '10.2.0.0/24', subPool: '', ipv6: false, options: {} });
+    await journal.write([copies.put(copies.rowFor({ ...reserved, ...how }, null))]);
+    const bound = vi.spyOn(mesh, 'bindNetwork').mockRejectedValue(new WeftError('INVALID_ARGUMENT', 'no way out'));
+    const request = {
+      NetworkID: 'new',
+      Options: { 'com.docker.network.internal': true, 'com.docker.network.generic': generic },
+      IPv4Data: [{ AddressSpace: 'weft', Pool: '10.2.0.0/24', Gateway: '10.2.0.1/24', AuxAddresses: {} }],
+      IPv6Data: [],
+    };
+    await expect(driver.createNetwork(request)).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
+    expect(bound).toHaveBeenCalledExactlyOnceWith(expect.objectContaining({ name: '', internal: true }));
   },
 );
