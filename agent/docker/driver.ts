@@ -41,11 +41,12 @@ export class NetworkDriver {
     const other = pools.four === null || pools.six === null ? row : this.#pendingRow(pools.six);
     let network = row.network;
     if (row.network.state === 'reserved') {
-      const carried = await this.#carried(network, options);
+      const internal = request.Options?.[KEY.internal] === true;
+      const carried = await this.#carried(network, options, internal);
       network = {
         ...(other === row ? carried : joined(carried, other.network)),
         options,
-        internal: request.Options?.[KEY.internal] === true,
+        internal,
         auxAddresses: auxOf(pools),
       };
       // Where dockerd asked for no pool of it, the mesh chooses a subnet, and the copy is made again with it.
@@ -63,9 +64,11 @@ export class NetworkDriver {
   }
 
   /** Options say how the network travels: the mesh judges that now, while Docker can still tell its user. @throws its refusal */
-  async #carried(reserved: Network, options: Readonly<Record<string, string>>): Promise<Network> {
-    if (Object.keys(networkOptions(options)).length === 0) return reserved;
-    const bind = { networkId: reserved.id, name: '', labels: {}, options, internal: false, attachable: false };
+  async #carried(reserved: Network, options: Readonly<Record<string, string>>, internal: boolean): Promise<Network> {
+    // Who leads out may have come with the pool (--ipam-opt).
+    const judged = internal && reserved.publishBy !== '';
+    if (Object.keys(networkOptions(options)).length === 0 && !judged) return reserved;
+    const bind = { networkId: reserved.id, name: '', labels: {}, options, internal, attachable: false };
     const none = { gateway: '', gateway6: '', joins: '', ipv6: false, auxAddresses: {} };
     const { network } = await this.#mesh.bindNetwork({ ...bind, ...none });
     const { vni, encap, uplink, vlanTag, allowTrust, publishBy, dnsOrder, policyDefault, mtu, revision } = network;

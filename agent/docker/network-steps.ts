@@ -11,7 +11,13 @@ import { dockerName, type NetworkStep } from './networks.ts';
 import { gatewayText, ipRangeText, subnetText } from './pools.ts';
 
 /** Answers of the mesh that will not change by asking again. */
-const REFUSALS: readonly Code[] = ['INVALID_ARGUMENT', 'UNIMPLEMENTED', 'FAILED_PRECONDITION', 'PERMISSION_DENIED'];
+const REFUSALS: readonly Code[] = [
+  'INVALID_ARGUMENT',
+  'UNIMPLEMENTED',
+  'FAILED_PRECONDITION',
+  'PERMISSION_DENIED',
+  'ALREADY_EXISTS',
+];
 /** A drift found at a moment, and healed at another or not yet (epoch ms). */
 export type OnDrift = (drift: Drift, detectedAt: number, healedAt: number | null) => void;
 

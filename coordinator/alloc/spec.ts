@@ -58,6 +58,7 @@ export function checkSpec(spec: NetworkSpec): CheckedSpec {
   checkTexts(spec.labels, spec.options);
   const said = networkOptions(spec.options);
   const wire = checkWire(spec, said);
+  checkWayOut(spec.internal, wire.publishBy);
   return {
     space,
     vni: checkVni(spec.vni, wire.encap),
@@ -105,6 +106,15 @@ export function checkWire(
     throw invalid(`"${middleCut(uplink)}" is not the name of an interface`, 'at most 15 characters, no "/" or blank');
   if (!isVlanTag(vlanTag)) throw invalid(`${vlanTag} is not a VLAN tag`, 'choose 1 to 4094');
   return wire;
+}
+
+/** @throws INVALID_ARGUMENT a way out that the network is not to have */
+export function checkWayOut(internal: boolean, publishBy: string): void {
+  if (internal && publishBy === BY_DOCKER)
+    throw invalid(
+      'an internal network has no way out, so Docker cannot lead it out either',
+      'leave --internal or --publish-by docker out',
+    );
 }
 
 /** @returns empty for Weft */

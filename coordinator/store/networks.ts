@@ -7,14 +7,14 @@ import type { Endpoint, Network, Revision } from '../../lib/model.ts';
 import { networkOptions } from '../../lib/network-options.ts';
 import { checkCarried, chooseMtu } from '../alloc/encap.ts';
 import { type CheckedFamily, checkRoom } from '../alloc/families.ts';
-import { type CheckedSpec, checkBind, checkMtu, checkSpec, checkWire } from '../alloc/spec.ts';
+import { type CheckedSpec, checkBind, checkMtu, checkSpec, checkWayOut, checkWire } from '../alloc/spec.ts';
 import { pickVni } from '../alloc/vnis.ts';
 import type { NetworkBind, NetworkSpec } from '../contract.ts';
 import { encode } from './codec.ts';
 import { type Deps, fresh, grantLease, modOf, revisionOf, revokeLease } from './deps.ts';
 import { gatewaysWith, release, withIpv6 } from './joins.ts';
 import { keys } from './keys.ts';
-import { pickFreeSubnet, refuseOverlap } from './subnets.ts';
+import { pickFreeSubnet, refuseOverlap, refuseVteps } from './subnets.ts';
 import { connectedHosts, identityKey, indexKeys, ownerName, refuseTakenTag, restingVnis, takenVnis } from './taken.ts';
 import type { Compare, Op, Planned } from './txn.ts';
 
@@ -71,11 +71,23 @@ function endRest(deps: Deps, network: Network): Op[] {
 
 function refuseTakenName(deps: Deps, project: string, name: string): void {
   const taken = deps.cache.raw.has(keys.name(project, name)) || deps.cache.networkByName(project, name) !== undefined;
-  if (taken)
-    throw new WeftError('ALREADY_EXISTS', `a network named "${name}" exists`, {
-      hint: 'choose another name, or remove that network first',
-    });
+  if (taken) throw nameTaken(name, '');
+  refuseSimilarName(deps, project, name);
 }
+
+/** To DNS names that differ by case are one (RFC 4343). Within an address space the guard makes this hold against a race. */
+function refuseSimilarName(deps: Deps, project: string, name: string): void {
+  const lower = name.toLowerCase();
+  const similar = deps.cache.networks
+    .values()
+    .find((n) => n.state === 'bound' && n.project === project && n.name.toLowerCase() === lower);
+  if (similar !== undefined) throw nameTaken(similar.name, ', and names must differ by more than case');
+}
+
+const nameTaken = (name: string, more: string): WeftError =>
+  new WeftError('ALREADY_EXISTS', `a network named "${name}" exists${more}`, {
+    hint: 'choose another name, or remove that network first',
+  });
 
 function composeNetwork(deps: Deps, spec: NetworkSpec, checked: CheckedSpec, id: string): Network {
   const { project } = spec;
@@ -88,6 +100,8 @@ function composeNetwork(deps: Deps, spec: NetworkSpec, checked: CheckedSpec, id:
     if (asked === null) return null;
     const subnet = asked.subnet ?? pickFreeSubnet(deps, project, space, i === 0 ? 4 : 6);
     if (asked.subnet !== null) refuseOverlap(deps, project, space, asked.subnet);
+    // A vlan is the underlay's own, and so may its subnet be.
+    if (asked.subnet !== null && wire.encap !== 'vlan') refuseVteps(deps, asked.subnet);
     return { subnet, gateways: gatewaysOf(asked, wire.encap, subnet), ipRange: asked.ipRange };
   });
   const [four, six] = families;
@@ -211,8 +225,12 @@ function planBind(deps: Deps, id: string, bind: NetworkBind): Planned<{ network:
       result: () => ({ network: cache.networks.get(winner.id) ?? winner, won: false }),
     };
   }
+  refuseSimilarName(deps, project, bind.name);
+  const guard = guardOf(reserved);
+  compares.push({ key: guard, mod: modOf(cache, guard) });
   const joined = withIpv6(deps, reserved, bind);
   const prepared = withOptions(deps, joined.network, bind);
+  checkWayOut(bind.internal, prepared.publishBy);
   const network: Network = {
     ...prepared,
     name: bind.name,
@@ -229,7 +247,7 @@ function planBind(deps: Deps, id: string, bind: NetworkBind): Planned<{ network:
   const ops: Op[] = [
     { put: record, value: encode.network(network) },
     ...indexKeys(network).map((key): Op => ({ put: key, value: id })),
-    { put: guardOf(network), value: id },
+    { put: guard, value: id },
   ];
   const swap = otherIdentity(deps, reserved, network);
   return {
@@ -246,6 +264,7 @@ function planPrepare(deps: Deps, reserved: Network, bind: NetworkBind): Planned<
   const { cache } = deps;
   const { project, id } = reserved;
   const network = withOptions(deps, reserved, bind);
+  checkWayOut(bind.internal, network.publishBy);
   const record = keys.network(project, id);
   const lease = cache.raw.get(record)?.lease ?? '0';
   const value = encode.network(network);

@@ -91,6 +91,31 @@ describe('networks through two coordinators on one etcd', () => {
       if (r.status === 'rejected') expect(r.reason).toMatchObject({ code: 'ALREADY_EXISTS', message: /"same"/ });
   });
 
+  test('a name that differs from another by its case alone is refused, by two coordinators at once too', async () => {
+    const web = await one.store.createNetwork(aSpec('web'));
+    const refused = { code: 'ALREADY_EXISTS', message: expect.stringContaining('a network named "web" exists') };
+    await two.store.caughtUp();
+    await expect(two.store.createNetwork(aSpec('Web'))).rejects.toMatchObject(refused);
+    await expect(one.store.createNetwork(aSpec('WEB', { space: 'other' }))).rejects.toMatchObject(refused);
+    const reserved = await one.store.createNetwork(aSpec('', { originHost: 'h1' }));
+    await expect(one.store.bindNetwork(reserved.id, aBind('WEB'))).rejects.toMatchObject(refused);
+    // The name itself is the network's, as ever.
+    expect(await one.store.bindNetwork(reserved.id, aBind('web'))).toMatchObject({
+      won: false,
+      network: { id: web.id },
+    });
+    for (let turn = 0; turn < 10; turn++) {
+      const [a, b] = await Promise.all([one, two].map((s) => s.store.createNetwork(aSpec('', { originHost: 'h1' }))));
+      const results = await Promise.allSettled([
+        one.store.bindNetwork(a!.id, aBind(`Blue${turn}`)),
+        two.store.bindNetwork(b!.id, aBind(`blue${turn}`)),
+        two.store.createNetwork(aSpec(`BLUE${turn}`)),
+      ]);
+      expect(results.filter((r) => r.status === 'fulfilled')).toHaveLength(1);
+      for (const r of results) if (r.status === 'rejected') expect(codeOf(r.reason)).toBe('ALREADY_EXISTS');
+    }
+  });
+
   test('refused with the name of what is in the way', async () => {
     await one.store.createNetwork(aSpec('blue', { subnets: ['10.7.0.0/16'], vni: 77 }));
     await expect(one.store.createNetwork(aSpec('red', { subnets: ['10.7.3.0/24'] }))).rejects.toMatchObject({
@@ -101,6 +126,20 @@ describe('networks through two coordinators on one etcd', () => {
     await expect(
       one.store.createNetwork(aSpec('x', { subnets: ['10.8.0.0/30'], ipRange: '10.8.0.0/32' })),
     ).rejects.toMatchObject({ code: 'INVALID_ARGUMENT', message: expect.stringContaining('no address left') });
+  });
+
+  test('no subnet has the VTEP of a host in it: a given one is refused, the pool passes over', async () => {
+    const vtep = (address: string) => ({ address, encaps: ['vxlan'], encrypted: false });
+    await one.store.putHost(aHost('h1', { vteps: [vtep('10.128.0.9'), vtep('fd00:7::9')] }));
+    const refused = (what: string) => ({ code: 'FAILED_PRECONDITION', message: expect.stringContaining(what) });
+    for (const name of ['red', '']) {
+      const four = one.store.createNetwork(aSpec(name, { subnets: ['10.128.0.0/24'] }));
+      await expect(four).rejects.toMatchObject(refused('10.128.0.9, the VTEP of host name-h1'));
+    }
+    const six = one.store.createNetwork(aSpec('red', { subnets: ['fd00:7::/64'] }));
+    await expect(six).rejects.toMatchObject(refused('fd00:7::9, the VTEP of host name-h1'));
+    expect(await one.store.createNetwork(aSpec('red', { subnets: ['10.128.1.0/24'] }))).toMatchObject({ name: 'red' });
+    expect(await one.store.createNetwork(aSpec('blue'))).toMatchObject({ subnets: ['10.128.16.0/20'] });
   });
 
   test('an exhausted pool and an exhausted VNI range', async () => {
@@ -174,6 +213,24 @@ describe('networks through two coordinators on one etcd', () => {
     await expect(one.store.bindNetwork(c!.id, aBind('late'))).rejects.toMatchObject({ code: 'NOT_FOUND' });
     expect(await one.auditor.audit(false)).toEqual([]);
     expect(await etcd.ctl('lease', 'timetolive', '--keys', '0').catch(() => '')).not.toContain(winner.id);
+  });
+
+  test('an internal network is not led out by Docker, whichever comes first', async () => {
+    const [plain, led] = [{}, { 'weft.publish-by': 'docker' }];
+    const refused = { code: 'INVALID_ARGUMENT', message: expect.stringContaining('an internal network') };
+    for (const [reserving, binding] of [
+      [plain, led],
+      [led, plain],
+    ] as const) {
+      const { id } = await one.store.createNetwork(aSpec('', { originHost: 'h1', options: reserving }));
+      // Its options alone are judged first, without a name.
+      for (const name of ['', 'shut'])
+        await expect(
+          two.store.bindNetwork(id, aBind(name, { internal: true, options: binding })),
+        ).rejects.toMatchObject(refused);
+      const prepared = await two.store.bindNetwork(id, aBind('', { options: binding }));
+      expect(prepared.network).toMatchObject({ state: 'reserved', publishBy: 'docker' });
+    }
   });
 
   test('in use: the endpoints are named; a race never leaves an endpoint without its network', async () => {

@@ -1,8 +1,9 @@
-import { afterEach, expect, test } from 'vitest';
+import { afterEach, expect, test, vi } from 'vitest';
 import { DockerApi, type DockerNetwork, type NetworkSpec } from '../../../agent/docker/api.ts';
 import { Copies } from '../../../agent/docker/copies.ts';
 import { NetworkDriver } from '../../../agent/docker/driver.ts';
 import { NetworksLoop } from '../../../agent/docker/networks-loop.ts';
+import { WeftError } from '../../../lib/errors.ts';
 import { silentLog } from '../../../lib/log.ts';
 import type { Drift } from '../../../lib/model.ts';
 import { FakeWorld } from '../../harness/fake-mesh.ts';
@@ -27,6 +28,14 @@ class FakeApi extends DockerApi {
     this.listed.push({ ...spec, ...shown, ipRanges: [], id: `id of ${spec.name}`, driver: 'weft', ipamDriver: 'weft' });
     return Promise.resolve(`id of ${spec.name}`);
   }
+  override network(id: string): ReturnType<DockerApi['network']> {
+    const network = this.listed.find((one) => one.id === id);
+    return Promise.resolve(network === undefined ? null : { network, endpoints: [] });
+  }
+  override removeNetwork(id: string): Promise<void> {
+    this.listed = this.listed.filter((one) => one.id !== id);
+    return Promise.resolve();
+  }
 }
 
 /** A host on which Docker has the network `net`, and the journal knows it. */
@@ -47,7 +56,7 @@ async function host() {
   await loop.reconcile();
   await journal.write([copies.put(copies.rowFor(network, ID))]);
   api.made.length = 0;
-  return { world, mesh, clock, api, driver, drift, loop };
+  return { world, mesh, journal, copies, clock, api, driver, drift, loop };
 }
 
 const ID = 'id of net';
@@ -91,3 +100,42 @@ test('what Docker removed although it was refused is made again at once', async 
   await loop.reconcile();
   expect(api.made).toEqual(['net']);
 });
+
+test.each(['ALREADY_EXISTS', 'INVALID_ARGUMENT'] as const)(
+  'a name that the mesh refuses (%s) does not stay in Docker',
+  async (code) => {
+    const { world, mesh, journal, copies, api, loop } = await host();
+    const made = { pool: '10.2.0.0/24', subPool: '', ipv6: false, options: {} };
+    const reserved = await mesh.reserveNetwork(made);
+    api.listed.push({ ...api.listed[0]!, id: 'id of NET', name: 'NET', subnet: '10.2.0.0/24' });
+    await journal.write([copies.put(copies.rowFor(reserved, 'id of NET'))]);
+    mesh.failNext('bindNetwork', code, 'a network named "net" exists');
+    await loop.reconcile();
+    expect(api.listed.map(({ name }) => name)).toEqual(['net']);
+    expect([...world.networks.values()].map(({ name }) => name)).toEqual(['net']);
+    expect([...copies.refused.values()]).toMatchObject([
+      { network: 'NET', message: expect.stringContaining('was removed: a network named "net" exists') },
+    ]);
+  },
+);
+
+test.each([
+  ['-o', {}, { 'weft.publish-by': 'docker' }],
+  ['--ipam-opt', { publishBy: 'docker' }, {}],
+])(
+  'an internal network that Docker is to lead out (%s) is judged while Docker can tell its user',
+  async (_, how, generic) => {
+    const { mesh, journal, copies, driver } = await host();
+    const reserved = await mesh.reserveNetwork({ pool: '10.2.0.0/24', subPool: '', ipv6: false, options: {} });
+    await journal.write([copies.put(copies.rowFor({ ...reserved, ...how }, null))]);
+    const bound = vi.spyOn(mesh, 'bindNetwork').mockRejectedValue(new WeftError('INVALID_ARGUMENT', 'no way out'));
+    const request = {
+      NetworkID: 'new',
+      Options: { 'com.docker.network.internal': true, 'com.docker.network.generic': generic },
+      IPv4Data: [{ AddressSpace: 'weft', Pool: '10.2.0.0/24', Gateway: '10.2.0.1/24', AuxAddresses: {} }],
+      IPv6Data: [],
+    };
+    await expect(driver.createNetwork(request)).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
+    expect(bound).toHaveBeenCalledExactlyOnceWith(expect.objectContaining({ name: '', internal: true }));
+  },
+);

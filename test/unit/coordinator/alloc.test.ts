@@ -83,6 +83,8 @@ describe('what a user may ask a network to be', () => {
     ['64 characters', { name: 'a'.repeat(64) }, 'INVALID_ARGUMENT', /not a network name/],
     ["Docker's own", { name: 'bridge' }, 'INVALID_ARGUMENT', /Docker's own/],
     ['malformed', { subnets: ['10.0.0/8'] }, 'INVALID_ARGUMENT', /not an IPv4 prefix/],
+    ['shut, and led out', { internal: true, publishBy: 'docker' }, 'INVALID_ARGUMENT', /internal network/],
+    ['shut, by options', { internal: true, options: { 'weft.publish-by': 'docker' } }, 'INVALID_ARGUMENT', /internal/],
     ['no length', { subnets: ['10.0.0.0'] }, 'INVALID_ARGUMENT', /not an IPv4 prefix/],
     ['leading zero', { subnets: ['010.0.0.0/8'] }, 'INVALID_ARGUMENT', /not an IPv4 prefix/],
     ['length 33', { subnets: ['10.0.0.0/33'] }, 'INVALID_ARGUMENT', /not an IPv4 prefix/],
