@@ -57,27 +57,32 @@ export function revision(flag: string, text: string): { epoch: bigint | null; nu
   return { epoch, number };
 }
 
-/** K=V, …; K alone is an empty value, as in docker. @throws UsageError; INVALID_ARGUMENT where a key has two values */
+/** K=V, …; K alone is an empty value, and of two values of a key the last counts, as in docker. @throws UsageError */
 export function labels(flag: string, texts: readonly string[]): Record<string, string> {
   const given = new Map<string, string>();
   for (const text of texts) {
     const at = text.indexOf('=');
     const [key, value] = at < 0 ? [text, ''] : [text.slice(0, at), text.slice(at + 1)];
     if (key === '') throw new UsageError(`${flag} takes KEY=VALUE, not ${quote(text)}.`);
-    if ((given.get(key) ?? value) !== value)
-      throw new WeftError('INVALID_ARGUMENT', `${flag}: the label ${key} is given twice.`, {
-        hint: 'a label has one value: give one of them',
-      });
     given.set(key, value);
   }
   return Object.fromEntries(given);
 }
 
-/** As labels, and none without a value: who leaves it out means something else. */
+/**
+ * As labels, and none without a value: who leaves it out means something else, and so does who gives two.
+ * @throws UsageError; INVALID_ARGUMENT where a key has two values
+ */
 export function exactLabels(flag: string, texts: readonly string[]): Record<string, string> {
   const bare = texts.find((text) => !text.includes('='));
   if (bare !== undefined) throw new UsageError(`${flag} takes LABEL=VALUE, not ${quote(bare)}.`);
-  return labels(flag, texts);
+  const keys = Object.entries(labels(flag, texts));
+  for (const [key, value] of keys)
+    if (texts.some((text) => text.startsWith(`${key}=`) && text !== `${key}=${value}`))
+      throw new WeftError('INVALID_ARGUMENT', `${flag}: the label ${key} is given twice.`, {
+        hint: 'a label has one value: give one of them',
+      });
+  return Object.fromEntries(keys);
 }
 
 /** The name of something that exists: anything but nothing. */

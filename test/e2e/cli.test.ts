@@ -41,6 +41,7 @@ describe('JSON', () => {
     egressIps: [],
     space: 'default',
     dnsOrder: 'rotate',
+    rate: null,
     policyDefault: 'allow',
     labels: { team: 'x' },
     revision: text(DECIMAL),
@@ -74,6 +75,8 @@ describe('JSON', () => {
       trusted: false,
       express: expect.any(Boolean),
       draining: false,
+      rate: null,
+      priority: null,
       ports: [],
       identity: { tier: 'front' },
     });
