@@ -23,8 +23,8 @@ import { achieved, listen, type Protocol, type Way } from '../harness/rates.ts';
 const HOSTS = ['h1', 'h2'] as const;
 const NET = 'rates';
 const SECONDS = 4;
-/** Of the set rate: payload is 96 % of packets, and the machine has other things to do. */
-const [LEAST, MOST] = [0.8, 1.06];
+/** Of the set rate: what is measured is a few seconds, with the burst in them, and the machine has other things to do. */
+const [LEAST, MOST] = [0.8, 1.25];
 
 interface Shown {
   readonly id: string;
@@ -105,9 +105,10 @@ describe('a rate that is set on an endpoint', () => {
     ['--burst', '64kb'],
     ['--priority', 'urgent'],
   ])('%s %s is refused with what to do, and nothing is changed', async (...flags) => {
+    const before = await shown('rate-2');
     const r = await weft('endpoint', 'set', 'rate-2', ...flags.filter((flag) => flag !== undefined));
     expect(r).toMatchObject({ code: 1, stderr: expect.stringContaining('hint: ') });
-    expect(await shown('rate-2')).toMatchObject({ rate: null, priority: null });
+    expect(await shown('rate-2')).toEqual(before);
   });
 });
 
