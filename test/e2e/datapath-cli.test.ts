@@ -112,7 +112,12 @@ describe('allowed addresses', () => {
       trusted: false,
       allowed,
     });
-    expect(await weftJson('endpoint', 'inspect', 'h1/dp-one')).toEqual(changed);
+    // Its host takes it off the express path before it applies the change, and says so a moment later.
+    const inspected = await until('it is known to be off the express path', async () => {
+      const seen = await weftJson<{ express: boolean }>('endpoint', 'inspect', 'h1/dp-one');
+      return seen.express ? null : seen;
+    });
+    expect(inspected).toEqual({ ...changed, express: false });
     await weftOk('endpoint', 'set', 'dp-two', '--allow-address', '10.95.0.101');
     const two = await weftJson<{ ips: string[] }>('endpoint', 'inspect', 'h2/dp-two');
     const others = ['endpoint', 'set', 'dp-one', '--allow-address', two.ips[0] ?? ''];
