@@ -30,12 +30,19 @@ export async function listen({ host, container }: Place): Promise<void> {
  * @param from who begins, and `way` is his
  * @param to address of a container that listens
  * @param o.offered bits per second that UDP tries to send; of no concern to TCP
+ * @param o.whole the first second counts too, with the burst in it: what a busy machine reads late is then in none but its own measurement
  * @returns bits per second of payload that arrived, after the first second: what went at once at the beginning is not a rate
  */
 export async function achieved(
   from: Place,
   to: string,
-  o: { readonly protocol: Protocol; readonly way: Way; readonly seconds: number; readonly offered: number },
+  o: {
+    readonly protocol: Protocol;
+    readonly way: Way;
+    readonly seconds: number;
+    readonly offered: number;
+    readonly whole?: boolean;
+  },
 ): Promise<number> {
   const iperf = ['iperf3', '-c', to, '-p', PORT, '-t', String(o.seconds + 1), '-J', '--get-server-output'];
   if (o.protocol === 'udp') iperf.push('-u', '-b', String(Math.round(o.offered)), '-l', DATAGRAM);
@@ -47,7 +54,7 @@ export async function achieved(
     return JSON.parse(r.stdout) as Report;
   });
   const there = o.way === 'received' ? report : report.server_output_json;
-  const counted = (there?.intervals ?? []).slice(1).filter(({ sum }) => sum.seconds > 0.5);
+  const counted = (there?.intervals ?? []).slice(o.whole === true ? 0 : 1).filter(({ sum }) => sum.seconds > 0.5);
   const seconds = counted.reduce((all, { sum }) => all + sum.seconds, 0);
   if (seconds === 0) throw new Error('iperf3 says nothing of what arrived');
   return (8 * counted.reduce((all, { sum }) => all + sum.bytes, 0)) / seconds;
