@@ -1,4 +1,5 @@
 /** Small words to write flows with. Pure. */
+import { type Cidr as AnyCidr, containsIp, IPV4, lowOf } from '../../lib/addr.ts';
 import { type Cidr, maskOf } from '../../lib/ip.ts';
 import type { Action, FieldName, Flow, MatchField } from '../openflow/flow.ts';
 import { cookie, type Stage, TABLE } from './pipeline.ts';
@@ -19,6 +20,14 @@ export const masked = (field: FieldName, value: bigint | number, mask: bigint | 
 });
 export const inCidr = (field: FieldName, cidr: Cidr): MatchField =>
   cidr.prefix === 32 ? is(field, cidr.base) : masked(field, cidr.base, maskOf(cidr.prefix));
+
+/** An address of either family in a prefix; whoever matches it says the family. */
+export function inPrefix(end: 'src' | 'dst', { base, prefix }: AnyCidr): MatchField {
+  if (containsIp(IPV4, base)) return inCidr(`ipv4_${end}`, { base: lowOf(base), prefix: prefix - IPV4.prefix });
+  const host = (1n << BigInt(128 - prefix)) - 1n;
+  const field = `ipv6_${end}` as const;
+  return host === 0n ? is(field, base) : masked(field, base, ((1n << 128n) - 1n) & ~host);
+}
 
 export const set = (field: FieldName, value: bigint | number): Action => ({
   type: 'set_field',

@@ -3,7 +3,7 @@
  * that equal addresses in two networks do not meet. By it containers reach the resolver and, where their network leads out, the world:
  * the host routes, and translates once more (gateway/nft.ts). Pure.
  */
-import { type Cidr, containsIp, IPV4, isIp4, lowOf } from '../../lib/addr.ts';
+import { isIp4 } from '../../lib/addr.ts';
 import { ANYCAST_MAC, DNS_ADDRESS, DNS_PORT, HOST_MAC, TRANSIT, TRANSIT6, transit6 } from '../gateway/addresses.ts';
 import type { Action, Flow, MatchField } from '../openflow/flow.ts';
 import {
@@ -17,8 +17,8 @@ import {
   goto,
   ICMPV6,
   inCidr,
+  inPrefix,
   is,
-  masked,
   move,
   set,
 } from './build.ts';
@@ -55,7 +55,7 @@ export const gatewayBase = (port: number, maxMeters: number): Flow[] => [
   ),
   // Nobody meets an endpoint of another network by the address that the host has for it.
   flow('l2', 0, PRIORITY.barred, [...toGateway, is('eth_type', ETH_IPV4), inCidr('ipv4_dst', TRANSIT)], []),
-  flow('l2', 0, PRIORITY.barred, [...toGateway, is('eth_type', ETH_IPV6), inSubnet(TRANSIT6)], []),
+  flow('l2', 0, PRIORITY.barred, [...toGateway, is('eth_type', ETH_IPV6), inPrefix('dst', TRANSIT6)], []),
 ];
 
 /** ICMP errors quote a packet with the endpoint's address of the other side: without state that cannot be translated here. */
@@ -70,7 +70,7 @@ function errors(port: number, maxMeters: number): Flow[] {
       'classify',
       0,
       PRIORITY.error,
-      [is('in_port', port), ...kind, i < ERRORS4.length ? inCidr('ipv4_dst', TRANSIT) : inSubnet(TRANSIT6)],
+      [is('in_port', port), ...kind, i < ERRORS4.length ? inCidr('ipv4_dst', TRANSIT) : inPrefix('dst', TRANSIT6)],
       [punt],
     ),
     flow('routing', 0, PRIORITY.error, [is(REG.side, SIDE.local), ...kind], [set(REG.out, port), punt]),
@@ -132,7 +132,7 @@ function leadOut(n: NetworkModel, relaysNd: boolean): Flow[] {
       : [...ndEntry(n, { mac: ANYCAST_MAC, ip: null, ip6: egress.ip6, express: false }, relaysNd), out(ETH_IPV6)]),
     ...egress.subnets.map((subnet) => {
       const type = isIp4(subnet.base) ? ETH_IPV4 : ETH_IPV6;
-      return flow('l2', n.index, PRIORITY.barred, [...to, is('eth_type', type), inSubnet(subnet)], []);
+      return flow('l2', n.index, PRIORITY.barred, [...to, is('eth_type', type), inPrefix('dst', subnet)], []);
     }),
   ];
 }
@@ -160,13 +160,6 @@ export const echo = (n: Pick<NetworkModel, 'index'>, to: readonly MatchField[], 
       { type: 'in_port' },
     ],
   );
-
-function inSubnet(subnet: Cidr): MatchField {
-  if (containsIp(IPV4, subnet.base))
-    return inCidr('ipv4_dst', { base: lowOf(subnet.base), prefix: subnet.prefix - IPV4.prefix });
-  const host = (1n << BigInt(128 - subnet.prefix)) - 1n;
-  return host === 0n ? is('ipv6_dst', subnet.base) : masked('ipv6_dst', subnet.base, ((1n << 128n) - 1n) & ~host);
-}
 
 function toHost(n: NetworkModel, p: Reached, port: number): Flow[] {
   const from = [is(REG.network, n.index), is('in_port', p.ofport)];

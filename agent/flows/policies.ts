@@ -4,10 +4,10 @@
  * network's own (its index). Rules are conjunctive matches (ovs-fields(7), CONJUNCTIVE MATCH FIELDS): endpoints, addresses and ports are
  * flows of their own, so that n × m × k cost n + m + k. All rules of one priority have one action. Pure.
  */
-import { type Cidr, containsIp, IPV4, lowOf } from '../../lib/addr.ts';
+import { type Cidr, containsIp, IPV4 } from '../../lib/addr.ts';
 import { DNS_ADDRESS, DNS_PORT } from '../gateway/addresses.ts';
 import type { Action, Flow, MatchField } from '../openflow/flow.ts';
-import { ETH_ARP, ETH_IPV4, ETH_IPV6, flow, goto, ICMPV6, inCidr, is, masked, set } from './build.ts';
+import { ETH_ARP, ETH_IPV4, ETH_IPV6, flow, goto, ICMPV6, inPrefix, is, masked, set } from './build.ts';
 import type { NetworkModel } from './model.ts';
 import { REG, SIDE, type Stage, TABLE } from './pipeline.ts';
 import type { Direction, PolicyModel, PortMatch, RuleModel } from './policy-model.ts';
@@ -238,18 +238,10 @@ function dimensionsOf(direction: Direction, { subjects, peers, ports }: RuleMode
   ];
 }
 
-function address(end: 'src' | 'dst', cidr: Cidr): MatchField[] {
-  if (containsIp(IPV4, cidr.base)) {
-    const range = { base: lowOf(cidr.base), prefix: cidr.prefix - IPV4.prefix };
-    const type = is('eth_type', ETH_IPV4);
-    return range.prefix === 0 ? [type] : [type, inCidr(`ipv4_${end}`, range)];
-  }
-  const type = is('eth_type', ETH_IPV6);
-  if (cidr.prefix === 0) return [type];
-  const host = (1n << BigInt(128 - cidr.prefix)) - 1n;
-  const field = `ipv6_${end}` as const;
-  return [type, host === 0n ? is(field, cidr.base) : masked(field, cidr.base, ((1n << 128n) - 1n) & ~host)];
-}
+const address = (end: 'src' | 'dst', cidr: Cidr): MatchField[] => [
+  is('eth_type', containsIp(IPV4, cidr.base) ? ETH_IPV4 : ETH_IPV6),
+  inPrefix(end, cidr),
+];
 
 const PROTOCOLS = { tcp: 6n, udp: 17n, sctp: 132n } as const;
 
