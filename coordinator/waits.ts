@@ -5,7 +5,7 @@ import { WeftError } from '../lib/errors.ts';
 import type { Presence, State } from './contract.ts';
 import type { Fanout } from './fanout.ts';
 import type { Sessions, Slot } from './sessions.ts';
-import { peersOf } from './view.ts';
+import { peersOf } from './reach.ts';
 
 export interface WaitDeps {
   readonly state: State;

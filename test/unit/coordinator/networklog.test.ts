@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { CATALOGUE, Topics } from '../../../coordinator/topics.ts';
-import { completeCatalogue, completeNetwork, peersOf } from '../../../coordinator/view.ts';
+import { peersOf } from '../../../coordinator/reach.ts';
+import { completeCatalogue, completeNetwork } from '../../../coordinator/view.ts';
 import type { CoordinatorMessage, NetworkUpdate } from '../../../gen/weft/v1/session.ts';
 import { ExternalPeer, Policy, Service } from '../../../gen/weft/v1/types.ts';
 import type { Endpoint } from '../../../lib/model.ts';
