@@ -71,7 +71,11 @@ export function peersOf(source: ReachSource, networkId: string): Map<string, Pee
   const holders = holdersOf(source, networkId);
   const peers = new Map([...holders].map(([id, host]) => [id, peer(host)]));
   const published = isPublished(source, networkId);
-  const routing = new Set(linkedTo(source.routers.values(), networkId).values().flatMap((id) => holderIds(source, id)));
+  const routing = new Set(
+    linkedTo(source.routers.values(), networkId)
+      .values()
+      .flatMap((id) => holderIds(source, id)),
+  );
   if (!published && routing.size === 0) return peers;
   for (const [id, host] of source.hosts) {
     const way = { entry: published && leads(host), routed: routing.has(id) };

@@ -119,7 +119,9 @@ function checkRoute(sources: RouterSources, networks: readonly Network[], asked:
         );
   if (asked.via.length === 0) throw refuse(`${where}: it has no next hop`, 'write CIDR via IP');
   if (asked.via.length > MAX_HOPS) throw refuse(`${where}: it has more than ${MAX_HOPS} next hops`, 'give fewer');
-  const via = asked.via.map((text) => checkHop(sources, networks, { where, family: familyOf(cidr.base) }, text, refuse));
+  const via = asked.via.map((text) =>
+    checkHop(sources, networks, { where, family: familyOf(cidr.base) }, text, refuse),
+  );
   const twice = via.find((ip, i) => via.indexOf(ip) !== i);
   if (twice !== undefined) throw refuse(`${where}: the next hop ${twice} is given twice`, 'give each once');
   return { cidr: formatCidr(cidr), via };
@@ -140,7 +142,8 @@ function checkHop(
   for (const network of networks)
     for (const subnet of network.subnets) {
       if (!containsIp(parseCidr(subnet), ip)) continue;
-      if (!isUsable(parseCidr(subnet), ip)) throw bad(`can be no container’s in ${subnet}`, 'give a container’s address');
+      if (!isUsable(parseCidr(subnet), ip))
+        throw bad(`can be no container’s in ${subnet}`, 'give a container’s address');
       if (network.gateways.includes(canonical))
         throw bad(`is the gateway of network ${network.name}`, 'give the address of a container that leads on');
       const service = services

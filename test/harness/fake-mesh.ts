@@ -204,7 +204,10 @@ export class FakeMesh implements Mesh {
       const of = <T extends { networkId: string }>(map: ReadonlyMap<string, T>): Map<string, T> =>
         new Map([...map].filter(([, value]) => value.networkId === networkId));
       const peers = new Map(
-        [...world.hosts].map(([id, host]) => [id, { hostId: id, name: host.hostName, vteps: [], entry: false, routed: false }]),
+        [...world.hosts].map(([id, host]) => [
+          id,
+          { hostId: id, name: host.hostName, vteps: [], entry: false, routed: false },
+        ]),
       );
       interests.set(networkId, {
         networkId,
