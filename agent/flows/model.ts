@@ -199,4 +199,6 @@ export interface BridgeModel {
    * OVS_KEY_ATTR_ND_EXTENSIONS (Open vSwitch, include/linux/openvswitch.h). False unless told.
    */
   readonly relaysNd?: boolean;
+  /** TCP's segments pass the bridge before they are cut: a frame's length says nothing of them. False unless told. */
+  readonly wholeSegments?: boolean;
 }

@@ -38,6 +38,7 @@ export const copyTo = (n: Pick<NetworkModel, 'policies'>, port: number): Action[
 /** Priorities of the judge's tables; rules are between `rest` and `exempt` (policies/rank.ts). */
 const ORDER = {
   pending: 65_000,
+  entered: 64_950,
   untracked: 64_900,
   invalid: 64_800,
   answer: 64_700,
@@ -55,8 +56,8 @@ const ZONE = { field: REG.network, ofs: 0, nBits: 16 } as const;
 const FAMILIES = [ETH_IPV4, ETH_IPV6] as const;
 const TABLES = { egress: 'policyEgress', ingress: 'policyIngress' } as const satisfies Record<Direction, Stage>;
 
-/** Never judged: neighbour discovery and group membership (RFC 4861 §4, RFC 2710, RFC 3810), without which nothing else works. */
-const LINK: readonly (readonly MatchField[])[] = [
+/** Never judged, and never routed: neighbour discovery and group membership (RFC 4861 §4, RFC 2710, RFC 3810), without which nothing else works. */
+export const LINK: readonly (readonly MatchField[])[] = [
   [is('eth_type', ETH_IPV4), is('ip_proto', 2)],
   ...[130, 131, 132, 133, 134, 135, 136, 137, 143].map((type) => [
     is('eth_type', ETH_IPV6),
@@ -98,7 +99,7 @@ export const policyBase = (): Flow[] => [
 
 /** Everything but the rules: it changes with the network's endpoints, not with what a rule says. */
 export function renderJudge(
-  n: Pick<NetworkModel, 'index' | 'checks'>,
+  n: Pick<NetworkModel, 'index' | 'checks' | 'routing' | 'reached'>,
   { shut, pending }: Omit<PolicyModel, 'rules'>,
 ): Flow[] {
   const here = is(REG.network, n.index);
@@ -124,6 +125,18 @@ export function renderJudge(
         flow(TABLES[d], n.index, ORDER.pending, [here, subject(d, port)], []),
       ),
     ),
+    // What was tracked so far was so in the network that it comes from.
+    ...(n.routing === undefined && n.reached !== true
+      ? []
+      : [
+          flow(
+            'policyIngress',
+            n.index,
+            ORDER.entered,
+            [here, is(REG.routed, 1)],
+            [{ type: 'ct', zone: ZONE, table: TABLE.entered }],
+          ),
+        ]),
     // ARP, and what goes past the tracker.
     flow('policyIngress', n.index, ORDER.untracked, [here, is('eth_type', ETH_ARP)], [goto('output')]),
     ...FAMILIES.map((type) =>
