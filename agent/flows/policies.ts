@@ -103,6 +103,7 @@ export function renderJudge(
   { shut, pending }: Omit<PolicyModel, 'rules'>,
 ): Flow[] {
   const here = is(REG.network, n.index);
+  const isRouted = n.routing !== undefined || n.reached === true;
   const pass: Record<Direction, Action[]> = { egress: [goto('l2')], ingress: DELIVER };
   const both = (priority: number, match: readonly MatchField[], actions: (d: Direction) => Action[]): Flow[] =>
     (['egress', 'ingress'] as const).map((d) => flow(TABLES[d], n.index, priority, [here, ...match], actions(d)));
@@ -126,17 +127,15 @@ export function renderJudge(
       ),
     ),
     // What was tracked so far was so in the network that it comes from.
-    ...(n.routing === undefined && n.reached !== true
-      ? []
-      : [
-          flow(
-            'policyIngress',
-            n.index,
-            ORDER.entered,
-            [here, is(REG.routed, 1)],
-            [{ type: 'ct', zone: ZONE, table: TABLE.entered }],
-          ),
-        ]),
+    ...(isRouted ? FAMILIES : []).map((type) =>
+      flow(
+        'policyIngress',
+        n.index,
+        ORDER.entered,
+        [here, is('eth_type', type), is(REG.routed, 1)],
+        [{ type: 'ct', zone: ZONE, table: TABLE.entered }],
+      ),
+    ),
     // ARP, and what goes past the tracker.
     flow('policyIngress', n.index, ORDER.untracked, [here, is('eth_type', ETH_ARP)], [goto('output')]),
     ...FAMILIES.map((type) =>

@@ -197,6 +197,16 @@ export function renderNeighbours(n: NetworkModel, maxMeters: number): Flow[] {
     );
   const nobody = (frame: readonly MatchField[]): Flow =>
     flow('l2', n.index, PRIORITY.default + 1, [here, ...frame], [unrouted(maxMeters, ROUTE.unreachable)]);
+  return [
+    ...[...neighboursOf(n)].map(([ip, mac]) => at(ip, PRIORITY.entry, [set('eth_dst', mac), goto('l2')])),
+    ...(n.routing?.subnets ?? []).flatMap((subnet) => byAddress(n, subnet)),
+    // Where MACs are learned, that they are not known yet says nothing.
+    ...(learns(n) ? [] : [[is(REG.routed, 1)], FROM_ROUTER].map(nobody)),
+  ];
+}
+
+/** Addresses whose MAC does not follow from them, and that MAC. */
+export function neighboursOf(n: Pick<NetworkModel, 'locals' | 'remotes'>): Map<bigint, bigint> {
   const known = new Map<bigint, bigint>();
   const know = (ip: bigint | null, mac: bigint): void => {
     if (ip !== null && !known.has(ip) && mac !== derived(ip)) known.set(ip, mac);
@@ -215,12 +225,7 @@ export function renderNeighbours(n: NetworkModel, maxMeters: number): Flow[] {
     // Not by its alias: that is its block's.
     if (e.ip6 !== null && !known.has(e.ip6)) known.set(e.ip6, e.mac);
   }
-  return [
-    ...[...known].map(([ip, mac]) => at(ip, PRIORITY.entry, [set('eth_dst', mac), goto('l2')])),
-    ...(n.routing?.subnets ?? []).flatMap((subnet) => byAddress(n, subnet)),
-    // Where MACs are learned, that they are not known yet says nothing.
-    ...(learns(n) ? [] : [[is(REG.routed, 1)], FROM_ROUTER].map(nobody)),
-  ];
+  return known;
 }
 
 const derived = (ip: bigint): bigint => (isIp4(ip) ? (BigInt(MAC_PREFIX) << 32n) | BigInt(lowOf(ip)) : aliasMac(ip));

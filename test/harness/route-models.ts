@@ -2,7 +2,7 @@
 import type { BridgeModel, Hop, LocalPort, NetworkModel, RouteModel } from '../../agent/flows/model.ts';
 import { routerMac } from '../../agent/gateway/addresses.ts';
 import { parseCidr as parse6, parseIp as parseAny } from '../../lib/addr.ts';
-import { parseCidr } from '../../lib/ip.ts';
+import { parseCidr, parseIp } from '../../lib/ip.ts';
 import { localPort, network, remote } from './flow-models.ts';
 
 export const HOSTS = ['h1', 'h2'] as const;
@@ -23,6 +23,8 @@ export interface Placed {
   readonly ip6: string;
   /** Null: by its address. */
   readonly mac: string | null;
+  /** May send from this, too; empty = nothing more. */
+  readonly also: string;
 }
 
 /** By its last number: 2 to 15 are in the first host's blocks, 16 to 31 in the second's. */
@@ -32,18 +34,23 @@ export const placed = (
   index: number,
   last: number,
   ofport: number,
-  mac: string | null = null,
+  more: Partial<Pick<Placed, 'mac' | 'also'>> = {},
 ): Placed => ({
+  mac: null,
+  also: '',
+  ...more,
   name,
   host,
   network: index,
   ofport,
   ip: `10.${index}.0.${last}`,
   ip6: `fd00:${index}::${last.toString(16)}`,
-  mac,
 });
 
-export const portOf = (p: Placed): LocalPort => localPort(p.ofport, p.ip, p.ip6, p.mac ?? undefined);
+export const portOf = (p: Placed): LocalPort => ({
+  ...localPort(p.ofport, p.ip, p.ip6, p.mac ?? undefined),
+  allowed: p.also === '' ? [] : [{ ip: parseIp(p.also), ip6: null, mac: null }],
+});
 
 export interface Routed {
   readonly endpoints: readonly Placed[];

@@ -8,8 +8,8 @@ import { bridgeOf, placed, type Routed } from '../../harness/route-models.ts';
 const MESH: Routed = {
   endpoints: [
     placed('a', 'h1', 1, 2, 2),
-    placed('b', 'h1', 2, 2, 3, '02:42:00:00:00:03'),
-    placed('c', 'h2', 2, 18, 2, '02:42:00:00:00:04'),
+    placed('b', 'h1', 2, 2, 3, { mac: '02:42:00:00:00:03' }),
+    placed('c', 'h2', 2, 18, 2, { mac: '02:42:00:00:00:04' }),
     placed('d', 'h2', 3, 18, 3),
   ],
   statics: [
@@ -60,7 +60,8 @@ describe('routes', () => {
         "table=26, priority=228,ipv6,reg0=0x2,ipv6_dst=fd00:3::/64 actions=resubmit(,36),dec_ttl,set_field:02:5c:97:f6:61:25->eth_src,set_field:0x3->reg0,set_field:0x1->reg5,move:NXM_NX_IPV6_DST[]->NXM_NX_XXREG2[],goto_table:27",
         "table=26, priority=340,ip,reg0=0x2,nw_dst=10.3.0.0/24 actions=resubmit(,36),dec_ttl,set_field:02:5c:97:f6:61:25->eth_src,set_field:0x3->reg0,set_field:0x1->reg5,move:NXM_OF_IP_DST[]->NXM_NX_REG8[],goto_table:27",
         "table=26, priority=340,ip,reg0=0x2,reg7=0x10000/0xffff0000,nw_dst=192.168.7.0/24 actions=resubmit(,36),dec_ttl,set_field:02:5c:97:f6:61:25->eth_src,set_field:0x3->reg0,set_field:0x1->reg5,set_field:0xa030012->reg8,goto_table:27",
-        "table=32, priority=64950,reg0=0x2,reg5=0x1 actions=ct(table=33,zone=NXM_NX_REG0[0..15])",
+        "table=32, priority=64950,ip,reg0=0x2,reg5=0x1 actions=ct(table=33,zone=NXM_NX_REG0[0..15])",
+        "table=32, priority=64950,ipv6,reg0=0x2,reg5=0x1 actions=ct(table=33,zone=NXM_NX_REG0[0..15])",
         "table=33, priority=0 actions=set_field:0->reg5,resubmit(,32)",
         "table=36, priority=500,reg5=0x1 actions=drop",
       ]
