@@ -34,9 +34,10 @@ const ipsOf = (name: string): string[] => at.get(name)?.ips ?? [];
 const four = (name: string): string => ipsOf(name).find((ip) => !ip.includes(':')) ?? '';
 const hostOf = (name: string): string => at.get(name)?.host ?? '';
 
-/** Each address of it is called once by TCP and once by UDP, and answers as itself. */
+/** Each address of it, of a family that both have, is called once by TCP and once by UDP, and answers as itself. */
 async function reaches(from: string, to: string): Promise<boolean> {
-  const ways = ipsOf(to).flatMap((ip) => (['tcp', 'udp'] as const).map((protocol) => ({ protocol, ip, port: PORT })));
+  const families = ipsOf(to).filter((ip) => ipsOf(from).some((own) => own.includes(':') === ip.includes(':')));
+  const ways = families.flatMap((ip) => (['tcp', 'udp'] as const).map((protocol) => ({ protocol, ip, port: PORT })));
   const answers = await Promise.all(ways.map((way) => calls(hostOf(from), from, way, 1)));
   return answers.every((all) => answerers(all)[0] === to);
 }
@@ -46,18 +47,30 @@ async function look(): Promise<void> {
 }
 
 beforeAll(async () => {
-  await weftOk('network', 'create', FRONT!, '--ipv6');
+  await weftOk('network', 'create', FRONT!, '--ipv6', '--subnet', '10.66.0.0/24');
   await weftOk('network', 'create', BACK!, '--ipv6');
   await weftOk('network', 'create', VAULT!, '--internal');
   await weftOk('network', 'create', APART!);
   await Promise.all([
     sleeper('h1', 'front-1', FRONT!),
-    sleeper('h2', 'front-2', FRONT!, '--mac-address', '02:aa:00:00:00:02'),
     sleeper('h1', 'back-1', BACK!),
     sleeper('h2', 'back-2', BACK!),
     sleeper('h3', 'vault-3', VAULT!),
     sleeper('h3', 'apart-3', APART!),
   ]);
+  // Its MAC follows from nothing.
+  await weftOk(
+    'reservation',
+    'create',
+    'front-2',
+    '--network',
+    FRONT!,
+    '--ip',
+    '10.66.0.77',
+    '--mac',
+    '02:aa:00:00:00:02',
+  );
+  await sleeper('h2', 'front-2', FRONT!, '--ip', '10.66.0.77');
   await look();
   for (const name of ['front-1', 'front-2', 'back-1', 'back-2', 'vault-3'])
     servers.push(await Backend.open(hostOf(name), name, PORT));
@@ -194,7 +207,10 @@ ingress:
   });
 
   it('that goes leads nowhere any more; a network in one cannot go', async () => {
-    const refused = await weft('network', 'rm', APART!, BACK!);
+    await docker('h2', 'rm', '-f', 'front-2');
+    await docker('h1', 'rm', '-f', 'back-1');
+    await docker('h2', 'rm', '-f', 'back-2');
+    const refused = await weft('network', 'rm', BACK!);
     expect(refused.code).toBe(1);
     expect(refused.stderr).toContain('is in router rt');
     await weftOk('router', 'rm', 'rt');
