@@ -26,6 +26,8 @@ export const TABLE = {
   commit: 36,
   /** A connection that was allowed and is not any more. */
   revoke: 37,
+  /** What a staged policy would have decided otherwise. */
+  staged: 38,
   qos: 40,
   output: 44,
   /** MACs learned from trusted endpoints and external peers. */
@@ -36,8 +38,19 @@ export const TABLE = {
 
 export type Stage = keyof typeof TABLE;
 
-/** reg0: local network index (1..65535), also the conntrack zone. reg1: side. reg2: port to leave by. reg4: scratch. reg6: 1 = copies go to a group's receivers. */
-export const REG = { network: 'reg0', side: 'reg1', out: 'reg2', scratch: 'reg4', snooped: 'reg6' } as const;
+/**
+ * reg0: local network index (1..65535), also the conntrack zone. reg1: side. reg2: port to leave by. reg4: scratch. reg6: 1 = copies go to a
+ * group's receivers. reg8: the staged rule that would decide, 0 = none; reg9: what is decided instead, 1 drop, 2 reject, 3 allow.
+ */
+export const REG = {
+  network: 'reg0',
+  side: 'reg1',
+  out: 'reg2',
+  scratch: 'reg4',
+  snooped: 'reg6',
+  staged: 'reg8',
+  verdict: 'reg9',
+} as const;
 
 /** Where a frame came in: an endpoint of this host, another host, this host itself. */
 export const SIDE = { local: 1n, tunnel: 2n, host: 3n } as const;

@@ -35,6 +35,7 @@ const labels = fc.dictionary(fc.constantFrom('app', 'tier'), fc.constantFrom('a'
   maxKeys: 2,
   noNullPrototype: true,
 });
+const SOME = { minLength: 1, maxLength: 2 };
 const action = fc.constantFrom('allow', 'allow', 'drop', 'reject');
 const port = fc.oneof(
   fc.record({
@@ -63,19 +64,35 @@ const peer = fc.oneof(
   },
   { weight: 1, arbitrary: fc.record({ $case: fc.constant('service'), name: fc.constantFrom('s1', 's2', 'none') }) },
 );
+/** Often about everybody, on all ports: only rules that overlap tell in which order they are tried. */
 const rule = fc.record({
   action,
-  peers: fc.array(peer, { maxLength: 2 }),
-  ports: fc.array(port, { maxLength: 2 }),
+  peers: fc.oneof({ weight: 2, arbitrary: fc.constant([]) }, { weight: 3, arbitrary: fc.array(peer, SOME) }),
+  ports: fc.oneof({ weight: 2, arbitrary: fc.constant([]) }, { weight: 3, arbitrary: fc.array(port, SOME) }),
 });
 const policy = fc.record({
   networkId: fc.constantFrom(...IDS),
-  tier: fc.constantFrom('platform', 'application', 'application', 'baseline'),
-  order: fc.constantFrom(0, 100, 100, 499),
-  selector: labels,
+  tier: fc.constantFrom('application', 'application', 'application', 'platform', 'baseline'),
+  order: fc.constantFrom(100, 100, 100, 100, 0, 499),
+  selector: fc.oneof(fc.constant({}), labels),
   ingress: fc.array(rule, { maxLength: 3 }),
   egress: fc.array(rule, { maxLength: 3 }),
+  staged: fc.constantFrom(false, false, true),
 });
+/** Two rules of one tier, order and level, about everybody, that want different things: which one comes first is seen in all that happens. */
+const contest = fc
+  .record({
+    networkId: fc.constantFrom(...IDS),
+    direction: fc.constantFrom('ingress', 'egress'),
+    actions: fc.constantFrom(['drop', 'reject'], ['reject', 'allow'], ['allow', 'drop']),
+  })
+  .map(({ networkId, direction, actions }) =>
+    actions.map((one) => {
+      const rules = [{ action: one, peers: [], ports: [] }];
+      const none = { networkId, tier: 'application', order: 100, selector: {}, staged: false };
+      return { ...none, ingress: direction === 'ingress' ? rules : [], egress: direction === 'egress' ? rules : [] };
+    }),
+  );
 const endpoint = fc.record({
   network: fc.constantFrom(...IDS),
   host: fc.constantFrom(...HOSTS),
@@ -87,10 +104,11 @@ export const mesh: fc.Arbitrary<Mesh> = fc
   .record({
     shut: fc.tuple(fc.boolean(), fc.boolean()),
     endpoints: fc.array(endpoint, { minLength: 4, maxLength: 7 }),
-    policies: fc.array(policy, { minLength: 0, maxLength: 5 }),
+    drawn: fc.array(policy, { maxLength: 8 }),
+    contests: fc.oneof(fc.constant([]), contest),
     services: fc.tuple(labels, labels),
   })
-  .map(({ shut, endpoints, policies, services }) => ({
+  .map(({ shut, endpoints, drawn, contests, services }) => ({
     networks: new Map(IDS.map((id, i) => [id, { shut: shut[i] === true, subnets: subnetsOf(id) }])),
     endpoints: endpoints.map(({ network, host, labels: known, families }, i) => {
       const n = IDS.indexOf(network) + 1;
@@ -102,7 +120,7 @@ export const mesh: fc.Arbitrary<Mesh> = fc
       const { mac } = defaultMac(ip, ip6, 64);
       return { id: String(i).repeat(64), network, host, ips, labels: known, mac, ofport: i + 2 };
     }),
-    policies: policies.map((p, i) => Policy.fromPartial({ ...p, name: `p${i}`, ...rulesOf(p) })),
+    policies: [...drawn, ...contests].map((p, i) => Policy.fromPartial({ ...p, name: `p${i}`, ...rulesOf(p) })),
     services: new Map(
       [
         ['n1/s1', services[0]],
