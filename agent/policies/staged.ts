@@ -67,7 +67,7 @@ export class StagedCounts {
   }
 
   #count(flow: FlowStats): void {
-    const [index, id, verdict] = [REG.network, REG.staged, REG.verdict].map((field) => valueOf(flow, field));
+    const [index, id, verdict] = [REG.network, REG.staged, REG.verdict].map((field) => fieldOf(flow, field));
     if (flow.table !== TABLE.staged || index === undefined || id === undefined) return;
     const key = keyOf(index, id);
     const before = this.#seen.get(`${key} ${verdict}`) ?? 0n;
@@ -79,7 +79,7 @@ export class StagedCounts {
 }
 
 const keyOf = (index: bigint | number, id: bigint | number): string => `${index}/${id}`;
-const valueOf = (flow: Flow, field: FieldName): bigint | undefined => {
+const fieldOf = (flow: Flow, field: FieldName): bigint | undefined => {
   const found = flow.match.find((m) => m.field === field);
   return found === undefined || found.field === 'raw' ? undefined : found.value;
 };

@@ -80,16 +80,16 @@ const policy = fc.record({
   staged: fc.constantFrom(false, false, true),
 });
 /** Two rules of one tier, order and level, about everybody, that want different things: which one comes first is seen in all that happens. */
-const contest = fc
+const contest: fc.Arbitrary<DrawnPolicy[]> = fc
   .record({
     networkId: fc.constantFrom(...IDS),
     direction: fc.constantFrom('ingress', 'egress'),
-    actions: fc.constantFrom(['drop', 'reject'], ['reject', 'allow'], ['allow', 'drop']),
+    actions: fc.constantFrom(['drop', 'reject'] as const, ['reject', 'allow'] as const, ['allow', 'drop'] as const),
   })
   .map(({ networkId, direction, actions }) =>
     actions.map((one) => {
       const rules = [{ action: one, peers: [], ports: [] }];
-      const none = { networkId, tier: 'application', order: 100, selector: {}, staged: false };
+      const none = { networkId, tier: 'application', order: 100, selector: {}, staged: false } as const;
       return { ...none, ingress: direction === 'ingress' ? rules : [], egress: direction === 'egress' ? rules : [] };
     }),
   );
@@ -100,17 +100,32 @@ const endpoint = fc.record({
   families: fc.constantFrom<readonly number[]>([4, 6], [4, 6], [4], [6]),
 });
 
-export const mesh: fc.Arbitrary<Mesh> = fc
+/** A mesh as it is drawn. Null: it has gone, and its place keeps its number. */
+export interface DrawnMesh {
+  readonly shut: readonly boolean[];
+  readonly endpoints: readonly (DrawnEndpoint | null)[];
+  readonly policies: readonly (DrawnPolicy | null)[];
+  readonly services: readonly Record<string, string>[];
+}
+export type DrawnEndpoint = typeof endpoint extends fc.Arbitrary<infer T> ? T : never;
+export type DrawnPolicy = typeof policy extends fc.Arbitrary<infer T> ? T : never;
+
+export const drawn: fc.Arbitrary<DrawnMesh> = fc
   .record({
     shut: fc.tuple(fc.boolean(), fc.boolean()),
     endpoints: fc.array(endpoint, { minLength: 4, maxLength: 7 }),
-    drawn: fc.array(policy, { maxLength: 8 }),
+    random: fc.array(policy, { maxLength: 8 }),
     contests: fc.oneof(fc.constant([]), contest),
     services: fc.tuple(labels, labels),
   })
-  .map(({ shut, endpoints, drawn, contests, services }) => ({
+  .map(({ random, contests, ...rest }) => ({ ...rest, policies: [...random, ...contests] }));
+
+export function meshOf({ shut, endpoints, policies, services }: DrawnMesh): Mesh {
+  return {
     networks: new Map(IDS.map((id, i) => [id, { shut: shut[i] === true, subnets: subnetsOf(id) }])),
-    endpoints: endpoints.map(({ network, host, labels: known, families }, i) => {
+    endpoints: endpoints.flatMap((drawnOne, i) => {
+      if (drawnOne === null) return [];
+      const { network, host, labels: known, families } = drawnOne;
       const n = IDS.indexOf(network) + 1;
       // Each host has a block of each network; an IPv6 address alone, too, comes from one.
       const last = (host === 'h1' ? 0 : 16) + i + 2;
@@ -118,16 +133,52 @@ export const mesh: fc.Arbitrary<Mesh> = fc
       const ip6 = families.includes(6) ? `fd00:${n}::${last.toString(16)}` : '';
       const ips = [ip, ip6].filter((text) => text !== '');
       const { mac } = defaultMac(ip, ip6, 64);
-      return { id: String(i).repeat(64), network, host, ips, labels: known, mac, ofport: i + 2 };
+      return [
+        { id: i.toString(16).padStart(2, '0').repeat(32), network, host, ips, labels: known, mac, ofport: i + 2 },
+      ];
     }),
-    policies: [...drawn, ...contests].map((p, i) => Policy.fromPartial({ ...p, name: `p${i}`, ...rulesOf(p) })),
+    policies: policies.flatMap((p, i) =>
+      p === null ? [] : [Policy.fromPartial({ ...p, name: `p${i}`, ...rulesOf(p) })],
+    ),
     services: new Map(
       [
         ['n1/s1', services[0]],
         ['n1/s2', services[1]],
       ].filter(([, of]) => Object.keys(of as object).length > 0) as [string, Record<string, string>][],
     ),
-  }));
+  };
+}
+
+export const mesh: fc.Arbitrary<Mesh> = drawn.map(meshOf);
+
+/** A step from one mesh to another. `at` is a place, counted round; a place behind the last is a new one. */
+export const edit: fc.Arbitrary<(m: DrawnMesh) => DrawnMesh> = fc
+  .record({
+    what: fc.oneof(
+      fc.record({ labels: fc.option(labels, { freq: 4 }) }),
+      fc.record({ labels: fc.option(labels, { freq: 4 }) }),
+      fc.record({ endpoint: fc.option(endpoint, { freq: 3 }) }),
+      fc.record({ policy: fc.option(policy, { freq: 3 }) }),
+      fc.record({ staged: fc.boolean() }),
+      fc.record({ shut: fc.boolean() }),
+      fc.record({ service: labels }),
+    ),
+    at: fc.nat(14),
+  })
+  .map(({ what, at }) => (m) => {
+    const put = <T>(items: readonly T[], most: number, change: (old: T | null) => T): T[] => {
+      const i = Math.min(at % most, items.length);
+      return i === items.length ? [...items, change(null)] : items.with(i, change(items[i] ?? null));
+    };
+    if ('labels' in what)
+      return { ...m, endpoints: put(m.endpoints, m.endpoints.length, (e) => e && { ...e, labels: what.labels }) };
+    if ('endpoint' in what) return { ...m, endpoints: put(m.endpoints, 14, () => what.endpoint) };
+    if ('policy' in what) return { ...m, policies: put(m.policies, 10, () => what.policy) };
+    if ('staged' in what)
+      return { ...m, policies: put(m.policies, m.policies.length || 1, (p) => p && { ...p, staged: what.staged }) };
+    if ('shut' in what) return { ...m, shut: put<boolean>(m.shut, 2, () => what.shut) };
+    return { ...m, services: put<Record<string, string>>(m.services, 2, () => what.service) };
+  });
 
 interface Drawn {
   readonly action: string;
