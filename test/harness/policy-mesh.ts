@@ -108,6 +108,7 @@ export interface DrawnMesh {
   readonly services: readonly Record<string, string>[];
 }
 export type DrawnEndpoint = typeof endpoint extends fc.Arbitrary<infer T> ? T : never;
+type DrawnRule = typeof rule extends fc.Arbitrary<infer T> ? T : never;
 export type DrawnPolicy = typeof policy extends fc.Arbitrary<infer T> ? T : never;
 
 export const drawn: fc.Arbitrary<DrawnMesh> = fc
@@ -159,6 +160,8 @@ export const edit: fc.Arbitrary<(m: DrawnMesh) => DrawnMesh> = fc
       fc.record({ labels: fc.option(labels, { freq: 4 }) }),
       fc.record({ endpoint: fc.option(endpoint, { freq: 3 }) }),
       fc.record({ policy: fc.option(policy, { freq: 3 }) }),
+      fc.record({ ports: fc.array(port, { maxLength: 2 }) }),
+      fc.record({ peers: fc.array(peer, { maxLength: 2 }) }),
       fc.record({ staged: fc.boolean() }),
       fc.record({ shut: fc.boolean() }),
       fc.record({ service: labels }),
@@ -174,6 +177,13 @@ export const edit: fc.Arbitrary<(m: DrawnMesh) => DrawnMesh> = fc
       return { ...m, endpoints: put(m.endpoints, m.endpoints.length, (e) => e && { ...e, labels: what.labels }) };
     if ('endpoint' in what) return { ...m, endpoints: put(m.endpoints, 14, () => what.endpoint) };
     if ('policy' in what) return { ...m, policies: put(m.policies, 10, () => what.policy) };
+    const firstRule = (change: Partial<DrawnRule>): DrawnMesh => {
+      const of = (rules: DrawnRule[]): DrawnRule[] => rules.map((r, i) => (i === 0 ? { ...r, ...change } : r));
+      const all = m.policies.length || 1;
+      const policies = put(m.policies, all, (p) => p && { ...p, ingress: of(p.ingress), egress: of(p.egress) });
+      return { ...m, policies };
+    };
+    if ('ports' in what || 'peers' in what) return firstRule(what);
     if ('staged' in what)
       return { ...m, policies: put(m.policies, m.policies.length || 1, (p) => p && { ...p, staged: what.staged }) };
     if ('shut' in what) return { ...m, shut: put<boolean>(m.shut, 2, () => what.shut) };
