@@ -26,7 +26,10 @@ const MESH: Routed = {
 const flowsOf = (model: BridgeModel): string[] => [...render(model, new Map()).values()].map(formatFlow).sort();
 const without = (model: BridgeModel): BridgeModel => ({
   ...model,
-  networks: model.networks.map(({ routing: _, routers: __, reached: ___, ...n }) => n),
+  networks: model.networks.map((n) => {
+    const { routing, routers, reached, ...rest } = n;
+    return rest;
+  }),
 });
 const added = (model: BridgeModel): string[] => {
   const before = new Set(flowsOf(without(model)));
@@ -49,7 +52,7 @@ describe('routes', () => {
   });
 
   it('leave a judged network alone until the packet is where it is delivered', () => {
-    const judged = { policies: { rules: [], shut: true, pending: [] } };
+    const judged = { policies: { rules: [], shut: true, pending: [], open: true, staged: false } };
     const model = bridgeOf({ ...MESH, more: { 2: judged } }, 'h1');
     const unrouted = new Set(flowsOf(without(model)));
     const more = flowsOf(model).filter((f) => !unrouted.has(f) && /table=(32|33|36)|resubmit\(,36\)/.test(f));
