@@ -142,7 +142,7 @@ it('what a staged policy adds: flows as any, two counters a rule, and a look bef
   expect(own).toHaveLength(1 + 2 + 4 + 1 + 1);
   expect(added.filter((f) => f.includes('table=38'))).toHaveLength(4);
   const meters = (m: Mesh): number[] => [...renderMeters(model(m)).keys()];
-  expect(meters(STAGED).filter((id) => !meters(MESH).includes(id))).toEqual([4]);
+  expect(meters(STAGED).filter((id) => !meters(MESH).includes(id))).toEqual([5]);
 });
 
 it('nothing is lost where all policies are staged', () => {

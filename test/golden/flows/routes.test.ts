@@ -52,7 +52,7 @@ describe('routes', () => {
   });
 
   it('leave a judged network alone until the packet is where it is delivered', () => {
-    const judged = { policies: { rules: [], shut: true, pending: [], open: true, staged: false } };
+    const judged = { policies: { rules: [], shut: true, pending: [], open: false, staged: false } };
     const model = bridgeOf({ ...MESH, more: { 2: judged } }, 'h1');
     const unrouted = new Set(flowsOf(without(model)));
     const more = flowsOf(model).filter((f) => !unrouted.has(f) && /table=(32|33|36)|resubmit\(,36\)/.test(f));
