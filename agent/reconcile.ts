@@ -295,13 +295,8 @@ export class Reconciler implements Datapath {
     const relaysNd = datapathType === 'system';
     const wholeSegments = !relaysNd && complete.tcp;
     const gateway = this.#portNumber(GATEWAY_SWITCH);
-    const { wanted, ...flows } = this.#flows.plan({
-      tunnels: this.#tunnels(),
-      networks,
-      relaysNd,
-      wholeSegments,
-      gateway,
-    });
+    const bridge = { tunnels: this.#tunnels(), networks, relaysNd, wholeSegments, gateway };
+    const { wanted, ...flows } = this.#flows.plan(bridge);
     const kernel = await this.#o.kernel?.plan(networks, this.#links.links ?? new Map(), fresh);
     const all = (): Map<string, string> => new Map([...wanted(), ...(kernel?.wanted() ?? [])]);
     return { ...flows, kernel: kernel?.planned ?? [], wanted: all };

@@ -27,8 +27,11 @@ const flowsOf = (model: BridgeModel): string[] => [...render(model, new Map()).v
 const without = (model: BridgeModel): BridgeModel => ({
   ...model,
   networks: model.networks.map((n) => {
-    const { routing, routers, reached, ...rest } = n;
-    return rest;
+    const without = { ...n };
+    delete without.routing;
+    delete without.routers;
+    delete without.reached;
+    return without;
   }),
 });
 const added = (model: BridgeModel): string[] => {
