@@ -1,13 +1,14 @@
-/** Random meshes with policies: as the reference evaluator sees them, and as each host's bridge does. */
+/** Random meshes with policies and routers: as the reference evaluator sees them, and as each host's bridge does. */
 import fc from 'fast-check';
 import type { LocalEndpoint, LocalNetwork } from '../../agent/contract.ts';
 import type { BridgeModel } from '../../agent/flows/model.ts';
 import { networkModels } from '../../agent/plan/bridge.ts';
 import { Peer } from '../../gen/weft/v1/session.ts';
-import { Endpoint, Policy, Service } from '../../gen/weft/v1/types.ts';
+import { Endpoint, Policy, Router, Service } from '../../gen/weft/v1/types.ts';
 import { defaultMac } from '../../lib/mac.ts';
-import type { NetworkView, View } from '../../lib/model.ts';
-import type { RefEndpoint, RefMesh, RefPacket } from '../reference/policy.ts';
+import type { Network, NetworkView, View } from '../../lib/model.ts';
+import type { RefEndpoint, RefPacket } from '../reference/policy.ts';
+import type { RefRoutedMesh, RefRouter } from '../reference/routing.ts';
 import { networkOf } from './fake-network.ts';
 
 export const HOSTS = ['h1', 'h2'] as const;
@@ -18,14 +19,32 @@ export const TUNNEL_PORT = 1;
 export interface MeshEndpoint extends RefEndpoint {
   readonly id: string;
   readonly mac: string;
+  /** It does not follow from the address. */
+  readonly given?: boolean;
   readonly ofport: number;
 }
 
-export interface Mesh extends RefMesh {
+export interface Mesh extends RefRoutedMesh {
   readonly endpoints: readonly MeshEndpoint[];
 }
 
-const IDS = ['n1', 'n2'];
+/** In the order of their local indexes, which begin with 1. */
+export const IDS = ['n1', 'n2', 'n3'];
+/** Where routes of the first router lead, and of the second. */
+const RANGES = [
+  ['192.168.0.0/16', '10.0.0.0/8', '::/0'],
+  ['192.168.7.0/24', '0.0.0.0/0', 'fd00:9::/48'],
+] as const;
+/** Addresses that no endpoint has: in those ranges, and in subnets. */
+export const ELSEWHERE = [
+  '192.168.7.9',
+  '192.168.1.1',
+  '10.9.0.1',
+  '198.51.100.1',
+  '10.2.0.14',
+  'fd00:9::1',
+  'fd00:3::e',
+];
 const subnetsOf = (id: string): string[] => {
   const n = IDS.indexOf(id) + 1;
   return [`10.${n}.0.0/24`, `fd00:${n}::/64`];
@@ -51,7 +70,7 @@ const port = fc.oneof(
 const peer = fc.oneof(
   {
     weight: 4,
-    arbitrary: fc.record({ $case: fc.constant('endpoints'), networkId: fc.constantFrom('', '', 'n1', 'n2'), labels }),
+    arbitrary: fc.record({ $case: fc.constant('endpoints'), networkId: fc.constantFrom('', '', ...IDS), labels }),
   },
   {
     weight: 2,
@@ -81,35 +100,71 @@ const endpoint = fc.record({
   host: fc.constantFrom(...HOSTS),
   labels: fc.option(labels, { freq: 8 }),
   families: fc.constantFrom<readonly number[]>([4, 6], [4, 6], [4], [6]),
+  given: fc.constantFrom(false, false, true),
 });
+
+const router = fc.record({
+  networks: fc.subarray(IDS, { minLength: 2 }),
+  /** For each of its ranges, endpoints by number: those that are in its networks. */
+  hops: fc.array(fc.array(fc.nat(6), { maxLength: 3 }), { minLength: 3, maxLength: 3 }),
+});
+
+function routerOf(
+  { networks, hops }: { networks: readonly string[]; hops: readonly (readonly number[])[] },
+  i: number,
+  endpoints: readonly MeshEndpoint[],
+): RefRouter {
+  const routes = RANGES[i === 0 ? 0 : 1].flatMap((cidr, k) => {
+    const at = [...new Set(hops[k])].map((n) => endpoints[n]).filter((e) => e !== undefined);
+    const via = at
+      .filter((e) => networks.includes(e.network))
+      .flatMap((e) => e.ips.filter((ip) => ip.includes(':') === cidr.includes(':')));
+    return via.length === 0 ? [] : [{ cidr, via }];
+  });
+  return { networks, routes };
+}
+
+/** @param i its number */
+function placed(
+  { network, host, labels: known, families, given }: typeof endpoint extends fc.Arbitrary<infer E> ? E : never,
+  i: number,
+): MeshEndpoint {
+  const n = IDS.indexOf(network) + 1;
+  // Each host has a block of each network; an IPv6 address alone, too, comes from one.
+  const last = (host === 'h1' ? 0 : 16) + i + 2;
+  const ip = families.includes(4) ? `10.${n}.0.${last}` : '';
+  const ip6 = families.includes(6) ? `fd00:${n}::${last.toString(16)}` : '';
+  const ips = [ip, ip6].filter((text) => text !== '');
+  const mac = given ? `02:42:00:00:00:0${i}` : defaultMac(ip, ip6, 64).mac;
+  return { id: String(i).repeat(64), network, host, ips, labels: known, mac, given, ofport: i + 2 };
+}
 
 export const mesh: fc.Arbitrary<Mesh> = fc
   .record({
-    shut: fc.tuple(fc.boolean(), fc.boolean()),
+    shut: fc.array(fc.constantFrom(false, false, true), { minLength: 3, maxLength: 3 }),
     endpoints: fc.array(endpoint, { minLength: 4, maxLength: 7 }),
     policies: fc.array(policy, { minLength: 0, maxLength: 5 }),
     services: fc.tuple(labels, labels),
-  })
-  .map(({ shut, endpoints, policies, services }) => ({
-    networks: new Map(IDS.map((id, i) => [id, { shut: shut[i] === true, subnets: subnetsOf(id) }])),
-    endpoints: endpoints.map(({ network, host, labels: known, families }, i) => {
-      const n = IDS.indexOf(network) + 1;
-      // Each host has a block of each network; an IPv6 address alone, too, comes from one.
-      const last = (host === 'h1' ? 0 : 16) + i + 2;
-      const ip = families.includes(4) ? `10.${n}.0.${last}` : '';
-      const ip6 = families.includes(6) ? `fd00:${n}::${last.toString(16)}` : '';
-      const ips = [ip, ip6].filter((text) => text !== '');
-      const { mac } = defaultMac(ip, ip6, 64);
-      return { id: String(i).repeat(64), network, host, ips, labels: known, mac, ofport: i + 2 };
-    }),
-    policies: policies.map((p, i) => Policy.fromPartial({ ...p, name: `p${i}`, ...rulesOf(p) })),
-    services: new Map(
-      [
-        ['n1/s1', services[0]],
-        ['n1/s2', services[1]],
-      ].filter(([, of]) => Object.keys(of as object).length > 0) as [string, Record<string, string>][],
+    routers: fc.oneof(
+      { weight: 1, arbitrary: fc.array(router, { maxLength: 0 }) },
+      { weight: 5, arbitrary: fc.array(router, { minLength: 1, maxLength: 2 }) },
     ),
-  }));
+  })
+  .map(({ shut, endpoints, policies, services, routers }) => {
+    const all = endpoints.map(placed);
+    return {
+      networks: new Map(IDS.map((id, i) => [id, { shut: shut[i] === true, subnets: subnetsOf(id) }])),
+      endpoints: all,
+      routers: routers.map((r, i) => routerOf(r, i, all)),
+      policies: policies.map((p, i) => Policy.fromPartial({ ...p, name: `p${i}`, ...rulesOf(p) })),
+      services: new Map(
+        [
+          ['n1/s1', services[0]],
+          ['n1/s2', services[1]],
+        ].filter(([, of]) => Object.keys(of as object).length > 0) as [string, Record<string, string>][],
+      ),
+    };
+  });
 
 interface Drawn {
   readonly action: string;
@@ -166,13 +221,14 @@ function viewOf(m: Mesh): View {
     );
     const endpoints = m.endpoints
       .filter((e) => e.network === id)
-      .map(({ labels: known, host: hostId, ips, mac, id: endpointId }) =>
+      .map(({ labels: known, host: hostId, ips, mac, given: givenMac = false, id: endpointId }) =>
         Endpoint.fromPartial({
           id: endpointId,
           networkId: id,
           hostId,
           ips: [...ips],
           mac,
+          givenMac,
           state: known === null ? 'pending' : 'known',
           labels: known ?? {},
         }),
@@ -202,25 +258,44 @@ function viewOf(m: Mesh): View {
   });
   return {
     revision: { epoch: 1n, number: 1n },
-    networks: new Map(),
-    routers: new Map(),
+    networks: by(
+      [...m.networks.keys()].map((id) => networkIn(m, id)),
+      (n) => n.id,
+    ),
+    routers: by(
+      m.routers.map(({ networks, routes }, i) =>
+        Router.fromPartial({
+          name: `r${i}`,
+          networkIds: [...networks],
+          routes: routes.map(({ cidr, via }) => ({ cidr, via: [...via] })),
+        }),
+      ),
+      (r) => r.name,
+    ),
     interests: by(interests, (n) => n.networkId),
   };
+}
+
+function networkIn(m: Mesh, id: string): Network {
+  const { shut, subnets } = m.networks.get(id)!;
+  const n = IDS.indexOf(id) + 1;
+  return networkOf({
+    id,
+    name: id,
+    subnets: [...subnets],
+    gateways: [`10.${n}.0.1`, `fd00:${n}::1`],
+    internal: true,
+    policyDefault: shut ? 'drop' : '',
+  });
 }
 
 /** What the bridge of one host has to know. */
 export function bridgeOf(m: Mesh, hostId: (typeof HOSTS)[number]): BridgeModel {
   const networks = new Map(
-    [...m.networks].map(([id, { shut, subnets }], i): [string, LocalNetwork] => {
-      const network = networkOf({
-        id,
-        name: id,
-        subnets: [...subnets],
-        internal: true,
-        policyDefault: shut ? 'drop' : '',
-      });
-      return [id, { networkId: id, dockerNetworkId: null, name: id, index: i + 1, network }];
-    }),
+    [...m.networks.keys()].map((id, i): [string, LocalNetwork] => [
+      id,
+      { networkId: id, dockerNetworkId: null, name: id, index: i + 1, network: networkIn(m, id) },
+    ]),
   );
   const own = m.endpoints.filter((e) => e.host === hostId);
   const ports = new Map(own.map((e) => [e.id, e.ofport]));
@@ -236,7 +311,7 @@ export function bridgeOf(m: Mesh, hostId: (typeof HOSTS)[number]): BridgeModel {
       ip6,
       prefix6: 64,
       mac: e.mac,
-      givenMac: false,
+      givenMac: e.given === true,
       mtu: 1450,
       createdAt: '',
       sandbox: null,

@@ -13,6 +13,7 @@ const MESH: Mesh = {
     ['n1', { shut: true, subnets: ['10.1.0.0/24', 'fd00:1::/64'] }],
     ['n2', { shut: false, subnets: ['10.2.0.0/24', 'fd00:2::/64'] }],
   ]),
+  routers: [],
   endpoints: [
     {
       id: '0'.repeat(64),
