@@ -112,37 +112,41 @@ describe('policies and routers', () => {
     return number !== undefined && new RegExp(`(^|[ ,;])${number}$`).test(actions);
   };
 
-  it(`of ${MESHES} meshes are what the reference says`, async () => {
-    for (const line of (await appctl(ovs.ctlSock, 'dpctl/show')).split('\n')) {
-      const [, number, name] = /port (\d+): (\S+)/.exec(line) ?? [];
-      if (number !== undefined && name !== undefined) numbers.set(name, number);
-    }
-    const seen = { bridged: 0, routed: 0, denied: 0, nowhere: 0 };
-    const meshes = fc.sample(mesh, { numRuns: MESHES, seed: SEED });
-    const packets = fc.sample(packet, { numRuns: 64 * MESHES, seed: SEED });
-    for (const [i, m] of meshes.entries()) {
-      await install(m);
-      let turn = 0;
-      for (const from of m.endpoints)
-        for (const ip of [...m.endpoints.flatMap((e) => e.ips), ...ELSEWHERE]) {
-          const own = from.ips.find((text) => text.includes(':') === ip.includes(':'));
-          if (own === undefined || from.ips.includes(ip)) continue;
-          const p = packets[(64 * i + turn++) % packets.length]!;
-          const may = receivers(m, from, ip);
-          // Nobody sends to himself by the wire.
-          const want = may.filter((to) => to !== from && passes(m, [from, own], [to, ip], p));
-          const have = await arrives(m, from, ip, p);
-          const about = `mesh ${i} of seed ${SEED}: ${own} in ${from.network} to ${ip}, ${JSON.stringify(p)}`;
-          if (have !== null) expect(want, about).toContain(have);
-          // Of several hops it may have been one that nothing gets through to.
-          else expect(want.length, about).toBeLessThan(Math.max(1, may.length));
-          if (may.length === 0) seen.nowhere++;
-          else if (have === null) seen.denied++;
-          else if (have.network === from.network) seen.bridged++;
-          else seen.routed++;
-        }
-    }
-    console.log(JSON.stringify(seen));
-    for (const [, count] of Object.entries(seen)) expect(count).toBeGreaterThan(MESHES);
-  }, 60_000 + 1_000 * MESHES);
+  it(
+    `of ${MESHES} meshes are what the reference says`,
+    async () => {
+      for (const line of (await appctl(ovs.ctlSock, 'dpctl/show')).split('\n')) {
+        const [, number, name] = /port (\d+): (\S+)/.exec(line) ?? [];
+        if (number !== undefined && name !== undefined) numbers.set(name, number);
+      }
+      const seen = { bridged: 0, routed: 0, denied: 0, nowhere: 0 };
+      const meshes = fc.sample(mesh, { numRuns: MESHES, seed: SEED });
+      const packets = fc.sample(packet, { numRuns: 64 * MESHES, seed: SEED });
+      for (const [i, m] of meshes.entries()) {
+        await install(m);
+        let turn = 0;
+        for (const from of m.endpoints)
+          for (const ip of [...m.endpoints.flatMap((e) => e.ips), ...ELSEWHERE]) {
+            const own = from.ips.find((text) => text.includes(':') === ip.includes(':'));
+            if (own === undefined || from.ips.includes(ip)) continue;
+            const p = packets[(64 * i + turn++) % packets.length]!;
+            const may = receivers(m, from, ip);
+            // Nobody sends to himself by the wire.
+            const want = may.filter((to) => to !== from && passes(m, [from, own], [to, ip], p));
+            const have = await arrives(m, from, ip, p);
+            const about = `mesh ${i} of seed ${SEED}: ${own} in ${from.network} to ${ip}, ${JSON.stringify(p)}`;
+            if (have !== null) expect(want, about).toContain(have);
+            // Of several hops it may have been one that nothing gets through to.
+            else expect(want.length, about).toBeLessThan(Math.max(1, may.length));
+            if (may.length === 0) seen.nowhere++;
+            else if (have === null) seen.denied++;
+            else if (have.network === from.network) seen.bridged++;
+            else seen.routed++;
+          }
+      }
+      console.log(JSON.stringify(seen));
+      for (const [, count] of Object.entries(seen)) expect(count).toBeGreaterThan(MESHES);
+    },
+    60_000 + 1_000 * MESHES,
+  );
 });
