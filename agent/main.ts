@@ -162,6 +162,20 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
     clock: realClock(),
     log,
   });
+  const policies = new PolicySide({
+    host: config.name,
+    journal,
+    mesh: () => mesh,
+    datapath: () => reconciler,
+    flows,
+    rundir: config.ovs.rundir,
+    file: `${config.stateDir}/names.json`,
+    clock: realClock(),
+    log,
+  });
+  const whole = { bridge: BRIDGE, hostId: id, wiring, gateway: true, gateway6: hasIpv6(), gone: isNamespaceGone };
+  await policies.names.load();
+  scope.defer('names', () => policies.names.close());
   const reconciler: Reconciler = new Reconciler({
     journal,
     view: () => mesh.view(),
@@ -175,7 +189,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
     switch: openflow,
     snooped: () => multicast.state(),
     services: () => services.services(),
-    desire: { bridge: BRIDGE, hostId: id, wiring, gateway: true, gateway6: hasIpv6(), gone: isNamespaceGone },
+    desire: { ...whole, names: policies.names },
     heal: config.heal,
     onDrift: drifted,
     onPorts: () => mesh.recordsChanged(),
@@ -236,15 +250,6 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
   });
   const routes = new ContainerRoutes({ journal, view: () => mesh.view(), mayRemove: () => mesh.complete, log });
   const addresses = new AddressBook({ journal, mesh, clock: systemClock, log });
-  const policies = new PolicySide({
-    host: config.name,
-    journal,
-    datapath: () => reconciler,
-    flows,
-    event: (event) => mesh.event(event),
-    clock: realClock(),
-    log,
-  });
   const metrics = agentMetrics({
     staged: () => policies.counts(),
     mesh,
@@ -355,6 +360,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
     vtep: wiring.vtep,
     resolvConf: config.resolvConf,
     health: services,
+    learn: (...answer) => policies.names.learn(...answer),
     counters: metrics.dns,
     random: Math.random,
     clock: realClock(),
