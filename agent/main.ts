@@ -25,6 +25,7 @@ import { devicesOf } from './contract.ts';
 import { BRIDGE } from './desired.ts';
 import { DockerSide } from './docker/index.ts';
 import { JoinWaiter } from './docker/join-wait.ts';
+import { driftEvent } from './drift-event.ts';
 import { every } from './every.ts';
 import { capabilitiesOf, hostIdOf, hostRecord, ovsRun, ovsVersion, teacher } from './facts.ts';
 import { assignTransit } from './gateway/assign.ts';
@@ -52,6 +53,7 @@ import { startResolver } from './resolver.ts';
 import { agentService, serveAgent } from './service.ts';
 import { ServiceSide } from './services/index.ts';
 import { SessionMesh } from './session/mesh.ts';
+import { shapeUnderlay } from './shaping/start.ts';
 import { TcDriver } from './shaping/tc.ts';
 import { Versions } from './versions.ts';
 import { ViewStore } from './viewstore.ts';
@@ -137,18 +139,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
   const drifted = (drift: Drift, detectedAt: number, healedAt: number | null, again = false): void => {
     if (!again) metrics.drift(drift.kind);
     log.warn({ ...drift, healed: healedAt !== null }, 'drift');
-    mesh.event({
-      type: 'drift',
-      time: rfc3339(detectedAt),
-      host: config.name,
-      action: drift.change,
-      kind: drift.kind,
-      object: drift.object,
-      detectedAt: rfc3339(detectedAt),
-      healedAt: healedAt === null ? '' : rfc3339(healedAt),
-      message: '',
-      revision: undefined,
-    });
+    mesh.event(driftEvent(config.name, drift, detectedAt, healedAt));
   };
 
   const multicast = new MulticastSide({
@@ -206,7 +197,12 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
     return failure === '' ? networks : failure;
   };
   const audit = async (heal: boolean): Promise<Drift[]> => {
-    const parts = await Promise.all([reconciler.audit(heal), docker.networksAudit(), gateway.audit(heal)]);
+    const parts = await Promise.all([
+      reconciler.audit(heal),
+      docker.networksAudit(),
+      gateway.audit(heal),
+      shaper.audit(heal),
+    ]);
     return parts.flat();
   };
   const gateway = new GatewayHost({
@@ -216,6 +212,11 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
     onDrift: drifted,
     onProblem: (message) => mesh.reportConflicts('gateway', ownProblem(message)),
     now: () => systemClock.now(),
+    log,
+  });
+  const shaper = shapeUnderlay(config, wiring, {
+    onDrift: drifted,
+    onProblem: (message) => mesh.reportConflicts('underlay queue', ownProblem(message)),
     log,
   });
   const mesh: SessionMesh = new SessionMesh({
@@ -330,6 +331,8 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
   mesh.onView(() => gateway.kick()); // VTEPs
   scope.defer('gateway', () => gateway.close());
   void reconciler.settled().then(() => gateway.look()); // its link is there now
+  void shaper.start();
+  scope.defer('underlay queue', () => shaper.close());
   addresses.start();
   scope.defer('addresses', () => addresses.close());
   // Otherwise the session's hello would give up what running containers use.
@@ -372,15 +375,13 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
   log.info({ host: config.name, id, ...wiring }, 'agent started');
 }
 
-const rfc3339 = (ms: number): string => new Date(ms).toISOString();
-
-/** `weft agent [--config FILE] [--underlay CIDR|INTERFACE|ADDRESS]`: runs until SIGTERM or SIGINT. */
+/** `weft agent [--config FILE] [--underlay CIDR|INTERFACE|ADDRESS] [--shape-underlay RATE]`: runs until SIGTERM or SIGINT. */
 export async function main(argv: readonly string[]): Promise<void> {
-  const { values } = parseArgs({
-    args: [...argv],
-    options: { config: { type: 'string' }, underlay: { type: 'string' } },
-  });
-  const config = await loadAgentConfig(values.config, values.underlay);
+  const text = { type: 'string' } as const;
+  const options = { config: text, underlay: text, 'shape-underlay': text };
+  const { values } = parseArgs({ args: [...argv], options });
+  const flags = { underlay: values.underlay, shape: values['shape-underlay'] };
+  const config = await loadAgentConfig(values.config, flags);
   const log = makeLog('agent', {
     level: config.log.level,
     ...(config.log.file === null ? {} : { file: config.log.file }),
