@@ -199,11 +199,14 @@ export function rootOf({ qdiscs, filters }: FoundTree): FoundRoot | { readonly k
 }
 
 /**
- * Of `tc -r qdisc show dev …`: what tc takes for the root that it shows. It writes a "p" behind numbers of packets, and takes none.
- * @returns null: it shows none
+ * Of `tc -r qdisc show dev …`: what tc may take for the root that it shows, to be tried in this order. It writes a "p" behind numbers of
+ * packets and numbers of the kernel in brackets, and takes neither; tbf shows its limit twice; pfifo_fast shows what it need not be told.
  */
-export function argsOf(text: string): string | null {
+export function argsOf(text: string): string[] {
   const m = /^qdisc (\S+) \S+ root (?:refcnt \d+ )?(.*)$/m.exec(text);
-  if (m === null) return null;
-  return `${m[1]} ${(m[2] ?? '').replace(/\b(\d+)p\b/g, '$1')}`.replace(/\s+/g, ' ').trim();
+  if (m === null) return [];
+  const [, kind = '', shown = ''] = m;
+  const options = shown.replace(/\[\w+\]/g, '').replace(/\b(\d+)p\b/g, '$1');
+  const all = [options, options.replace(/\blat \S+/, ''), ''];
+  return [...new Set(all.map((o) => `${kind} ${o}`.replace(/\s+/g, ' ').trim()))];
 }

@@ -82,10 +82,8 @@ export class UnderlayQueues {
     const root = rootOf(tree);
     if (root.kind !== 'try') return root;
     const text = await this.#said('tc', '-r', 'qdisc', 'show', 'dev', name);
-    const shown = argsOf(text);
     const have = tree.qdiscs.find((q) => q.parent === null);
-    // Some show what they do not take, and need not be told (pfifo_fast).
-    for (const args of shown === null || have === undefined ? [] : [shown, have.kind]) {
+    for (const args of argsOf(text)) {
       const r = await tried(
         [`qdisc replace dev lo root handle ${root.handle} ${args}`, 'qdisc show dev lo'],
         '-j',

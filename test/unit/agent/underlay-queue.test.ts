@@ -95,11 +95,15 @@ describe('what was there before', () => {
   });
 
   it('is what tc takes, out of what it shows', () => {
-    expect(argsOf('qdisc fq_codel 8001: root refcnt 2 limit 10240p flows 1024 quantum 1514 target 5ms ecn \n')).toBe(
-      'fq_codel limit 10240 flows 1024 quantum 1514 target 5ms ecn',
+    expect(argsOf('qdisc fq_codel 8001: root refcnt 2 limit 10240p flows 1024 quantum 1514 target 5ms ecn \n')).toEqual(
+      ['fq_codel limit 10240 flows 1024 quantum 1514 target 5ms ecn', 'fq_codel'],
     );
-    expect(argsOf('qdisc clsact ffff: parent ffff:fff1\nqdisc pfifo 9: root refcnt 3 limit 7p')).toBe('pfifo limit 7');
-    expect(argsOf('')).toBe(null);
+    expect(argsOf('qdisc clsact ffff: parent ffff:fff1\nqdisc pfifo 9: root refcnt 3 limit 7p')[0]).toBe(
+      'pfifo limit 7',
+    );
+    const tbf = 'qdisc tbf 1:[00010000] root refcnt 3 rate 10Mbit burst 10Kb [0001f400] lat 73.7ms limit 100Kb \n';
+    expect(argsOf(tbf)[1]).toBe('tbf rate 10Mbit burst 10Kb limit 100Kb');
+    expect(argsOf('')).toEqual([]);
   });
 });
 
