@@ -26,7 +26,10 @@ const MESH: Routed = {
 const flowsOf = (model: BridgeModel): string[] => [...render(model, new Map()).values()].map(formatFlow).sort();
 const without = (model: BridgeModel): BridgeModel => ({
   ...model,
-  networks: model.networks.map(({ routing: _, routers: __, reached: ___, ...n }) => n),
+  networks: model.networks.map((n) => {
+    const { routing, routers, reached, ...plain } = n;
+    return routing === undefined && routers === undefined && reached === undefined ? n : plain;
+  }),
 });
 const added = (model: BridgeModel): string[] => {
   const before = new Set(flowsOf(without(model)));
