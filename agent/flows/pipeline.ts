@@ -35,6 +35,8 @@ export const TABLE = {
   commit: 36,
   /** A connection that was allowed and is not any more. */
   revoke: 37,
+  /** What a staged policy would have decided otherwise. */
+  staged: 38,
   qos: 40,
   output: 44,
   /** MACs learned from trusted endpoints and external peers. */
@@ -48,7 +50,8 @@ export type Stage = keyof typeof TABLE;
 /**
  * reg0: local network index (1..65535), also the conntrack zone. reg1: side. reg2: port to leave by. reg4: scratch. reg5: 1 = routed from
  * another network. reg6: 1 = copies go to a group's receivers. reg7: bit 0 = too big for its route, bits 31..16 = which of its hops. reg8 to reg11:
- * the address that it is sent to next, in IPv4 reg8 alone.
+ * the address that it is sent to next, in IPv4 reg8 alone. reg12: the staged rule that would decide, 0 = none; reg13: what is decided instead, 1 drop,
+ * 2 reject, 3 allow.
  */
 export const REG = {
   network: 'reg0',
@@ -61,6 +64,8 @@ export const REG = {
   next4: 'reg8',
   next6: 'xxreg2',
   next6Low: 'reg11',
+  staged: 'reg12',
+  verdict: 'reg13',
 } as const;
 
 /** Where a frame came in: an endpoint of this host, another host, this host itself. */

@@ -37,6 +37,11 @@ const TCP = 6n;
 const TOO_BIG = { field: REG.path, bit: 0 } as const;
 const PATH = { field: REG.path, ofs: 16, nBits: 16 } as const;
 
+type Multipath = Extract<Action, { type: 'multipath' }>;
+/** ovs-fields(7), nw_frag: bit 0 is set of every fragment. */
+const FRAGMENT: MatchField = { field: 'nw_frag', value: 1n, mask: 1n };
+const WHOLE: MatchField = { field: 'nw_frag', value: 0n, mask: 1n };
+
 const FAMILIES = [ETH_IPV4, ETH_IPV6] as const;
 const typeOf = (cidr: Cidr): bigint => (isIp4(cidr.base) ? ETH_IPV4 : ETH_IPV6);
 const isOf = (cidr: Cidr): MatchField[] => [is('eth_type', typeOf(cidr)), inPrefix('dst', cidr)];
@@ -131,16 +136,20 @@ function route(n: NetworkModel, routing: Routing, { to, hops }: RouteModel, brid
   const spread = hops.length > 1;
   if (!measured && !spread) return [flow('route', n.index, priority, match, onwards(n, routing, to, first))];
 
-  const choose: Action[] = spread
-    ? [{ type: 'multipath', hash: 'symmetric_l3l4', algorithm: 'hrw', links: hops.length, to: PATH }]
-    : [];
+  const by = (hash: Multipath['hash']): Action[] =>
+    spread ? [{ type: 'multipath', hash, algorithm: 'hrw', links: hops.length, to: PATH }] : [];
+  const choose = by('symmetric_l3l4+udp');
   const measure: Action[] = measured ? [{ type: 'check_larger', bytes: least + ETHER, ...TOO_BIG }] : [];
   const big: MatchField = { field: REG.path, value: 1n, mask: 1n };
   return [
     flow('route', n.index, priority, match, [...choose, ...measure, goto('hop')]),
+    // Only the first of a packet's fragments has ports.
+    ...(spread
+      ? [flow('route', n.index, priority + 1, [...match, FRAGMENT], [...by('symmetric_l3'), ...measure, goto('hop')])]
+      : []),
     // Each end says how much it takes itself.
     ...(measured && bridge.wholeSegments === true
-      ? [flow('route', n.index, priority + 1, [...match, is('ip_proto', TCP)], [...choose, goto('hop')])]
+      ? [flow('route', n.index, priority + 1, [...match, is('ip_proto', TCP), WHOLE], [...choose, goto('hop')])]
       : []),
     ...hops.map((hop, i) =>
       flow(

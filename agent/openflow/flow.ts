@@ -83,7 +83,7 @@ export type Action =
   /** A number below `links`, the same for all packets of a connection, both ways. */
   | {
       readonly type: 'multipath';
-      readonly hash: 'symmetric_l3l4';
+      readonly hash: 'symmetric_l3l4+udp' | 'symmetric_l3l4' | 'symmetric_l3';
       readonly algorithm: 'hrw';
       readonly links: number;
       readonly to: Subfield;

@@ -254,7 +254,9 @@ describe('routing', () => {
       peers: [parseCidr(peer)],
       ports: [{ protocol: 'tcp' as const, first: 80, last: 80 }],
     });
-    const shut = (...rules: ReturnType<typeof rule>[]) => ({ policies: { rules, shut: true, pending: [] } });
+    const shut = (...rules: ReturnType<typeof rule>[]) => ({
+      policies: { rules, shut: true, pending: [], open: false, staged: false },
+    });
     const into = shut(rule('ingress', '10.1.0.0/24', 7));
     for (const more of [{ 2: into }, { 1: shut(rule('egress', '10.2.0.0/24', 8)), 2: into }]) {
       await install({ ...MESH, more });
@@ -273,7 +275,10 @@ describe('routing', () => {
     }
     // What was only routed is nobody's connection.
     const rejecting = { ...rule('ingress', '10.1.0.0/24', 9), action: 'reject' as const };
-    await install({ ...MESH, more: { 2: { policies: { rules: [rejecting], shut: false, pending: [] } } } });
+    await install({
+      ...MESH,
+      more: { 2: { policies: { rules: [rejecting], shut: false, pending: [], open: false, staged: false } } },
+    });
     for (const to of [b, far]) {
       expect(await call(a, to.ip, 80)).toBe('ConnectionRefusedError');
       expect(await call(a, to.ip, 81)).toBe(to.name);
