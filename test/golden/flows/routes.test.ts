@@ -74,6 +74,15 @@ describe('routes', () => {
     `);
   });
 
+  it('lead nowhere where frames of the network cannot be told from others', () => {
+    const model = bridgeOf(MESH, 'h1');
+    const most = 4094;
+    const networks = model.networks.map((n) => (n.index === 3 ? { ...n, index: most + 1 } : n));
+    const flows = flowsOf({ ...model, networks });
+    expect(flowsOf(model).some((f) => f.includes('set_field:4099->vlan_vid'))).toBe(true);
+    expect(flows.filter((f) => /set_field:8191->vlan_vid|reg0=0xfff,reg1=0x1,dl_dst/.test(f))).toEqual([]);
+  });
+
   it('measure datagrams alone where segments pass whole', () => {
     const model = bridgeOf(MESH, 'h1');
     const whole = new Set(flowsOf(model));
