@@ -45,8 +45,7 @@ export const HANDLE = '57ef:';
 
 export const queueText = ({ rate, burst, limit }: Omit<Queue, 'link'>): string =>
   `tbf rate ${rate * 8}bit burst ${burst}b limit ${limit}b`;
-export const diversionText = (to: string): string =>
-  `redirect to ${to === '' || to === ELSEWHERE ? 'nothing' : to}`;
+export const diversionText = (to: string): string => `redirect to ${to === '' || to === ELSEWHERE ? 'nothing' : to}`;
 /** Of a diversion, beside the link's queue. */
 export const diversionId = (link: string): string => `${link} ingress`;
 
