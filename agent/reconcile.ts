@@ -291,9 +291,12 @@ export class Reconciler implements Datapath {
   async #forwarding(desired: Desired, fresh: boolean): Promise<Omit<Pass, 'desired' | 'links' | 'queues' | 'ports'>> {
     const ports = { endpoint: (id: string) => this.ofport(id), uplink: (name: string) => this.#portNumber(name) };
     const networks = desired.models(ports, this.#o.snooped(), this.#o.services());
-    const relaysNd = this.#o.desire.wiring.datapathType === 'system';
+    const { datapathType, complete } = this.#o.desire.wiring;
+    const relaysNd = datapathType === 'system';
+    const wholeSegments = !relaysNd && complete.tcp;
     const gateway = this.#portNumber(GATEWAY_SWITCH);
-    const { wanted, ...flows } = this.#flows.plan({ tunnels: this.#tunnels(), networks, relaysNd, gateway });
+    const bridge = { tunnels: this.#tunnels(), networks, relaysNd, wholeSegments, gateway };
+    const { wanted, ...flows } = this.#flows.plan(bridge);
     const kernel = await this.#o.kernel?.plan(networks, this.#links.links ?? new Map(), fresh);
     const all = (): Map<string, string> => new Map([...wanted(), ...(kernel?.wanted() ?? [])]);
     return { ...flows, kernel: kernel?.planned ?? [], wanted: all };

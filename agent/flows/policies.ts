@@ -40,6 +40,7 @@ export const copyTo = (n: Pick<NetworkModel, 'policies'>, port: number): Action[
 export const JUDGED = {
   nowhere: 65_100,
   pending: 65_000,
+  entered: 64_950,
   untracked: 64_900,
   invalid: 64_800,
   answer: 64_700,
@@ -57,8 +58,8 @@ const ZONE = { field: REG.network, ofs: 0, nBits: 16 } as const;
 const FAMILIES = [ETH_IPV4, ETH_IPV6] as const;
 const TABLES = { egress: 'policyEgress', ingress: 'policyIngress' } as const satisfies Record<Direction, Stage>;
 
-/** Never judged: neighbour discovery and group membership (RFC 4861 §4, RFC 2710, RFC 3810), without which nothing else works. */
-const LINK: readonly (readonly MatchField[])[] = [
+/** Never judged, and never routed: neighbour discovery and group membership (RFC 4861 §4, RFC 2710, RFC 3810), without which nothing else works. */
+export const LINK: readonly (readonly MatchField[])[] = [
   [is('eth_type', ETH_IPV4), is('ip_proto', 2)],
   ...[130, 131, 132, 133, 134, 135, 136, 137, 143].map((type) => [
     is('eth_type', ETH_IPV6),
@@ -101,10 +102,11 @@ export const policyBase = (): Flow[] => [
 
 /** Everything but the rules: it changes with the network's endpoints, not with what a rule says. */
 export function renderJudge(
-  n: Pick<NetworkModel, 'index' | 'checks'>,
+  n: Pick<NetworkModel, 'index' | 'checks' | 'routing' | 'reached'>,
   { shut, pending, open, staged }: Omit<PolicyModel, 'rules'>,
 ): Flow[] {
   const here = is(REG.network, n.index);
+  const isRouted = n.routing !== undefined || n.reached === true;
   const pass: Record<Direction, Action[]> = { egress: [goto('l2')], ingress: DELIVER };
   const passOn = (d: Direction): Action[] => (open ? PASS_ON[d] : []);
   const both = (priority: number, match: readonly MatchField[], actions: (d: Direction) => Action[]): Flow[] =>
@@ -126,6 +128,16 @@ export function renderJudge(
     ...pending.flatMap((port) =>
       (['egress', 'ingress'] as const).map((d) =>
         flow(TABLES[d], n.index, JUDGED.pending, [here, subject(d, port)], []),
+      ),
+    ),
+    // What was tracked so far was so in the network that it comes from.
+    ...(isRouted ? FAMILIES : []).map((type) =>
+      flow(
+        'policyIngress',
+        n.index,
+        JUDGED.entered,
+        [here, is('eth_type', type), is(REG.routed, 1)],
+        [{ type: 'ct', zone: ZONE, table: TABLE.entered }],
       ),
     ),
     // ARP, and what goes past the tracker.

@@ -1,7 +1,7 @@
 /**
  * Staged policies as flows: they decide nothing. A new connection is looked up among all rules first, as if the staged ones were in force;
- * where one of these comes first it is noted (reg8), and the packet is looked up again without them. Whoever decides then says what
- * (reg9), and where the two differ a flow of the staged rule counts it. Pure.
+ * where one of these comes first it is noted (reg12), and the packet is looked up again without them. Whoever decides then says what
+ * (reg13), and where the two differ a flow of the staged rule counts it. Pure.
  */
 import type { Action, Flow, MatchField } from '../openflow/flow.ts';
 import { flow, is, set } from './build.ts';
@@ -10,7 +10,7 @@ import { REG, type Stage, TABLE } from './pipeline.ts';
 import type { RuleModel, Verdict } from './policy-model.ts';
 import { told } from './punt.ts';
 
-/** What reg9 says. */
+/** What reg13 says. */
 export const VERDICTS: readonly Verdict[] = ['drop', 'reject', 'allow'];
 const codeOf = (verdict: Verdict): number => VERDICTS.indexOf(verdict) + 1;
 

@@ -92,6 +92,7 @@ export function large(
     endpoints: [...here, ...away, ...more.endpoints],
     policies: [...Array.from({ length: policies }, (_, k) => policyAt(k, apps)), ...more.policies],
     services: new Map(),
+    routers: [],
     blocks: [
       { network: NETWORK, cidr: BLOCKS[0], host: 'h1' },
       { network: NETWORK, cidr: BLOCKS[1], host: 'h2' },
