@@ -35,6 +35,8 @@ export interface LocalEndpoint {
   readonly transit?: string;
   /** What its container routes by it to reach the resolver, CIDR. */
   readonly resolverRoute?: string;
+  /** What its container routes by it because of routers, by range. */
+  readonly routed?: readonly { readonly cidr: string; readonly via: string }[];
   /** Its container's default route leads by it, and these ports of the host lead to it; absent: another of its networks does, or none. */
   readonly external?: { readonly ports: readonly PublishedPort[] };
   /** Docker was told by driver option to trust it. */

@@ -208,6 +208,7 @@ function endpointLinks(e: LocalEndpoint, express: boolean, journal: Pick<Journal
           interfaceName: e.interfaceName,
           addresses: addressesOf(e),
           ...(e.resolverRoute === undefined ? {} : { routes: [e.resolverRoute] }),
+          ...(e.routed === undefined ? {} : { ways: e.routed }),
           ...(e.external === undefined ? {} : { gateways: gatewaysOf(e, journal) }),
         };
   const links: DesiredLink[] = [

@@ -20,6 +20,7 @@ import { AbsenceWatch } from './attach/watch.ts';
 import { describeMaps } from './bpf/describe.ts';
 import { kernelDriver } from './bpf/start.ts';
 import { systemClock } from './clock.ts';
+import { ContainerRoutes } from './container-routes.ts';
 import { devicesOf } from './contract.ts';
 import { BRIDGE } from './desired.ts';
 import { DockerSide } from './docker/index.ts';
@@ -198,6 +199,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
         () => '',
         (error: unknown) => WeftError.from(error).message,
       ),
+      routes.settled(),
       // Who is no host of the mesh may be away for good: nobody waits for it.
       neighbours.resolve(vtepsOf(view, { held: true }).keys(), externalsOf(view).keys()),
     ]);
@@ -241,6 +243,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
     random: Math.random,
     log,
   });
+  const routes = new ContainerRoutes({ journal, view: () => mesh.view(), mayRemove: () => mesh.complete, log });
   const addresses = new AddressBook({ journal, mesh, clock: systemClock, log });
   const metrics = agentMetrics({
     mesh,
@@ -322,6 +325,8 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
   reconciler.start();
   scope.defer('reconciler', () => reconciler.close());
   gateway.start();
+  routes.start();
+  scope.defer('routes', () => routes.close());
   mesh.onView(() => gateway.kick()); // VTEPs
   scope.defer('gateway', () => gateway.close());
   void reconciler.settled().then(() => gateway.look()); // its link is there now

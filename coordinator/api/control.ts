@@ -12,6 +12,7 @@ import { networkMethods } from './networks.ts';
 import { peerMethods } from './peers.ts';
 import { policyMethods } from './policies.ts';
 import { reservationMethods } from './reservations.ts';
+import { routerMethods } from './routers.ts';
 import { serviceMethods } from './services.ts';
 import { statusMethods } from './status.ts';
 import { waitMethods } from './wait.ts';
@@ -31,6 +32,7 @@ export function controlService(parts: Parts): ControlServer {
     ...reservationMethods(parts, method),
     ...serviceMethods(parts, method),
     ...policyMethods(parts, method),
+    ...routerMethods(parts, method),
     ...mtuMethods(parts, method),
     ...eventMethods(parts),
   };

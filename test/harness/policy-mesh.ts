@@ -200,7 +200,12 @@ function viewOf(m: Mesh): View {
       ),
     };
   });
-  return { revision: { epoch: 1n, number: 1n }, networks: new Map(), interests: by(interests, (n) => n.networkId) };
+  return {
+    revision: { epoch: 1n, number: 1n },
+    networks: new Map(),
+    routers: new Map(),
+    interests: by(interests, (n) => n.networkId),
+  };
 }
 
 /** What the bridge of one host has to know. */

@@ -111,6 +111,7 @@ it('names peers that cannot be reached', () => {
                 name: 'h3',
                 vteps: [{ address: '192.0.2.3', encaps: [], encrypted: false }],
                 entry: false,
+                routed: false,
               },
             ],
           ]),
