@@ -3,8 +3,6 @@ import {
   Composer,
   type Document,
   isAlias,
-  isMap,
-  isNode,
   isScalar,
   LineCounter,
   type Node,
@@ -13,6 +11,7 @@ import {
   type YAMLError,
 } from 'yaml';
 import { middleCut, WeftError } from '../../lib/errors.ts';
+import { whereIs } from '../policy-yaml.ts';
 import { KIND, type Raw, SECTIONS, type Section } from './model.ts';
 
 export interface Source {
@@ -175,17 +174,3 @@ function readDocument(document: Document, file: string, lines: LineCounter, foun
 
 export const isRecord = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
-
-/** File and line of a key, or of what is around it. */
-export function whereIs(file: string, document: Document, path: readonly (string | number)[], lines: LineCounter): string {
-  for (let length = path.length; length >= 0; length--) {
-    const step = path[length - 1];
-    const around = length === 0 ? document.contents : document.getIn(path.slice(0, length - 1), true);
-    const pair = isMap(around)
-      ? around.items.find((item) => isNode(item.key) && item.key.toJSON() === step)
-      : undefined;
-    const node = length === 0 ? around : (pair?.key ?? document.getIn(path.slice(0, length), true));
-    if (isNode(node) && node.range != null) return `${file}, line ${lines.linePos(node.range[0]).line}`;
-  }
-  return file;
-}
