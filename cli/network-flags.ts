@@ -49,4 +49,5 @@ export function createRequest(name: string, flags: CreateFlags): CreateNetworkRe
 }
 
 /** Empty: not given. @throws INVALID_ARGUMENT it is given, and empty */
-export const given = (flag: string, text: string | undefined): string => (text === undefined ? '' : nonEmpty(flag, text));
+export const given = (flag: string, text: string | undefined): string =>
+  text === undefined ? '' : nonEmpty(flag, text);

@@ -192,8 +192,8 @@ export function whereIs(file: string, document: Document, path: Path, lines: Lin
   return file;
 }
 
-/** As parsePolicies takes it; what is by default is left out. */
-export function policyYaml(p: PolicyJson): string {
+/** As parsePolicies takes it, not yet as text; what is by default is left out, or undefined. */
+export function policyEntry(p: PolicyJson) {
   const some = <T extends object>(value: T): T | undefined => (Object.keys(value).length === 0 ? undefined : value);
   const rules = (direction: 'ingress' | 'egress') =>
     some(
@@ -212,7 +212,7 @@ export function policyYaml(p: PolicyJson): string {
         ports: some(rule.ports),
       })),
     );
-  const shown = {
+  return {
     name: p.name,
     network: p.network,
     tier: p.tier,
@@ -223,5 +223,9 @@ export function policyYaml(p: PolicyJson): string {
     staged: p.staged ? true : undefined,
     labels: some(p.labels),
   };
+}
+
+export function policyYaml(p: PolicyJson): string {
+  const shown = policyEntry(p);
   return stringify(shown, { lineWidth: 0 });
 }

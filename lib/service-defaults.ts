@@ -7,7 +7,10 @@ const RISE = 1;
 const FALL = 2;
 
 /** 0 = not said. @returns port 0: the service has none of TCP, and none is given */
-export function withHealthDefaults(asked: HealthCheck, ports: readonly Pick<ServicePort, 'protocol' | 'targetPort'>[]): HealthCheck {
+export function withHealthDefaults(
+  asked: HealthCheck,
+  ports: readonly Pick<ServicePort, 'protocol' | 'targetPort'>[],
+): HealthCheck {
   const intervalMs = asked.intervalMs || INTERVAL_MS;
   return {
     type: asked.type,

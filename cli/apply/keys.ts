@@ -138,7 +138,8 @@ export function readEntry(raw: Raw & { readonly section: Flagged }, problems: We
   }
   const { name } = raw.value;
   if (name === undefined) fail(invalid('name is missing', 'every thing has a name'));
-  else if (typeof name !== 'string') fail(invalid(`name must be text, and is ${show(name)}`, 'quote what looks like a number'), 'name');
+  else if (typeof name !== 'string')
+    fail(invalid(`name must be text, and is ${show(name)}`, 'quote what looks like a number'), 'name');
   else if (name.trim() === '') fail(invalid('name is empty', 'every thing has a name'), 'name');
   return problems.length > before ? undefined : { name: name as string, flags };
 }

@@ -3,6 +3,7 @@ import type { CreateNetworkRequest } from '../../gen/weft/v1/control.ts';
 import type {
   Endpoint,
   EndpointSettings,
+  ExternalPeer,
   Network,
   Policy,
   Rate,
@@ -101,6 +102,8 @@ export interface Actual {
   readonly services: readonly Service[];
   readonly policies: readonly Policy[];
   readonly endpoints: readonly Endpoint[];
+  /** External peers, of which files say nothing. */
+  readonly peers: readonly ExternalPeer[];
   /** By endpoint id. */
   readonly settings: Readonly<Record<string, EndpointSettings>>;
   /** Host id to name. */

@@ -1,9 +1,18 @@
 /** What can be said of a network that is asked for without knowing the mesh: as the coordinator judges it, and before it does. Pure. */
 import type { CreateNetworkRequest } from '../../gen/weft/v1/control.ts';
-import { type Cidr, canonicalIp, containsCidr, containsIp, familyOf, formatCidr, parseCidr, parseIp } from '../../lib/addr.ts';
+import {
+  type Cidr,
+  canonicalIp,
+  containsCidr,
+  containsIp,
+  familyOf,
+  formatCidr,
+  parseCidr,
+  parseIp,
+} from '../../lib/addr.ts';
 import { middleCut, WeftError } from '../../lib/errors.ts';
-import { about } from './keys.ts';
 import { BY_DOCKER, DROP, NEAREST } from '../../lib/network-options.ts';
+import { about } from './keys.ts';
 
 const ENCAPS = ['vxlan', 'geneve', 'gre', 'vlan'];
 const DOCKERS_OWN = ['bridge', 'host', 'none', 'default'];

@@ -55,7 +55,11 @@ const bad = (where: string, message: string, hint = HINT): WeftError =>
 function readSource({ file, text }: Source, found: Found): void {
   if (text.length > MAX_FILE) {
     found.problems.push(
-      bad(file, `it has more than ${MAX_FILE / 2 ** 20} MiB`, 'make several files of it: -f may be given several times'),
+      bad(
+        file,
+        `it has more than ${MAX_FILE / 2 ** 20} MiB`,
+        'make several files of it: -f may be given several times',
+      ),
     );
     return;
   }
@@ -115,7 +119,8 @@ function syntaxOf(document: Document): Fault[] {
   visit(document, {
     Alias(_key, node, path) {
       const target = node.resolve(document);
-      if (target !== undefined && path.includes(target)) fault(node, `*${middleCut(node.source)} is inside what it means`);
+      if (target !== undefined && path.includes(target))
+        fault(node, `*${middleCut(node.source)} is inside what it means`);
     },
     Map(_key, node) {
       const seen = new Set<unknown>();

@@ -14,7 +14,7 @@ import { rateFlags, shapingRequest } from '../rates.ts';
 import { routesOf } from '../router-flags.ts';
 import { type ServiceFlags, serviceOf } from '../service-flags.ts';
 import { labels } from '../values.ts';
-import { about, attempt, type Flagged, type Flags, need, nameOf, readEntry, refusal } from './keys.ts';
+import { about, attempt, type Flagged, type Flags, nameOf, need, readEntry, refusal } from './keys.ts';
 import type {
   Desired,
   EndpointWish,
@@ -148,13 +148,15 @@ function routerWish(name: string, flags: Flags, where: Where): RouterWish {
   return { name, where, router };
 }
 
-const LABEL_HINT =
-  'use 1 to 63 lower-case letters, digits, "-" or "_", beginning and ending with a letter or digit';
+const LABEL_HINT = 'use 1 to 63 lower-case letters, digits, "-" or "_", beginning and ending with a letter or digit';
 
 function serviceWish(name: string, flags: Flags, where: Where): ServiceWish {
   if (!LABEL.test(name)) throw invalid(`"${middleCut(name)}" cannot be the name of a service`, LABEL_HINT);
   if (textsOf(flags, 'selector').length === 0)
-    throw invalid('--selector is missing', 'write "selector: {LABEL: VALUE}": containers with that label are behind it');
+    throw invalid(
+      '--selector is missing',
+      'write "selector: {LABEL: VALUE}": containers with that label are behind it',
+    );
   const network = need('network', flags['network']);
   const asked = serviceOf(name, flags as ServiceFlags);
   if (asked.ports.length === 0 && !asked.headless) throw invalid('--port is missing', 'write "port: 80:8080"');
