@@ -18,7 +18,7 @@ import { MAX_FILE, readSources, type Source } from './source.ts';
 import { readWishes } from './wish.ts';
 
 /** Messages of one run; there may be as many as lines in the files. */
-const MAX_PROBLEMS = 50;
+const MAX_TOLD = 50;
 
 interface Flags {
   readonly file: string[];
@@ -98,8 +98,8 @@ async function withPlan(
 ): Promise<void> {
   const flags = flagsOf<Flags>(command);
   const tell = (problems: readonly WeftError[]): void => {
-    for (const problem of problems.slice(0, MAX_PROBLEMS)) io.setExit(showError(io, problem, flags.json === true));
-    const more = problems.length - MAX_PROBLEMS;
+    for (const problem of problems.slice(0, MAX_TOLD)) io.setExit(showError(io, problem, flags.json === true));
+    const more = problems.length - MAX_TOLD;
     if (more > 0) showWarning(io, `There are ${more} more problems.`, 'mend these first', flags.json === true);
   };
   const judged = async (mesh: Mesh): Promise<{ found: Plan; mesh: Mesh }> => {

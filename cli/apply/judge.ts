@@ -3,7 +3,17 @@
  * (whether an address is free, whether one can carry an encapsulation) the coordinator judges when it is done. Pure.
  */
 import type { Network } from '../../gen/weft/v1/types.ts';
-import { containsIp, familyOfText, formatCidr, isUsable, overlaps, parseCidr, parseIp } from '../../lib/addr.ts';
+import {
+  type Cidr,
+  containsIp,
+  familyOf,
+  familyOfText,
+  formatCidr,
+  isUsable,
+  overlaps,
+  parseCidr,
+  parseIp,
+} from '../../lib/addr.ts';
 import { endpointName } from '../../lib/endpoint-name.ts';
 import { type Code, middleCut, WeftError } from '../../lib/errors.ts';
 import type { Actual, Desired, Kind, PolicyWish, ServiceWish, Where } from './model.ts';
@@ -56,6 +66,8 @@ interface Prospect {
   readonly name: string;
   readonly space: string;
   readonly subnets: readonly string[];
+  /** The same. */
+  readonly cidrs: readonly Cidr[];
   readonly vni: number;
   readonly encap: string;
   readonly uplink: string;
@@ -76,13 +88,15 @@ function worldOf(desired: Desired, actual: Actual, pruned: Pruned): World {
   const nameOf = namer(actual);
   const networks = new Map<string, Prospect>();
   const going = new Set(pruned.networks.map(({ id }) => id));
-  for (const n of actual.networks) networks.set(n.name, { ...n, wish: null, going: going.has(n.id) });
+  for (const n of actual.networks)
+    networks.set(n.name, { ...n, cidrs: n.subnets.map(parseCidr), wish: null, going: going.has(n.id) });
   for (const wish of desired.networks) {
     const { request: r } = wish;
     // What is there stays as it was made; a difference is refused elsewhere.
     const present = networks.get(wish.name);
     const made = { name: wish.name, space: r.space || 'default', subnets: r.subnets, vni: r.vni };
-    const fresh = { ...made, encap: r.encap || 'vxlan', uplink: r.uplink, vlanTag: r.vlanTag, going: false };
+    const cidrs = r.subnets.map(parseCidr);
+    const fresh = { ...made, cidrs, encap: r.encap || 'vxlan', uplink: r.uplink, vlanTag: r.vlanTag, going: false };
     networks.set(wish.name, present === undefined ? { ...fresh, wish } : { ...present, wish, going: false });
   }
   const leaving = new Set(pruned.services.map((s) => keyOf(nameOf(s.networkId), s.name)));
@@ -114,14 +128,15 @@ function judgeNetworks(desired: Desired, { networks }: World, actual: Actual, fa
       if (mine.encap === 'vlan' && mine.uplink === other.uplink && mine.vlanTag === other.vlanTag)
         clash('tag', `${mine.uplink}.${mine.vlanTag} is that of`);
       if (mine.space !== other.space) continue;
-      const pair = mine.subnets.flatMap((a) => other.subnets.filter((b) => meet(a, b)).map((b) => [a, b] as const))[0];
+      const [pair] = mine.cidrs.flatMap((a) =>
+        other.cidrs.filter((b) => meet(a, b)).map((b) => [a, b].map(formatCidr)),
+      );
       if (pair !== undefined) clash('subnet', `the subnet ${pair[0]} overlaps ${pair[1]} of`);
     }
   }
 }
 
-const meet = (a: string, b: string): boolean =>
-  familyOfText(a) === familyOfText(b) && overlaps(parseCidr(a), parseCidr(b));
+const meet = (a: Cidr, b: Cidr): boolean => familyOf(a.base) === familyOf(b.base) && overlaps(a, b);
 
 function judgeReferences(desired: Desired, world: World, fail: Fail): void {
   const known = (wish: Named, kind: Kind, path: readonly string[], network: string): boolean => {
@@ -216,9 +231,9 @@ function judgeAddresses(desired: Desired, world: World, actual: Actual, pruned: 
   present('reservation', actual.reservations);
   present('service', actual.services);
   const check = (kind: Kind, wish: Named & { network: string }, ips: readonly string[]): void => {
-    const subnets = world.networks.get(wish.network)?.subnets ?? [];
+    const { subnets = [], cidrs = [] } = world.networks.get(wish.network) ?? {};
     for (const ip of ips) {
-      const subnet = subnets.map(parseCidr).find((one) => familyOfText(formatCidr(one)) === familyOfText(ip));
+      const subnet = cidrs.find((one) => familyOf(one.base) === familyOfText(ip));
       if (subnets.length > 0 && (subnet === undefined || !containsIp(subnet, parseIp(ip))))
         fail(
           wish,

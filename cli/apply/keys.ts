@@ -117,6 +117,9 @@ export function attempt<T>(raw: Raw, problems: WeftError[], run: () => T): T | u
   }
 }
 
+/** Of one thing that are worth telling. */
+const MAX_FAULTS = 20;
+
 /** Undefined where a key of it cannot be taken: then there are problems. */
 export function readEntry(raw: Raw & { readonly section: Flagged }, problems: WeftError[]): Entry | undefined {
   const types: Readonly<Record<string, Type>> = KEYS[raw.section];
@@ -127,6 +130,7 @@ export function readEntry(raw: Raw & { readonly section: Flagged }, problems: We
   const flags: Record<string, Value> = {};
   for (const [key, value] of Object.entries(raw.value)) {
     if (key === 'name') continue;
+    if (problems.length - before >= MAX_FAULTS) break;
     const type = Object.hasOwn(types, key) ? types[key] : undefined;
     if (type === undefined) fail(unknown(key, Object.keys(types)), key);
     else if (value === null) fail(invalid(`${key} is empty`, 'give it a value, or leave it out'), key);

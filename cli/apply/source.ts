@@ -30,6 +30,8 @@ export interface Sources {
 export const MAX_FILE = 4 * 2 ** 20;
 /** Problems of one file's YAML that are worth telling. */
 const MAX_SYNTAX = 20;
+/** Problems of all files after which no more are looked for. */
+export const MAX_PROBLEMS = 100;
 /** Of YAML's aliases, multiplied by what they stand for. */
 const MAX_ALIASES = 1000;
 /** Top-level keys that are the user's own, for anchors. */
@@ -153,6 +155,7 @@ function readDocument(document: Document, file: string, lines: LineCounter, foun
     return;
   }
   for (const [key, list] of Object.entries(value)) {
+    if (found.problems.length >= MAX_PROBLEMS) return;
     if (OWN.test(key)) continue;
     const section = SECTIONS.find((one) => one === key);
     if (section === undefined) {
@@ -170,6 +173,7 @@ function readDocument(document: Document, file: string, lines: LineCounter, foun
     }
     found.sections.add(section);
     list.forEach((entry: unknown, i) => {
+      if (found.problems.length >= MAX_PROBLEMS) return;
       const where = (...path: readonly (string | number)[]): string => place(key, i, ...path);
       if (isRecord(entry)) found.entries.push({ section, value: entry, where });
       else found.problems.push(bad(where(), `a ${KIND[section]} must be a map with name and so on`));

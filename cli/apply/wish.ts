@@ -27,7 +27,7 @@ import type {
   Where,
 } from './model.ts';
 import { checkNetwork } from './network-check.ts';
-import type { Sources } from './source.ts';
+import { MAX_PROBLEMS, type Sources } from './source.ts';
 
 /** As Docker has it, and DNS. */
 const NAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}$/;
@@ -50,6 +50,7 @@ export function readWishes({ entries, sections, problems: before }: Sources): {
   };
   const named = new Set<string>();
   for (const raw of entries) {
+    if (problems.length >= MAX_PROBLEMS) break;
     for (const name of namesOf(raw)) named.add(name);
     if (raw.section === 'policies') lists.policies.push(...policyWishes(raw, problems));
     else readFlagged({ ...raw, section: raw.section }, lists, problems);
