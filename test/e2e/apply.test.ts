@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
   auditClean,
   clean,
+  docker,
   pings,
   type Result,
   run,
@@ -18,6 +19,11 @@ import {
 } from '../harness/lab.ts';
 
 const HOSTS = ['h1', 'h2', 'h3'] as const;
+const CONTAINERS = [
+  ['h1', 'db-1'],
+  ['h2', 'caller'],
+  ['h3', 'later'],
+] as const;
 const dir = mkdtempSync(join(tmpdir(), 'weft-apply-'));
 
 const pipe = (text: string, ...args: string[]): Promise<Result> => run(WEFT, [...args, '-f', '-'], { input: text });
@@ -85,12 +91,36 @@ const ALL = [
   'policy ap-data/callers',
 ];
 
+/** Takes everything away, and makes it again from a file: without containers, then with their settings. */
+async function remake(text: string): Promise<void> {
+  for (const [host, name] of CONTAINERS) await docker(host, 'rm', '-f', name);
+  await until('no endpoint is left', async () => (await weftJson<unknown[]>('endpoint', 'ls')).length === 0);
+  await apply('networks: []\nrouters: []\n', '--prune');
+  expect(await weftOk('export')).toMatch(/^# /);
+  // A VNI that has just been freed rests.
+  await until('the VNIs have rested', async () => !(await pipe(text, 'apply')).stderr.includes('rests'), 90_000);
+  expect((await differences(text)).sort()).toEqual([
+    'missing endpoint ap-web/h1/db-1',
+    'missing endpoint ap-web/h3/later',
+  ]);
+  await sleeper('h1', 'db-1', 'ap-web', '--ip', '10.81.0.50');
+  await sleeper('h2', 'caller', 'ap-web');
+  await sleeper('h3', 'later', 'ap-web');
+  await until('all are known', async () => {
+    const names = (await weftJson<{ name: string | null }[]>('endpoint', 'ls')).map(({ name }) => name);
+    return CONTAINERS.every(([, name]) => names.includes(name));
+  });
+  await apply(text);
+  expect(await differences(text, '--prune')).toEqual([]);
+}
+
 beforeAll(async () => {
   await clean(HOSTS);
 });
 
 afterAll(async () => {
   rmSync(dir, { recursive: true, force: true });
+  for (const { name } of await weftJson<{ name: string }[]>('router', 'ls')) await weftOk('router', 'rm', name);
   await clean(HOSTS);
   await weftOk('wait');
   await auditClean();
@@ -212,8 +242,11 @@ describe('export', () => {
     expect(refused.code).toBe(1);
     expect(refused.stderr).toMatch(/--prune would remove network ap-web, and it has endpoints: .*db-1 on h1/);
     expect(await differences(text)).toEqual([]);
-    await clean(HOSTS.slice(0, 0));
-    expect(ids).toHaveLength(2);
+    await remake(text);
+    expect(await weftJson('network', 'ls')).toMatchObject(
+      ids.map(({ name, vni, subnets }) => ({ name, vni, subnets })),
+    );
+    expect(await weftJson('endpoint', 'inspect', 'h1/db-1')).toMatchObject({ rate: { rate: '200mbit' } });
   });
 });
 
