@@ -25,6 +25,7 @@ import { devicesOf } from './contract.ts';
 import { BRIDGE } from './desired.ts';
 import { DockerSide } from './docker/index.ts';
 import { JoinWaiter } from './docker/join-wait.ts';
+import { driftEvent } from './drift-event.ts';
 import { every } from './every.ts';
 import { capabilitiesOf, hostIdOf, hostRecord, ovsRun, ovsVersion, teacher } from './facts.ts';
 import { assignTransit } from './gateway/assign.ts';
@@ -41,6 +42,7 @@ import { formatFlow } from './openflow/format.ts';
 import { OvsDriver } from './ovs/driver.ts';
 import { Ovsdb } from './ovs/ovsdb.ts';
 import { externalsOf, unreachable, vtepsOf } from './peers.ts';
+import { PolicySide } from './policies/index.ts';
 import { probeChecksums, sweepProbe } from './probe/checksum.ts';
 import { probedSide, probeHost, problemOf, userspaceTso } from './probe/index.ts';
 import { vtepProblem } from './probe/own.ts';
@@ -137,18 +139,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
   const drifted = (drift: Drift, detectedAt: number, healedAt: number | null, again = false): void => {
     if (!again) metrics.drift(drift.kind);
     log.warn({ ...drift, healed: healedAt !== null }, 'drift');
-    mesh.event({
-      type: 'drift',
-      time: rfc3339(detectedAt),
-      host: config.name,
-      action: drift.change,
-      kind: drift.kind,
-      object: drift.object,
-      detectedAt: rfc3339(detectedAt),
-      healedAt: healedAt === null ? '' : rfc3339(healedAt),
-      message: '',
-      revision: undefined,
-    });
+    mesh.event(driftEvent(config.name, drift, detectedAt, healedAt));
   };
 
   const multicast = new MulticastSide({
@@ -245,7 +236,17 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
   });
   const routes = new ContainerRoutes({ journal, view: () => mesh.view(), mayRemove: () => mesh.complete, log });
   const addresses = new AddressBook({ journal, mesh, clock: systemClock, log });
+  const policies = new PolicySide({
+    host: config.name,
+    journal,
+    datapath: () => reconciler,
+    flows,
+    event: (event) => mesh.event(event),
+    clock: realClock(),
+    log,
+  });
   const metrics = agentMetrics({
+    staged: () => policies.counts(),
     mesh,
     journal,
     reconciler,
@@ -317,7 +318,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
   // Docker may be waiting: what is on disk is enough to answer it.
   await docker.start();
   scope.defer('docker', () => docker.close());
-  answerPunted(multicast.packets, { journal, ofport: (id) => reconciler.ofport(id) });
+  answerPunted(multicast.packets, { journal, ofport: (id) => reconciler.ofport(id), staged: policies.staged });
   await multicast.start();
   scope.defer('multicast', () => multicast.close());
   services.start();
@@ -371,8 +372,6 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
   );
   log.info({ host: config.name, id, ...wiring }, 'agent started');
 }
-
-const rfc3339 = (ms: number): string => new Date(ms).toISOString();
 
 /** `weft agent [--config FILE] [--underlay CIDR|INTERFACE|ADDRESS]`: runs until SIGTERM or SIGINT. */
 export async function main(argv: readonly string[]): Promise<void> {

@@ -130,6 +130,17 @@ const judgementJson = (j: Judgement | null) =>
         rule: j.rule,
         tier: j.policy?.tier ?? null,
         order: j.policy?.order ?? null,
+        /** What staged policies would decide instead; null: the same. */
+        staged:
+          j.staged === null
+            ? null
+            : {
+                action: j.staged.action,
+                policy: j.staged.policy?.name ?? null,
+                rule: j.staged.rule,
+                tier: j.staged.policy?.tier ?? null,
+                order: j.staged.policy?.order ?? null,
+              },
       };
 
 /** Both ends, in the one network that they share. */
@@ -198,7 +209,7 @@ function candidates(known: Known, text: string): Party[] {
   return [...endpoints.map((endpoint) => ({ endpoint, ips: [address] })), { endpoint: null, ips: [address] }];
 }
 
-function explainText(e: Explanation): string {
+export function explainText(e: Explanation): string {
   const line = (direction: Direction, whose: string, j: Explanation['paths'][number]['egress']): string => {
     const what = `${direction} of ${whose}`;
     if (j === null) return `  ${what}: nobody is judged, it is no endpoint`;
@@ -207,12 +218,20 @@ function explainText(e: Explanation): string {
     if (j.by === 'default') return `  ${what}: ${j.action}, no rule is about it: the default of network ${e.network}`;
     return `  ${what}: ${j.action}, policy ${j.policy}, ${direction} rule ${j.rule} (${j.tier}, order ${j.order})`;
   };
+  const staged = (direction: Direction, j: Explanation['paths'][number]['egress']): string[] => {
+    const would = j?.staged ?? null;
+    if (would === null) return [];
+    const { action, policy, rule, tier, order } = would;
+    return [`    staged: would ${action}, policy ${policy}, ${direction} rule ${rule} (${tier}, order ${order})`];
+  };
   const lines = e.paths.flatMap((p) => {
     const ends = [p.source, p.destination].join(' → ');
     return [
       `${e.source} → ${e.destination}, ${e.port} on ${e.network} (${ends}): ${p.verdict}`,
       line('egress', e.source, p.egress),
+      ...staged('egress', p.egress),
       line('ingress', e.destination, p.ingress),
+      ...staged('ingress', p.ingress),
     ];
   });
   return lines.map((text) => `${clean(text)}\n`).join('');

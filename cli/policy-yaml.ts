@@ -192,6 +192,8 @@ export function whereIs(file: string, document: Document, path: Path, lines: Lin
   return file;
 }
 
+const STAGED_NOTE = '# staged: decides nothing; what it would decide otherwise is counted, and told by weft events';
+
 /** As parsePolicies takes it, not yet as text; what is by default is left out, or undefined. */
 export function policyEntry(p: PolicyJson) {
   const some = <T extends object>(value: T): T | undefined => (Object.keys(value).length === 0 ? undefined : value);
@@ -225,7 +227,8 @@ export function policyEntry(p: PolicyJson) {
   };
 }
 
+/** As parsePolicies takes it; what is by default is left out. */
 export function policyYaml(p: PolicyJson): string {
-  const shown = policyEntry(p);
-  return stringify(shown, { lineWidth: 0 });
+  const yaml = stringify(policyEntry(p), { lineWidth: 0 });
+  return p.staged ? `${STAGED_NOTE}\n${yaml}` : yaml;
 }

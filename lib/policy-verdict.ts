@@ -37,7 +37,12 @@ export interface PolicyWorld {
   readonly networks: ReadonlyMap<string, Pick<Network, 'subnets'>>;
 }
 
-export interface Judgement {
+export interface Judgement extends Decision {
+  /** What staged policies would decide otherwise, were all of them in force; null: nothing. */
+  readonly staged: Decision | null;
+}
+
+interface Decision {
   readonly action: PolicyAction;
   /** "pending": rules ask for labels, and those of the endpoint are not known yet. */
   readonly by: 'rule' | 'default' | 'pending' | 'exempt';
@@ -51,12 +56,28 @@ export interface Judgement {
  * @param self the end that is judged, an endpoint of the world's network: the source for egress, the destination for ingress
  */
 export function judge(world: PolicyWorld, direction: Direction, self: End, other: End, packet: Packet): Judgement {
-  const mine = world.policies.filter((policy) => policy.networkId === world.network.id && !policy.staged);
+  const mine = world.policies.filter((policy) => policy.networkId === world.network.id);
+  const inForce = mine.filter((policy) => !policy.staged);
   const labels = self.endpoint?.labels ?? null;
-  const exempt: Judgement = { action: 'allow', by: 'exempt', policy: null, rule: null };
+  const exempt: Judgement = { action: 'allow', by: 'exempt', policy: null, rule: null, staged: null };
   if (isOfLink(self.ip, packet)) return exempt;
-  if (labels === null && mine.some(asksForLabels)) return { action: 'drop', by: 'pending', policy: null, rule: null };
+  if (labels === null && inForce.some(asksForLabels)) return { ...exempt, action: 'drop', by: 'pending' };
   if (direction === 'egress' && isForResolver(other.ip, packet)) return exempt;
+  const decided = decide(world, inForce, direction, self, other, packet);
+  const would = decide(world, mine, direction, self, other, packet);
+  return { ...decided, staged: would.action === decided.action ? null : would };
+}
+
+/** The first of the rules that are about it, or the network's default. */
+function decide(
+  world: PolicyWorld,
+  mine: readonly Policy[],
+  direction: Direction,
+  self: End,
+  other: End,
+  packet: Packet,
+): Decision {
+  const labels = self.endpoint?.labels ?? null;
   const found = mine
     .filter((policy) => meant(policy.selector, labels ?? {}))
     .flatMap((policy) => {

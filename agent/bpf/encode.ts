@@ -27,7 +27,9 @@ export const LAYOUT = {
   vteps: { key: 28, value: 8 },
   lists: { key: 8, value: 32 },
   groups: { key: 12, value: 4 },
-  config: { key: 4, value: 40 },
+  neighbours: { key: 24, value: 8 },
+  routes: { key: 28, value: 8 },
+  config: { key: 4, value: 48 },
   backends: { key: 8, value: 24 },
   live: { key: 24, value: 8 },
   services: { key: 24, value: 16 },
@@ -78,6 +80,11 @@ export const macKey = (index: number, address: bigint): string => `${u32(index)}
 
 /** Port in the order of the network. */
 const port16 = (v: number): string => u8(v >>> 8) + u8(v);
+
+/** Bits of a route's key before the address: index and family. */
+export const ROUTE_KEY_BITS = 64;
+/** Of a family, in a network. */
+const inFamily = (index: number, a: BpfAddress): string => u32(index) + u32(a.family) + address(a);
 
 /** A port of a virtual address; without one, the address. */
 export const serviceKey = (
@@ -138,6 +145,16 @@ export function encode(model: BpfModel, names: readonly MapName[] = MAP_NAMES): 
       groups,
       (g) => macKey(g.index, g.mac),
       (g) => u32(g.list),
+    ),
+    routes: table(
+      model.routes ?? [],
+      (r) => u32(ROUTE_KEY_BITS + r.bits) + inFamily(r.index, r.to),
+      (r) => u32(r.network ?? 0) + u32(r.mtu),
+    ),
+    neighbours: table(
+      model.neighbours ?? [],
+      (n) => inFamily(n.index, n.address),
+      (n) => `${mac(n.mac)}0000`,
     ),
     config: new Map([[u32(0), config(model.config)]]),
     ...services(model.services),
@@ -241,6 +258,8 @@ function config(c: BpfConfig): string {
     ip4(c.source4),
     ip6(c.source6),
     mac(c.entry),
+    '0000',
+    mac(c.router ?? 0n),
     '0000',
   ].join('');
 }

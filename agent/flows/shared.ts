@@ -121,9 +121,13 @@ function open(n: NetworkModel, backend: Backend): Flow[] {
   ];
 }
 
+/** It has MACs that no record tells of. */
+export const learns = (n: Pick<NetworkModel, 'remotes' | 'locals'>): boolean =>
+  n.remotes.some((r) => r.learn) || n.locals.some((p) => p.trusted);
+
 function learnedStage(n: NetworkModel, backend: Backend): Flow[] {
+  if (!learns(n)) return [];
   const behind = n.remotes.filter((r) => r.learn);
-  if (behind.length === 0 && !n.locals.some((p) => p.trusted)) return [];
   const unknown = backend.unknown(n, behind);
   const committing = unknown.length === 0 ? [] : committed(n);
   return [

@@ -117,7 +117,7 @@ export function networkModels(
   return models.sort((a, b) => a.index - b.index);
 
   function routingPart({ network }: LocalNetwork, led: boolean): Pick<NetworkModel, 'routing' | 'routers' | 'reached'> {
-    const routing = locals.has(network.id) ? routingOf(view, self.hostId, networks, network, mtuOf) : null;
+    const routing = locals.has(network.id) || led ? routingOf(view, self.hostId, networks, network, mtuOf) : null;
     const interest = view.interests.get(network.id);
     const routers = interest === undefined ? [] : besides(interest, self, encapOf(network.encap), 'routed');
     return {

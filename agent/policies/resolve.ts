@@ -56,10 +56,11 @@ export function policyModel(s: PolicySources): PolicyModel | null {
   const rules = policies.flatMap((policy) =>
     (['ingress', 'egress'] as const).flatMap((direction) => rulesOf(policy, direction, subjects, peers, used)),
   );
-  const pending = policies.some(asksForLabels)
+  const pending = policies.some((p) => !p.staged && asksForLabels(p))
     ? s.subjects.filter(({ endpoint }) => !isKnown(endpoint)).map(({ ofport }) => ofport)
     : [];
-  return { shut, pending, rules };
+  const open = !shut && policies.every((p) => p.staged);
+  return { shut, pending, open, staged: rules.some((r) => r.staged !== undefined), rules };
 }
 
 function rulesOf(
@@ -80,7 +81,9 @@ function rulesOf(
     // Of a coordinator that knows more than this agent, or about nobody (yet).
     if (priority === null || ends?.length === 0) return [];
     const id = numberOf(`${policy.name} ${direction} ${i}`, used);
-    return [{ id, direction, priority, action: rule.action as Verdict, subjects, peers: ends, ports: portsOf(rule) }];
+    const staged = policy.staged ? { staged: { policy: policy.name, rule: i + 1 } } : {};
+    const action = rule.action as Verdict;
+    return [{ id, direction, priority, action, subjects, peers: ends, ports: portsOf(rule), ...staged }];
   });
 }
 

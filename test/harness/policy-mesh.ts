@@ -35,6 +35,7 @@ const labels = fc.dictionary(fc.constantFrom('app', 'tier'), fc.constantFrom('a'
   maxKeys: 2,
   noNullPrototype: true,
 });
+const SOME = { minLength: 1, maxLength: 2 };
 const action = fc.constantFrom('allow', 'allow', 'drop', 'reject');
 const port = fc.oneof(
   fc.record({
@@ -63,19 +64,35 @@ const peer = fc.oneof(
   },
   { weight: 1, arbitrary: fc.record({ $case: fc.constant('service'), name: fc.constantFrom('s1', 's2', 'none') }) },
 );
+/** Often about everybody, on all ports: only rules that overlap tell in which order they are tried. */
 const rule = fc.record({
   action,
-  peers: fc.array(peer, { maxLength: 2 }),
-  ports: fc.array(port, { maxLength: 2 }),
+  peers: fc.oneof({ weight: 2, arbitrary: fc.constant([]) }, { weight: 3, arbitrary: fc.array(peer, SOME) }),
+  ports: fc.oneof({ weight: 2, arbitrary: fc.constant([]) }, { weight: 3, arbitrary: fc.array(port, SOME) }),
 });
 const policy = fc.record({
   networkId: fc.constantFrom(...IDS),
-  tier: fc.constantFrom('platform', 'application', 'application', 'baseline'),
-  order: fc.constantFrom(0, 100, 100, 499),
-  selector: labels,
+  tier: fc.constantFrom('application', 'application', 'application', 'platform', 'baseline'),
+  order: fc.constantFrom(100, 100, 100, 100, 0, 499),
+  selector: fc.oneof(fc.constant({}), labels),
   ingress: fc.array(rule, { maxLength: 3 }),
   egress: fc.array(rule, { maxLength: 3 }),
+  staged: fc.constantFrom(false, false, true),
 });
+/** Two rules of one tier, order and level, about everybody, that want different things: which one comes first is seen in all that happens. */
+const contest: fc.Arbitrary<DrawnPolicy[]> = fc
+  .record({
+    networkId: fc.constantFrom(...IDS),
+    direction: fc.constantFrom('ingress', 'egress'),
+    actions: fc.constantFrom(['drop', 'reject'] as const, ['reject', 'allow'] as const, ['allow', 'drop'] as const),
+  })
+  .map(({ networkId, direction, actions }) =>
+    actions.map((one) => {
+      const rules = [{ action: one, peers: [], ports: [] }];
+      const none = { networkId, tier: 'application', order: 100, selector: {}, staged: false } as const;
+      return { ...none, ingress: direction === 'ingress' ? rules : [], egress: direction === 'egress' ? rules : [] };
+    }),
+  );
 const endpoint = fc.record({
   network: fc.constantFrom(...IDS),
   host: fc.constantFrom(...HOSTS),
@@ -83,16 +100,33 @@ const endpoint = fc.record({
   families: fc.constantFrom<readonly number[]>([4, 6], [4, 6], [4], [6]),
 });
 
-export const mesh: fc.Arbitrary<Mesh> = fc
+/** A mesh as it is drawn. Null: it has gone, and its place keeps its number. */
+export interface DrawnMesh {
+  readonly shut: readonly boolean[];
+  readonly endpoints: readonly (DrawnEndpoint | null)[];
+  readonly policies: readonly (DrawnPolicy | null)[];
+  readonly services: readonly Record<string, string>[];
+}
+export type DrawnEndpoint = typeof endpoint extends fc.Arbitrary<infer T> ? T : never;
+type DrawnRule = typeof rule extends fc.Arbitrary<infer T> ? T : never;
+export type DrawnPolicy = typeof policy extends fc.Arbitrary<infer T> ? T : never;
+
+export const drawn: fc.Arbitrary<DrawnMesh> = fc
   .record({
     shut: fc.tuple(fc.boolean(), fc.boolean()),
     endpoints: fc.array(endpoint, { minLength: 4, maxLength: 7 }),
-    policies: fc.array(policy, { minLength: 0, maxLength: 5 }),
+    random: fc.array(policy, { maxLength: 8 }),
+    contests: fc.oneof(fc.constant([]), contest),
     services: fc.tuple(labels, labels),
   })
-  .map(({ shut, endpoints, policies, services }) => ({
+  .map(({ random, contests, ...rest }) => ({ ...rest, policies: [...random, ...contests] }));
+
+export function meshOf({ shut, endpoints, policies, services }: DrawnMesh): Mesh {
+  return {
     networks: new Map(IDS.map((id, i) => [id, { shut: shut[i] === true, subnets: subnetsOf(id) }])),
-    endpoints: endpoints.map(({ network, host, labels: known, families }, i) => {
+    endpoints: endpoints.flatMap((drawnOne, i) => {
+      if (drawnOne === null) return [];
+      const { network, host, labels: known, families } = drawnOne;
       const n = IDS.indexOf(network) + 1;
       // Each host has a block of each network; an IPv6 address alone, too, comes from one.
       const last = (host === 'h1' ? 0 : 16) + i + 2;
@@ -100,16 +134,61 @@ export const mesh: fc.Arbitrary<Mesh> = fc
       const ip6 = families.includes(6) ? `fd00:${n}::${last.toString(16)}` : '';
       const ips = [ip, ip6].filter((text) => text !== '');
       const { mac } = defaultMac(ip, ip6, 64);
-      return { id: String(i).repeat(64), network, host, ips, labels: known, mac, ofport: i + 2 };
+      return [
+        { id: i.toString(16).padStart(2, '0').repeat(32), network, host, ips, labels: known, mac, ofport: i + 2 },
+      ];
     }),
-    policies: policies.map((p, i) => Policy.fromPartial({ ...p, name: `p${i}`, ...rulesOf(p) })),
+    policies: policies.flatMap((p, i) =>
+      p === null ? [] : [Policy.fromPartial({ ...p, name: `p${i}`, ...rulesOf(p) })],
+    ),
     services: new Map(
       [
         ['n1/s1', services[0]],
         ['n1/s2', services[1]],
       ].filter(([, of]) => Object.keys(of as object).length > 0) as [string, Record<string, string>][],
     ),
-  }));
+  };
+}
+
+export const mesh: fc.Arbitrary<Mesh> = drawn.map(meshOf);
+
+/** A step from one mesh to another. `at` is a place, counted round; a place behind the last is a new one. */
+export const edit: fc.Arbitrary<(m: DrawnMesh) => DrawnMesh> = fc
+  .record({
+    what: fc.oneof(
+      fc.record({ labels: fc.option(labels, { freq: 4 }) }),
+      fc.record({ labels: fc.option(labels, { freq: 4 }) }),
+      fc.record({ endpoint: fc.option(endpoint, { freq: 3 }) }),
+      fc.record({ policy: fc.option(policy, { freq: 3 }) }),
+      fc.record({ ports: fc.array(port, { maxLength: 2 }) }),
+      fc.record({ peers: fc.array(peer, { maxLength: 2 }) }),
+      fc.record({ staged: fc.boolean() }),
+      fc.record({ shut: fc.boolean() }),
+      fc.record({ service: labels }),
+    ),
+    at: fc.nat(14),
+  })
+  .map(({ what, at }) => (m) => {
+    const put = <T>(items: readonly T[], most: number, change: (old: T | null) => T): T[] => {
+      const i = Math.min(at % most, items.length);
+      return i === items.length ? [...items, change(null)] : items.with(i, change(items[i] ?? null));
+    };
+    if ('labels' in what)
+      return { ...m, endpoints: put(m.endpoints, m.endpoints.length, (e) => e && { ...e, labels: what.labels }) };
+    if ('endpoint' in what) return { ...m, endpoints: put(m.endpoints, 14, () => what.endpoint) };
+    if ('policy' in what) return { ...m, policies: put(m.policies, 10, () => what.policy) };
+    const firstRule = (change: Partial<DrawnRule>): DrawnMesh => {
+      const of = (rules: DrawnRule[]): DrawnRule[] => rules.map((r, i) => (i === 0 ? { ...r, ...change } : r));
+      const all = m.policies.length || 1;
+      const policies = put(m.policies, all, (p) => p && { ...p, ingress: of(p.ingress), egress: of(p.egress) });
+      return { ...m, policies };
+    };
+    if ('ports' in what || 'peers' in what) return firstRule(what);
+    if ('staged' in what)
+      return { ...m, policies: put(m.policies, m.policies.length || 1, (p) => p && { ...p, staged: what.staged }) };
+    if ('shut' in what) return { ...m, shut: put<boolean>(m.shut, 2, () => what.shut) };
+    return { ...m, services: put<Record<string, string>>(m.services, 2, () => what.service) };
+  });
 
 interface Drawn {
   readonly action: string;
