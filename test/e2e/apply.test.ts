@@ -122,7 +122,6 @@ beforeAll(async () => {
 
 afterAll(async () => {
   rmSync(dir, { recursive: true, force: true });
-  for (const { name } of await weftJson<{ name: string }[]>('router', 'ls')) await weftOk('router', 'rm', name);
   await clean(HOSTS);
   await weftOk('wait');
   await auditClean();
