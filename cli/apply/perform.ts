@@ -114,7 +114,7 @@ async function undone(caller: Caller, { method, request }: Call): Promise<string
     await caller.call(method, request as never, { timeoutMs: CALL_MS });
     return 'It is as it was. ';
   } catch (error) {
-    return `It is gone, and could not be put back (${WeftError.from(error).message}). `;
+    return `What was there is gone, and could not be put back (${WeftError.from(error).message}). `;
   }
 }
 

@@ -60,8 +60,7 @@ test('problems look as the page says', () => {
   const [, , shown = ''] = blocks('console');
   const lines = shown.split('\n').filter((line) => line.startsWith('weft: '));
   const texts = messages(planned(wrong, after()).problems).map((text) => text.replace('m.yaml', 'mesh.yaml'));
-  for (const line of lines.slice(0, 1)) expect(texts).toContain(line.replace('weft: ', ''));
-  expect(texts.some((text) => /line \d+: network data: unknown key subnets\.$/.test(text))).toBe(true);
+  expect(lines.map((line) => line.replace('weft: ', '')).sort()).toEqual([...texts].sort());
 });
 
 test('sections, limits and actions are as the page says', () => {

@@ -158,7 +158,7 @@ test('what cannot be made anew is put back', async () => {
   expect(fake.calls.filter(({ method }) => method === 'createService')).toHaveLength(2);
   fake.answers.set('createService', refuse);
   const lost = await fake.pipe(text, 'apply', '-f', '-');
-  expect(lost.err).toMatch(/It is gone, and could not be put back \(the port is taken\)/);
+  expect(lost.err).toMatch(/What was there is gone, and could not be put back \(the port is taken\)/);
 });
 
 test('what is gone already counts as removed', async () => {
@@ -226,6 +226,16 @@ test('export: of networks that are there; what it cannot say is a warning', asyn
     code: 1,
     err: expect.stringMatching(/no network "nowhere"/),
   });
+});
+
+test('completion: sections of the command line, files, networks', async () => {
+  has(MESH);
+  writeFileSync(join(dir, 'a.yaml'), '');
+  writeFileSync(join(dir, 'b.txt'), '');
+  expect((await fake.run('__complete', '--', 'apply', '--pr')).out).toBe('--prune\n');
+  expect((await fake.run('__complete', '--', 'diff', '-f', `${dir}/`)).out).toContain(`${dir}/a.yaml\n`);
+  expect((await fake.run('__complete', '--', 'apply', '-f', `${dir}/b`)).out).toBe('');
+  expect((await fake.run('__complete', '--', 'export', '--network', 'w')).out).toBe('web\n');
 });
 
 test('help has examples', async () => {

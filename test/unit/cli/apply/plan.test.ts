@@ -25,6 +25,20 @@ test('what the mesh chose by itself is as it should be', () => {
   expect(planned('networks: [{name: p}]', pooled).changes).toEqual([]);
 });
 
+test('of which families a network is', () => {
+  const six = { ...NOTHING, networks: [network('v6', 'fd00:7::/64', { ipv6: true, gateways: ['fd00:7::1'] })] };
+  expect(planned('networks: [{name: v6, subnet: "fd00:0007::/64"}]', six)).toMatchObject({ changes: [], problems: [] });
+  expect(messages(planned('networks: [{name: v6, subnet: "fd00:7::/64", ipv6: true}]', six).problems)).toEqual([
+    'm.yaml, line 1: network v6: subnet cannot be changed while the network is there: it has none, and the file says from the pool.',
+  ]);
+  const both = {
+    ...NOTHING,
+    networks: [network('d', '10.9.0.0/16', { subnets: ['10.9.0.0/16', 'fd00:9::/64'], ipv6: true })],
+  };
+  for (const said of ['ipv6: true', 'subnet: [10.9.0.0/16, "fd00:9::/64"]', 'subnet: 10.9.0.0/16, ipv6: true'])
+    expect(planned(`networks: [{name: d, ${said}}]`, both)).toMatchObject({ changes: [], problems: [] });
+});
+
 test('what of a network can be changed is, together, after everything else', () => {
   const text = WEB.replace('drop', 'allow').replace('500mbit', '1gbit').replace('    egress-ip: 192.0.2.7\n', '');
   const found = planned(`${text}services: [{name: s, network: web, selector: {a: b}, port: 80}]`, MESH);
