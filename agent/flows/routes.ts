@@ -112,7 +112,9 @@ function gateways(n: NetworkModel, { own, answering, subnets }: Routing, bridge:
 
 /** Before what leads out of the mesh. */
 function leads(n: NetworkModel, { routes }: Routing): Flow[] {
-  const widest = routes.filter((r) => !routes.some((other) => other !== r && containsCidr(other.to, r.to)));
+  // In the space of all addresses ::/0 contains those of IPv4.
+  const within = (a: Cidr, b: Cidr): boolean => isIp4(a.base) === isIp4(b.base) && containsCidr(b, a);
+  const widest = routes.filter((r) => !routes.some((other) => other !== r && within(r.to, other.to)));
   return widest.map(({ to }) =>
     flow(
       'l2',

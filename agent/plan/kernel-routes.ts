@@ -29,7 +29,9 @@ export function kernelRoutes(n: NetworkModel, carried: ReadonlySet<number>): Bpf
     }
     return r.to.prefix < 127 ? [whole, single(lastOf(r.to))] : [whole];
   });
-  const answering = routing.answering.filter((ip) => routing.routes.some((r) => containsIp(r.to, ip)));
+  const answering = routing.answering.filter((ip) =>
+    routing.routes.some((r) => isIp4(r.to.base) === isIp4(ip) && containsIp(r.to, ip)),
+  );
   return [...routes, ...answering.map(single)];
 }
 

@@ -10,7 +10,8 @@ import { formatFlow } from '../../agent/openflow/format.ts';
 import type { Meter } from '../../agent/openflow/meter.ts';
 import { keyed } from '../../agent/plan/flows.ts';
 import { Policy } from '../../gen/weft/v1/types.ts';
-import { bridgeOf, drawn, edit, type Mesh, type MeshEndpoint, meshOf } from '../harness/policy-mesh.ts';
+import { bridgeOf } from '../harness/mesh-models.ts';
+import { drawn, edit, type Mesh, type MeshEndpoint, meshOf } from '../harness/policy-mesh.ts';
 
 const METERS = 1000;
 
@@ -113,7 +114,7 @@ function layered(size: number, tiers: number, changed: { readonly at: number; re
     }),
   );
   const networks = new Map([['n1', { shut: false, subnets: ['10.1.0.0/16'] }]]);
-  return { networks, endpoints, policies, services: new Map() };
+  return { networks, endpoints, policies, routers: [], services: new Map() };
 }
 
 test.each(['here', 'elsewhere'])('a label of one endpoint %s is as many flows in a mesh of any size', async (where) => {

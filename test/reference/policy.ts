@@ -164,7 +164,7 @@ function isPeer(mesh: RefMesh, policy: Policy, { who }: PolicyPeer, ip: string):
 const inRange = (range: AddressRange, ip: string): boolean =>
   contains(range.cidr, ip) && !range.except.some((part) => contains(part, ip));
 
-function contains(cidr: string, ip: string): boolean {
+export function contains(cidr: string, ip: string): boolean {
   const [base = '', length = ''] = cidr.split('/');
   if (base.includes(':') !== ip.includes(':')) return false;
   const [a, b] = [bitsOf(base), bitsOf(ip)];

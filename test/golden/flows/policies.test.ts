@@ -4,7 +4,8 @@ import type { BridgeModel } from '../../../agent/flows/model.ts';
 import { renderMeters } from '../../../agent/flows/punt.ts';
 import { formatFlow } from '../../../agent/openflow/format.ts';
 import { Policy } from '../../../gen/weft/v1/types.ts';
-import { bridgeOf, type Mesh } from '../../harness/policy-mesh.ts';
+import { bridgeOf } from '../../harness/mesh-models.ts';
+import type { Mesh } from '../../harness/policy-mesh.ts';
 
 const flowsOf = (m: BridgeModel): string[] => [...render(m, new Map()).values()].map(formatFlow).sort();
 
@@ -14,6 +15,7 @@ const MESH: Mesh = {
     ['n1', { shut: true, subnets: ['10.1.0.0/24', 'fd00:1::/64'] }],
     ['n2', { shut: false, subnets: ['10.2.0.0/24', 'fd00:2::/64'] }],
   ]),
+  routers: [],
   endpoints: [
     {
       id: '0'.repeat(64),
