@@ -29,6 +29,7 @@ const READS: ReadonlySet<MethodName> = new Set([
   'listEndpoints',
   'listPeers',
   'listReservations',
+  'listRouters',
   'listServices',
   'listPolicies',
   'getStatus',
