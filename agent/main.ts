@@ -52,6 +52,7 @@ import { agentService, serveAgent } from './service.ts';
 import { ServiceSide } from './services/index.ts';
 import { SessionMesh } from './session/mesh.ts';
 import { TcDriver } from './shaping/tc.ts';
+import { tracing } from './trace/index.ts';
 import { Versions } from './versions.ts';
 import { ViewStore } from './viewstore.ts';
 
@@ -236,11 +237,13 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
       disconnect: (networkId, container, force) => docker.disconnect(networkId, container, force),
       flush: () => mesh.flushed(),
       ...sizeProbes(wiring, scope),
+      trace: (query) => traces.query(query),
     }),
     onSaved: (view) => views.save(view),
     random: Math.random,
     log,
   });
+  const traces = tracing({ journal, mesh: () => mesh, datapath: reconciler, ovs, bpf, wiring, rundir: config.ovs.rundir });
   const addresses = new AddressBook({ journal, mesh, clock: systemClock, log });
   const metrics = agentMetrics({
     mesh,
@@ -340,6 +343,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
     audit: (heal) => audit(heal && config.heal),
     flowText: async () => (await flows.observe()).map(formatFlow).join('\n'),
     mapText: () => describeMaps(bpf.observe() ?? new Map()),
+    trace: (request) => traces.local(request),
     log,
   });
   scope.defer('service', await serveAgent(config.agentSocket, service));

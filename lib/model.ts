@@ -25,6 +25,10 @@ export type {
   Revision,
   Service,
   ServicePort,
+  TraceAnswer,
+  TraceHop,
+  TracePacket,
+  TraceTunnel,
   Vtep,
 } from '../gen/weft/v1/types.ts';
 
