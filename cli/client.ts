@@ -33,6 +33,7 @@ const READS: ReadonlySet<MethodName> = new Set([
   'listPolicies',
   'getStatus',
   'waitApplied',
+  'trace',
 ]);
 
 interface Entry {

@@ -112,7 +112,12 @@ export function affinityValue(hex: string, family: number): BackendValue {
 /** In the kernel's host order. */
 export const numberValue = (hex: string): number => new Fields(hex).u32();
 
-export function configValue(hex: string): { tunnelPort: number; source4: string | null; source6: string | null; entry: string } {
+export function configValue(hex: string): {
+  tunnelPort: number;
+  source4: string | null;
+  source6: string | null;
+  entry: string;
+} {
   const f = new Fields(hex);
   const tunnelPort = f.u32();
   f.take(8);

@@ -5,6 +5,7 @@
 import { formatIp, parseIp } from '../../lib/addr.ts';
 import type { TraceHop, TracePacket } from '../../lib/model.ts';
 import {
+  blockKey,
   configValue,
   netValue,
   numberValue,
@@ -15,7 +16,6 @@ import {
   portValue,
   sourceValue,
   vtepKey,
-  blockKey,
 } from '../bpf/decode.ts';
 import { describeValue } from '../bpf/describe.ts';
 import { u32 } from '../bpf/encode.ts';
@@ -84,7 +84,13 @@ export async function sent(m: Maps, ifindex: number, p: TracePacket): Promise<St
   return forward(m, port.index, to, packet, [own, ...hops]);
 }
 
-async function forward(m: Maps, index: number, to: Found, packet: TracePacket, hops: readonly TraceHop[]): Promise<Step> {
+async function forward(
+  m: Maps,
+  index: number,
+  to: Found,
+  packet: TracePacket,
+  hops: readonly TraceHop[],
+): Promise<Step> {
   const { place, text, map } = to;
   if (place.vtep === null) {
     const queue = place.paced ? ', by the queue of its rate' : '';
@@ -192,7 +198,11 @@ export async function toTunnel(m: Maps, index: number, p: TracePacket): Promise<
     const key = placeKey(index, p.destinationMac);
     const learned = await m.lookup('learned', key);
     if (learned !== null)
-      to = { place: placeValue(learned), text: `learned ${p.destinationMac} = ${describeValue('fdb', learned)}`, map: 'fdb' };
+      to = {
+        place: placeValue(learned),
+        text: `learned ${p.destinationMac} = ${describeValue('fdb', learned)}`,
+        map: 'fdb',
+      };
   }
   if (to === null || to.place.vtep === null) {
     const reason = `no host is known behind which ${p.destinationMac} is (unknown_unicast)`;
@@ -202,9 +212,7 @@ export async function toTunnel(m: Maps, index: number, p: TracePacket): Promise<
       next: { kind: 'dropped', reason },
     };
   }
-  return leave(m, index, to.place, p, [
-    hop(m, to.map, `${p.destinationMac} is behind VTEP ${to.place.vtep}`, to.text),
-  ]);
+  return leave(m, index, to.place, p, [hop(m, to.map, `${p.destinationMac} is behind VTEP ${to.place.vtep}`, to.text)]);
 }
 
 /** From Open vSwitch's port of an endpoint to its link (from_ovs). @param ifindex of wfk… */

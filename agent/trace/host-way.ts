@@ -23,7 +23,11 @@ export async function throughHost(s: TraceSources, packet: TracePacket, iif: str
   const hop = (engine: string, stage: string, what: string, detail: string): void => {
     hops.push({ host: s.hostName, engine, stage, table: undefined, what, detail });
   };
-  const stop = (kind: 'dropped' | 'rejected', reason: string): HostWay => ({ hops, packet: now, end: { kind, reason } });
+  const stop = (kind: 'dropped' | 'rejected', reason: string): HostWay => ({
+    hops,
+    packet: now,
+    end: { kind, reason },
+  });
   let now = packet;
   let dnat = false;
   const run = (hook: string, p: Omit<NftPacket, 'packet' | 'dnat'>, leavesFrom = ''): NftDecision | null => {
@@ -74,7 +78,8 @@ export async function throughHost(s: TraceSources, packet: TracePacket, iif: str
   return { hops, packet: now, end: { kind: 'outside', reason } };
 }
 
-const words = (d: NftDecision): string => (d.verdict.kind === 'accept' ? 'let through' : `${d.verdict.kind}ed`.replace('droped', 'dropped'));
+const words = (d: NftDecision): string =>
+  d.verdict.kind === 'accept' ? 'let through' : `${d.verdict.kind}ed`.replace('droped', 'dropped');
 
 const routeText = (p: TracePacket, device: string, source: string): string =>
   `${p.destinationIp} dev ${device}${source === '' ? '' : ` src ${source}`}`;

@@ -116,7 +116,10 @@ function localPacket(s: TraceSources, r: LocalTraceRequest): { id: string; packe
   const shared = sources.filter((a) => targets.length === 0 || targets.some((b) => b.networkId === a.networkId));
   const [source, ...more] = shared;
   if (source === undefined)
-    throw new WeftError('NOT_FOUND', `Host ${s.hostName} has no endpoint ${r.source} that ${r.destination} shares a network with.`);
+    throw new WeftError(
+      'NOT_FOUND',
+      `Host ${s.hostName} has no endpoint ${r.source} that ${r.destination} shares a network with.`,
+    );
   if (more.length > 0)
     throw new WeftError('INVALID_ARGUMENT', `${r.source} is in several networks: ${shared.map(named).join(', ')}.`, {
       hint: 'give --network',

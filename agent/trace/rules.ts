@@ -45,9 +45,7 @@ export function ruleOf(
 
 function isPort(port: PortMatch, p: TracePacket): boolean {
   if (port.protocol !== 'icmp')
-    return (
-      p.protocol === PROTOCOL[port.protocol] && p.destinationPort >= port.first && p.destinationPort <= port.last
-    );
+    return p.protocol === PROTOCOL[port.protocol] && p.destinationPort >= port.first && p.destinationPort <= port.last;
   return (
     !hasPorts(p.protocol) &&
     (port.type === null || port.type === p.icmpType) &&

@@ -1,7 +1,7 @@
 /** What one host's part of a trace reads: what the host holds and was told, and the real things as they are. */
 import type { View } from '../../lib/model.ts';
-import type { AttachedProgram } from '../plan/maps.ts';
 import type { LocalEndpoint, LocalNetwork } from '../contract.ts';
+import type { AttachedProgram } from '../plan/maps.ts';
 import type { Wiring } from '../wiring.ts';
 
 /** Where the host's kernel sends a packet. */

@@ -81,10 +81,14 @@ export function tell(f: MetFlow, at: At, w: Words): { readonly what: string; rea
 
 const same = (text: string): { what: string; reason: string } => ({ what: text, reason: text });
 
+const SETS = /^set_field:(.*)->(ip_src|ip_dst|ipv6_src|ipv6_dst|eth_src|eth_dst|reg0)$/;
+
 const setText = (f: MetFlow): string =>
   f.actions
-    .flatMap((a) => /^set_field:(.*)->(ip_src|ip_dst|ipv6_src|ipv6_dst|eth_src|eth_dst|reg0)$/.exec(a)?.slice(1) ?? [])
-    .reduce<string[]>((all, text, i, list) => (i % 2 === 0 ? [...all, `${list[i + 1] ?? ''} becomes ${text}`] : all), [])
+    .flatMap((action) => {
+      const [, value, field] = SETS.exec(action) ?? [];
+      return field === undefined ? [] : [`${field} becomes ${value}`];
+    })
     .join(', ');
 
 function classify(f: MetFlow, at: At, w: Words): { what: string; reason: string } {
@@ -107,11 +111,11 @@ function security(f: MetFlow, at: At, w: Words): { what: string; reason: string 
 
 /** Priorities of table 16 and 32 that are no rules' (flows/policies.ts). */
 const JUDGE: Readonly<Record<number, string>> = {
-  64_900: 'not judged: ARP, or not tracked',
-  64_800: 'it belongs to no connection, and opens none (conntrack: invalid)',
-  64_700: 'it belongs to a connection that was allowed',
-  64_690: 'its connection is not allowed any more',
-  64_600: 'never judged: the resolver, or a health check',
+  64900: 'not judged: ARP, or not tracked',
+  64800: 'it belongs to no connection, and opens none (conntrack: invalid)',
+  64700: 'it belongs to a connection that was allowed',
+  64690: 'its connection is not allowed any more',
+  64600: 'never judged: the resolver, or a health check',
 };
 const PENDING = 65_000;
 
@@ -127,7 +131,8 @@ function judged(
   const allowed = f.actions.some((a) => /^goto_table|^resubmit\(,(28|36)\)/.test(a));
   const action = f.actions.some((a) => a.startsWith('controller(')) ? 'reject' : allowed ? 'allow' : 'drop';
   const say = (by: string): { what: string; reason: string } => ({ what: `${who}: ${action}, ${by}`, reason: by });
-  if (f.priority === PENDING) return say(`the labels of ${w.port(subject)} are not known yet, and rules ask for labels`);
+  if (f.priority === PENDING)
+    return say(`the labels of ${w.port(subject)} are not known yet, and rules ask for labels`);
   const known = JUDGE[f.priority];
   if (known !== undefined) return say(known);
   if (f.priority <= 1) return say(`no rule is about it: the default of network ${w.network(at.index)}`);
@@ -225,4 +230,3 @@ function packetAfter(p: TracePacket, f: MetFlow): TracePacket {
   }
   return now;
 }
-

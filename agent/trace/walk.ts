@@ -4,13 +4,23 @@
  */
 import { familyOfText, ofFamily } from '../../lib/addr.ts';
 import { WeftError } from '../../lib/errors.ts';
+import { formatMac } from '../../lib/mac.ts';
 import type { TraceAnswer, TraceHop, TracePacket, TraceTunnel } from '../../lib/model.ts';
 import { RESOLVER_ADDRESS } from '../../lib/resolver-address.ts';
+import { portValue } from '../bpf/decode.ts';
+import { u32 } from '../bpf/encode.ts';
 import { deviceOf, ipsOf, type LocalEndpoint } from '../contract.ts';
 import { BRIDGE } from '../desired.ts';
 import { ANYCAST_MAC, HOST_MAC } from '../gateway/addresses.ts';
-import { formatMac } from '../../lib/mac.ts';
-import { GATEWAY, GATEWAY_SWITCH, hostLink, slowLink, TUNNEL_DEVICE, TUNNEL_SWITCH, type TunnelEncap } from '../link/names.ts';
+import {
+  GATEWAY,
+  GATEWAY_SWITCH,
+  hostLink,
+  slowLink,
+  TUNNEL_DEVICE,
+  TUNNEL_SWITCH,
+  type TunnelEncap,
+} from '../link/names.ts';
 import { arrived, entered, entryMacOf, fromBridge, sent, toTunnel } from './express.ts';
 import { throughHost } from './host-way.ts';
 import type { Maps, Step } from './maps.ts';
@@ -18,8 +28,6 @@ import { neighbour } from './neighbour.ts';
 import { finalFields, lastSet, parseTrace, type Section } from './ofproto.ts';
 import { changedBy, difference, type Entry, flowText, isIn } from './packet.ts';
 import { served, servedOutside } from './served.ts';
-import { portValue } from '../bpf/decode.ts';
-import { u32 } from '../bpf/encode.ts';
 import type { TraceSources } from './sources.ts';
 import { bridgeHops, type Words } from './stages.ts';
 import { endpointAt, endpointText, linkNames, wordsOf } from './words.ts';
@@ -164,9 +172,14 @@ class Walk {
       if (ifindex === undefined) return this.#drop('express', 'ports', `its link ${name} is not there`);
       if (wiring.express) {
         const program = await this.#s.program(ifindex);
-        if (program === 'to_gate') this.#say('express', 'gates', `${endpointText(e)} has a rate: it waits there for its turn`);
+        if (program === 'to_gate')
+          this.#say('express', 'gates', `${endpointText(e)} has a rate: it waits there for its turn`);
         else if (program !== 'from_container')
-          return this.#drop('express', 'programs', `no program of Weft’s is on its link ${name}: nothing takes its frames on`);
+          return this.#drop(
+            'express',
+            'programs',
+            `no program of Weft’s is on its link ${name}: nothing takes its frames on`,
+          );
         const step = this.#take(await sent(this.#kernelSide, ifindex, this.packet));
         if (step.next.kind !== 'bridge') return this.#next(step, e);
       } else {
@@ -203,7 +216,10 @@ class Walk {
       case 'tunnel':
         return this.#tunnel(next.vtep, await this.#encapOf(next.device), next.key);
       case 'host':
-        return { outcome: 'answered', reason: `${this.#s.hostName} itself takes it: an answer for who came in by its port` };
+        return {
+          outcome: 'answered',
+          reason: `${this.#s.hostName} itself takes it: an answer for who came in by its port`,
+        };
       case 'bridge':
         break;
     }
@@ -236,7 +252,8 @@ class Walk {
 
   async #fromTunnel(t: TraceTunnel): Promise<End> {
     const name = TUNNEL_DEVICE[t.encap as TunnelEncap] as string | undefined;
-    if (name === undefined) return this.#drop('tunnel', t.encap, `${this.#s.hostName} has no tunnels of kind ${t.encap}`);
+    if (name === undefined)
+      return this.#drop('tunnel', t.encap, `${this.#s.hostName} has no tunnels of kind ${t.encap}`);
     if (this.#s.wiring.backend === 'ovs-tunnel') {
       const port = this.#s.port(name);
       if (port === null) return this.#drop('tunnel', t.encap, `${this.#s.hostName} has no port for ${t.encap}`);
@@ -271,7 +288,8 @@ class Walk {
       return { outcome: 'rejected', reason };
     const outputs = sections.flatMap((one) => one.outputs);
     const [first] = outputs;
-    if (outputs.length > 1) this.#say('openvswitch', 'copies', `copies go to ${outputs.map((o) => this.#portText(o)).join(', ')}`);
+    if (outputs.length > 1)
+      this.#say('openvswitch', 'copies', `copies go to ${outputs.map((o) => this.#portText(o)).join(', ')}`);
     if (first === undefined) {
       const punted = sections.some((one) => one.punts.length > 0);
       return { outcome: 'dropped', reason: punted ? `the agent of ${this.#s.hostName} gets it: ${reason}` : reason };

@@ -14,6 +14,7 @@ import { policyMethods } from './policies.ts';
 import { reservationMethods } from './reservations.ts';
 import { serviceMethods } from './services.ts';
 import { statusMethods } from './status.ts';
+import { traceMethods } from './trace.ts';
 import { waitMethods } from './wait.ts';
 
 export function controlService(parts: Parts): ControlServer {
@@ -32,6 +33,7 @@ export function controlService(parts: Parts): ControlServer {
     ...serviceMethods(parts, method),
     ...policyMethods(parts, method),
     ...mtuMethods(parts, method),
+    ...traceMethods(parts, method),
     ...eventMethods(parts),
   };
 }
