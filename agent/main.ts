@@ -243,15 +243,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
     random: Math.random,
     log,
   });
-  const traces = tracing({
-    journal,
-    mesh: () => mesh,
-    datapath: reconciler,
-    ovs,
-    bpf,
-    wiring,
-    rundir: config.ovs.rundir,
-  });
+  const traces = tracing({ journal, mesh: () => mesh, reconciler, ovs, bpf, wiring, rundir: config.ovs.rundir });
   const addresses = new AddressBook({ journal, mesh, clock: systemClock, log });
   const metrics = agentMetrics({
     mesh,

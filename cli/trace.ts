@@ -134,6 +134,11 @@ const packetJson = (p: TracePacket | undefined) => ({
   destinationIp: p?.destinationIp ?? null,
   sourcePort: p?.sourcePort ?? 0,
   destinationPort: p?.destinationPort ?? 0,
+  icmpType: p?.icmpType ?? 0,
+  icmpCode: p?.icmpCode ?? 0,
+  ttl: p?.ttl ?? 0,
+  length: p?.length ?? 0,
+  established: p?.established === true,
 });
 
 export type TraceJson = ReturnType<typeof meshJson>;

@@ -1,5 +1,6 @@
 /** Through the host itself: its packet filter (nft.ts) and its routes, between br-weft and the world. */
 import type { TraceHop, TracePacket } from '../../lib/model.ts';
+import { RESOLVER_ADDRESS } from '../../lib/resolver-address.ts';
 import { GATEWAY } from '../link/names.ts';
 import { type NftDecision, type NftPacket, NftTable, translated } from './nft.ts';
 import { difference, packetText, serviceText } from './packet.ts';
@@ -58,8 +59,10 @@ export async function throughHost(s: TraceSources, packet: TracePacket, iif: str
     return stop('dropped', reason);
   }
   if (route.local) {
-    const published = iif === '' || first?.local === true ? `, which leads ${serviceText(now)} to no container` : '';
-    const reason = `${now.destinationIp} is ${s.hostName} itself${published}`;
+    const reason =
+      now.destinationIp === RESOLVER_ADDRESS
+        ? `the resolver of ${s.hostName} answers`
+        : `${now.destinationIp} is ${s.hostName} itself, and ${serviceText(now)} leads to no container: what listens there gets it`;
     hop('kernel', 'route', reason, '');
     return { hops, packet: now, end: { kind: 'answered', reason } };
   }

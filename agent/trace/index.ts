@@ -16,11 +16,12 @@ import type { OvsDriver } from '../ovs/driver.ts';
 import type { Wiring } from '../wiring.ts';
 import type { Route, TraceSources } from './sources.ts';
 import { traceHere } from './walk.ts';
+import { endpointText } from './words.ts';
 
 export interface TracingParts {
   readonly journal: Pick<Journal, 'endpoints' | 'networks'>;
   readonly mesh: () => Pick<Mesh, 'view' | 'hostId' | 'hostName'>;
-  readonly datapath: { ofport(endpointId: string): number | null };
+  readonly reconciler: { ofport(endpointId: string): number | null };
   readonly ovs: Pick<OvsDriver, 'observe'>;
   readonly bpf: Pick<BpfDriver, 'lookup' | 'ifindexes' | 'attached'>;
   readonly wiring: Wiring;
@@ -44,16 +45,19 @@ export function tracing(parts: TracingParts): Tracing {
       if (from.$case === 'tunnel') return traceHere(sources, { kind: 'tunnel', tunnel: from.value }, packet);
       return traceHere(sources, { kind: 'outside' }, packet);
     },
-    local: (request) => {
+    local: async (request) => {
       const sources = sourcesOf(parts);
       const { id, packet } = localPacket(sources, request);
-      return traceHere(sources, { kind: 'endpoint', id }, packet);
+      const answer = await traceHere(sources, { kind: 'endpoint', id }, packet);
+      const receiver = sources.endpoints.get(answer.endpointId);
+      const who = receiver === undefined ? answer.endpointId : endpointText(receiver);
+      return answer.outcome === 'delivered' ? { ...answer, reason: `${who} on ${sources.hostName} gets it` } : answer;
     },
   };
 }
 
 function sourcesOf(parts: TracingParts): TraceSources {
-  const { journal, datapath, ovs, bpf, wiring, rundir } = parts;
+  const { journal, reconciler, ovs, bpf, wiring, rundir } = parts;
   const mesh = parts.mesh();
   const kernelSide = wiring.express || wiring.services || wiring.backend === 'kernel-tunnel';
   return {
@@ -63,7 +67,7 @@ function sourcesOf(parts: TracingParts): TraceSources {
     endpoints: journal.endpoints,
     networks: journal.networks,
     view: mesh.view(),
-    ofport: (id) => datapath.ofport(id),
+    ofport: (id) => reconciler.ofport(id),
     port: (name) => {
       const port = ovs.observe().bridges.get(BRIDGE)?.ports.get(name)?.ofport ?? null;
       return port !== null && port > 0 ? port : null;

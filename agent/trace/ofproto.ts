@@ -39,13 +39,17 @@ const REMARK = /^\s*->/;
 const OUTPUT = /^\s*-> output port is (\d+)/;
 const RESUMED = /^recirc\(0x[0-9a-f]+\) - resume conntrack with ct_state=(.*)$/;
 const BRIDGE = /^bridge\("(.*)"\)/;
-/** Tables of nested flows are four blanks further right; two digits are aligned. */
+/** A flow that another one has called is this much further right. Tables of one digit have one blank more. */
 const NESTED = 4;
+/** And its actions, from where it stands itself; of the first level only NESTED. */
+const DEEPER = 8;
 
 /** @param bridge flows of others, which a tunnel in user space passes too, are not read */
 export function parseTrace(text: string, bridge: string): Traced {
   const sections: Section[] = [];
   let here = true;
+  /** Flows by the indent of their actions: what a called one does ends with the next line of its caller. */
+  let open = new Map<number, MetFlow>();
   let now = sectionOf(null);
   sections.push(now);
   for (const line of text.split('\n')) {
@@ -54,12 +58,13 @@ export function parseTrace(text: string, bridge: string): Traced {
       now = sectionOf(resumed[1] ?? '');
       sections.push(now);
       here = true;
+      open = new Map();
       continue;
     }
     const named = BRIDGE.exec(line);
     if (named !== null) here = named[1] === bridge;
     else if (line.startsWith('Final flow: ')) readFinal(line.slice('Final flow: '.length), now.final);
-    else if (here) readLine(line, now);
+    else if (here) readLine(line, now, open);
   }
   return { sections };
 }
@@ -72,26 +77,30 @@ const sectionOf = (state: string | null): Section => ({
   final: new Map(),
 });
 
-function readLine(line: string, section: Section): void {
+function readLine(line: string, section: Section, open: Map<number, MetFlow>): void {
   const met = FLOW.exec(line) ?? MISS.exec(line);
   if (met !== null) {
     const [all, blanks = '', table = '', match = '', priority = '0', cookie = '0'] = met;
     const missed = all.includes('No match');
-    section.flows.push({
+    const flow: MetFlow = {
       table: Number(table),
       match: missed ? null : match,
       priority: Number(priority),
       cookie: BigInt(cookie),
       actions: [],
       called: blanks.length >= NESTED,
-    });
+    };
+    section.flows.push(flow);
+    const indent = blanks.length - (blanks.length % NESTED);
+    open.set(indent === 0 ? NESTED : indent + DEEPER, flow);
     return;
   }
   const output = OUTPUT.exec(line);
   if (output !== null) section.outputs.push(Number(output[1]));
   if (REMARK.test(line) || !line.startsWith('    ')) return;
   const action = line.trim();
-  section.flows.at(-1)?.actions.push(action);
+  const flow = open.get(line.length - line.trimStart().length) ?? section.flows.at(-1);
+  flow?.actions.push(action);
   const direct = /^output:(\d+)$/.exec(action);
   if (direct !== null) section.outputs.push(Number(direct[1]));
   if (action === 'IN_PORT') section.outputs.push('in_port');

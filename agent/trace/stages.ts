@@ -13,6 +13,10 @@ export interface Words {
   /** Name of a network by its local index. */
   network(index: number): string;
   policing(index: number): Policing;
+  /** MAC of the endpoint at an OpenFlow port; null: none is there. */
+  mac(port: number): string | null;
+  /** Virtual addresses are translated here. */
+  readonly translates: boolean;
   /** Service whose virtual address it is; null: none. */
   service(index: number, ip: string): string | null;
 }
@@ -81,13 +85,20 @@ export function tell(f: MetFlow, at: At, w: Words): { readonly what: string; rea
 
 const same = (text: string): { what: string; reason: string } => ({ what: text, reason: text });
 
-const SETS = /^set_field:(.*)->(ip_src|ip_dst|ipv6_src|ipv6_dst|eth_src|eth_dst|reg0)$/;
+const SETS = /^set_field:(.*)->(ip_src|ip_dst|ipv6_src|ipv6_dst|reg0)$/;
+const SAID: Readonly<Record<string, string>> = {
+  ip_src: 'source',
+  ipv6_src: 'source',
+  ip_dst: 'destination',
+  ipv6_dst: 'destination',
+  reg0: 'network index',
+};
 
 const setText = (f: MetFlow): string =>
   f.actions
     .flatMap((action) => {
       const [, value, field] = SETS.exec(action) ?? [];
-      return field === undefined ? [] : [`${field} becomes ${value}`];
+      return field === undefined ? [] : [`${SAID[field] ?? field} becomes ${value}`];
     })
     .join(', ');
 
@@ -97,7 +108,7 @@ function classify(f: MetFlow, at: At, w: Words): { what: string; reason: string 
     const who = w.port(at.inPort);
     return same(`nothing that comes from ${who} is of a network of ${w.host} like this: its host knows nothing of it`);
   }
-  const set = setText({ ...f, actions: f.actions.filter((a) => !a.includes('reg0') && !a.includes('eth_')) });
+  const set = setText({ ...f, actions: f.actions.filter((a) => !a.includes('reg0')) });
   return same(`from ${w.port(at.inPort)}: network ${w.network(index)}${set === '' ? '' : `, ${set}`}`);
 }
 
@@ -106,7 +117,9 @@ function security(f: MetFlow, at: At, w: Words): { what: string; reason: string 
   const who = w.port(at.inPort);
   if (f.actions.some((a) => a.startsWith('goto_table') || a.startsWith('resubmit')))
     return same(`${who} may send from ${sourceIp} and ${sourceMac}`);
-  return same(`port security: ${sourceIp} with MAC ${sourceMac} is not an address of ${who}`);
+  const mac = w.mac(at.inPort);
+  if (mac === null || mac === sourceMac) return same(`port security: ${sourceIp} is not an address of ${who}`);
+  return same(`port security: ${sourceMac} is not the MAC of ${who}`);
 }
 
 /** Priorities of table 16 and 32 that are no rules' (flows/policies.ts). */
@@ -137,7 +150,9 @@ function judged(
   if (known !== undefined) return say(known);
   if (f.priority <= 1) return say(`no rule is about it: the default of network ${w.network(at.index)}`);
   const rule = ruleOf(rules, direction, f, at.packet, subject);
-  return say(rule === null ? `a rule of no policy that ${w.host} knows (${flowLine(f)})` : ruleText(rule));
+  if (rule === null) return say(`a rule of no policy that ${w.host} knows (${flowLine(f)})`);
+  const reason = `policy ${rule.policy.name}, ${direction} rule ${rule.rule} of network ${w.network(at.index)}`;
+  return { what: say(ruleText(rule)).what, reason };
 }
 
 function l2(f: MetFlow, at: At, w: Words): { what: string; reason: string } {
@@ -150,7 +165,8 @@ function l2(f: MetFlow, at: At, w: Words): { what: string; reason: string } {
     if (f.priority === PRIORITY.virtual) {
       const service = w.service(at.index, ip);
       const name = service === null ? `the virtual address ${ip}` : `service ${service} (${ip})`;
-      return same(`${name} has nothing at ${serviceText(at.packet)}, or ${w.host} cannot translate it`);
+      if (!w.translates) return same(`${w.host} cannot translate virtual addresses: ${name} is not reached from it`);
+      return same(`${name} has nothing at ${serviceText(at.packet)}`);
     }
     if (f.priority === PRIORITY.barred) return same(`${ip} does not lead out of network ${network}: no host holds it`);
     return nowhere(f, at, w);

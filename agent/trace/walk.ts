@@ -123,9 +123,8 @@ class Walk {
     const port = this.#s.ofport(e.id);
     if (own === '') return this.#drop('agent', 'endpoint', `${name} has no address of that family`);
     if (ipsOf(e).includes(p.destinationIp)) {
-      const reason = `${p.destinationIp} is ${name}’s own address: the packet does not leave it`;
-      this.#say('agent', 'endpoint', reason);
-      return { outcome: 'delivered', reason, endpointId: e.id };
+      this.#say('agent', 'endpoint', `${p.destinationIp} is ${name}’s own address: the packet does not leave it`);
+      return this.#deliver(e);
     }
     if (port === null) return this.#drop('agent', 'endpoint', `${name} has no port in Open vSwitch (yet)`);
     if (e.mtu > 0 && p.length > e.mtu)
@@ -157,8 +156,11 @@ class Walk {
     const found = await neighbour(this.#s, this.#words, e, port, target);
     this.hops.push(...found.hops);
     if (found.mac === null) {
-      const who = near ? `no host holds ${ip}` : `network ${network} does not lead to ${ip}`;
-      return { outcome: 'dropped', reason: `${who}: nobody answers for ${target}` };
+      const why = row?.network.internal === true ? 'it is internal' : `nobody answers for its gateway ${target}`;
+      return {
+        outcome: 'dropped',
+        reason: near ? `no host holds ${ip}` : `network ${network} does not lead to ${ip}: ${why}`,
+      };
     }
     this.packet = { ...this.packet, destinationMac: found.mac };
     return null;

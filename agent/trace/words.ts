@@ -49,6 +49,8 @@ export function wordsOf(s: TraceSources): Words {
       known.set(index, found);
       return found;
     },
+    mac: (n) => endpointAt(s, n)?.mac ?? null,
+    translates: s.wiring.services,
     service: (index, ip) => {
       const id = byIndex.get(index)?.networkId ?? '';
       const services = s.view.interests.get(id)?.services.values() ?? [];

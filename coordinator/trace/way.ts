@@ -53,7 +53,7 @@ export async function follow(state: Known, ends: Ends, packet: TracePacket, ask:
       [at, from] = [next, { $case: 'tunnel', value: tunnel }];
       continue;
     }
-    if (answer.outcome !== 'outside') return end(answer.outcome, reasonOf(ends, answer));
+    if (answer.outcome !== 'outside') return end(answer.outcome, reasonOf(state, ends, answer));
     const next = [...state.hosts.values()].find((h) => h.vteps.some((v) => v.address === now.destinationIp));
     if (next === undefined) return end(...left(state, ends, answer));
     [at, from] = [next, { $case: 'outside', value: true }];
@@ -110,14 +110,23 @@ function beyond(state: Known, { toVtep }: TraceTunnel): [string, string] {
 
 /** Out of the mesh is not where an endpoint is. */
 function left(state: Known, ends: Ends, answer: TraceAnswer): [string, string] {
-  const { destination, network } = ends;
-  if (destination.kind !== 'endpoint') return ['left', answer.reason];
+  const apart = noRoute(state, ends);
+  return apart === null ? ['left', answer.reason] : ['dropped', `${apart}; ${answer.reason}`];
+}
+
+/** Null: both ends are in one network, or one is no endpoint. */
+function noRoute(state: Known, { source, destination, network }: Ends): string | null {
+  if (destination.kind !== 'endpoint' || network === null || destination.endpoint.networkId === network.id) return null;
   const other = state.networks.get(destination.endpoint.networkId)?.name ?? '';
-  return ['dropped', `no route: ${network?.name ?? ''} and ${other} have no router between them, and ${answer.reason}`];
+  const [a, b] = [source, destination].map((p) => partyText(state, p));
+  return `no route: ${a} (${network.name}) and ${b} (${other}) share no network, and no router leads from one to the other`;
 }
 
 /** With what a host alone cannot know: that nobody has the address at all. */
-function reasonOf({ destination, network, to }: Ends, { outcome, reason }: TraceAnswer): string {
+function reasonOf(state: Known, ends: Ends, { outcome, reason, hops }: TraceAnswer): string {
+  const { destination, network, to } = ends;
+  // It has come as far as the host itself, which knows nothing of the mesh's networks.
+  if (outcome === 'dropped' && hops.at(-1)?.engine === 'kernel') return noRoute(state, ends) ?? reason;
   if (outcome !== 'dropped' || network === null || !isNobody(destination)) return reason;
   if (!isIn(network, to) || network.gateways.includes(to) || reason.startsWith('no host holds')) return reason;
   return /^no endpoint of network /.test(reason) ? `no host holds ${to}: ${reason}` : reason;
