@@ -63,6 +63,7 @@ function sourcesOf(parts: TracingParts): TraceSources {
   return {
     hostName: mesh.hostName,
     hostId: mesh.hostId,
+    bridge: BRIDGE,
     wiring,
     endpoints: journal.endpoints,
     networks: journal.networks,

@@ -2,7 +2,6 @@
 import { familyOfText } from '../../lib/addr.ts';
 import type { TraceHop } from '../../lib/model.ts';
 import type { LocalEndpoint } from '../contract.ts';
-import { BRIDGE } from '../desired.ts';
 import { finalFields, parseTrace } from './ofproto.ts';
 import { askText } from './packet.ts';
 import type { TraceSources } from './sources.ts';
@@ -22,7 +21,7 @@ export async function neighbour(
 ): Promise<{ readonly hops: readonly TraceHop[]; readonly mac: string | null }> {
   const six = familyOfText(target) === 6;
   const own = { sourceMac: e.mac, sourceIp: six ? e.ip6 : e.ip };
-  const { sections } = parseTrace(await s.trace(askText(own, target, { inPort: port }), []), BRIDGE);
+  const { sections } = parseTrace(await s.trace(askText(own, target, { inPort: port }), []), s.bridge);
   const outputs = sections.flatMap((one) => one.outputs);
   const last = sections.at(-1)?.flows.findLast((f) => !f.called);
   const fields = finalFields(sections);

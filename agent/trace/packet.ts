@@ -24,7 +24,7 @@ export interface Entry {
 
 function tunnelText({ key, from, to }: NonNullable<Entry['tunnel']>): string {
   const six = from.includes(':');
-  return `tun_id=${key},${six ? 'tun_ipv6_src' : 'tun_src'}=${from},${six ? 'tun_ipv6_dst' : 'tun_dst'}=${to},tun_flags=+key,`;
+  return `tun_id=${key},${six ? 'tun_ipv6_src' : 'tun_src'}=${from},${six ? 'tun_ipv6_dst' : 'tun_dst'}=${to},`;
 }
 
 const entryText = ({ inPort, vlan, tunnel }: Entry): string =>

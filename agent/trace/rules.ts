@@ -44,8 +44,11 @@ export function ruleOf(
 }
 
 function isPort(port: PortMatch, p: TracePacket): boolean {
-  if (port.protocol !== 'icmp')
-    return p.protocol === PROTOCOL[port.protocol] && p.destinationPort >= port.first && p.destinationPort <= port.last;
+  if (port.protocol !== 'icmp') {
+    // 0: all of them.
+    const inRange = port.first === 0 || (p.destinationPort >= port.first && p.destinationPort <= port.last);
+    return p.protocol === PROTOCOL[port.protocol] && inRange;
+  }
   return (
     !hasPorts(p.protocol) &&
     (port.type === null || port.type === p.icmpType) &&

@@ -17,6 +17,8 @@ export interface Route {
 export interface TraceSources {
   readonly hostName: string;
   readonly hostId: string;
+  /** Name of the bridge. */
+  readonly bridge: string;
   readonly wiring: Pick<Wiring, 'backend' | 'express' | 'services' | 'vtep' | 'encaps'>;
   readonly endpoints: ReadonlyMap<string, LocalEndpoint>;
   readonly networks: ReadonlyMap<string, LocalNetwork>;

@@ -10,7 +10,6 @@ import { RESOLVER_ADDRESS } from '../../lib/resolver-address.ts';
 import { portValue } from '../bpf/decode.ts';
 import { u32 } from '../bpf/encode.ts';
 import { deviceOf, ipsOf, type LocalEndpoint } from '../contract.ts';
-import { BRIDGE } from '../desired.ts';
 import { ANYCAST_MAC, HOST_MAC } from '../gateway/addresses.ts';
 import {
   GATEWAY,
@@ -281,7 +280,7 @@ class Walk {
   async #bridge(entry: Entry): Promise<End> {
     if (++this.#pieces > MAX_PIECES) return { outcome: 'unknown', reason: 'it goes round in circles' };
     const states = Array.from({ length: TRACKED }, () => (this.packet.established ? 'trk,est' : 'trk,new'));
-    const { sections } = parseTrace(await this.#s.trace(flowText(this.packet, entry), states), BRIDGE);
+    const { sections } = parseTrace(await this.#s.trace(flowText(this.packet, entry), states), this.#s.bridge);
     const start = { inPort: entry.inPort, packet: this.packet };
     const { hops, reason } = bridgeHops(sections, start, this.#words);
     this.hops.push(...hops);

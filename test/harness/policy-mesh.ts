@@ -203,13 +203,14 @@ function viewOf(m: Mesh): View {
   return { revision: { epoch: 1n, number: 1n }, networks: new Map(), interests: by(interests, (n) => n.networkId) };
 }
 
-/** What the bridge of one host has to know. */
-export function bridgeOf(m: Mesh, hostId: (typeof HOSTS)[number]): BridgeModel {
+/** What one host holds, and was told. */
+export function holdingsOf(m: Mesh, hostId: (typeof HOSTS)[number]) {
   const networks = new Map(
     [...m.networks].map(([id, { shut, subnets }], i): [string, LocalNetwork] => {
       const network = networkOf({
         id,
         name: id,
+        vni: 4096 + i,
         subnets: [...subnets],
         internal: true,
         policyDefault: shut ? 'drop' : '',
@@ -242,6 +243,12 @@ export function bridgeOf(m: Mesh, hostId: (typeof HOSTS)[number]): BridgeModel {
     };
   });
   const numbers = { endpoint: (id: string) => ports.get(id) ?? null, uplink: () => null };
-  const models = networkModels(viewOf(m), { hostId, ipv6: false }, networks, locals, numbers);
+  return { networks, locals, numbers, view: viewOf(m) };
+}
+
+/** What the bridge of one host has to know. */
+export function bridgeOf(m: Mesh, hostId: (typeof HOSTS)[number]): BridgeModel {
+  const { networks, locals, numbers, view } = holdingsOf(m, hostId);
+  const models = networkModels(view, { hostId, ipv6: false }, networks, locals, numbers);
   return { tunnels: { kind: 'kernel', port: TUNNEL_PORT }, networks: models, maxMeters: 0 };
 }
