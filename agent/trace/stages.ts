@@ -50,7 +50,7 @@ export function flowLine(f: MetFlow): string {
 /** What a flow does to the packet; `reason`: why it ends, if it ends there. */
 export function tell(f: MetFlow, at: At, w: Words): { readonly what: string; readonly reason: string } {
   if (f.match === null) return same(`no flow of table ${f.table} matches: dropped`);
-  if (!isOurs(f)) return same(`a flow that is not Weft's (cookie 0x${f.cookie.toString(16)})`);
+  if (!isOurs(f)) return same(`a flow that is not Weft’s (cookie 0x${f.cookie.toString(16)})`);
   switch (stageOf(f.table)) {
     case 'classify':
       return classify(f, at, w);
