@@ -60,14 +60,14 @@ export class NftTable {
       const { chain, rule, set, map } = item;
       if (chain !== undefined && typeof chain['hook'] === 'string')
         this.#chains.push({
-          name: String(chain['name']),
+          name: textOf(chain['name']),
           hook: chain['hook'],
           prio: Number(chain['prio']),
-          policy: String(chain['policy'] ?? 'accept'),
+          policy: textOf(chain['policy'] ?? 'accept'),
         });
-      if (rule !== undefined) this.#rules.push({ chain: String(rule['chain']), expr: listOf(rule['expr']) });
+      if (rule !== undefined) this.#rules.push({ chain: textOf(rule['chain']), expr: listOf(rule['expr']) });
       const named = set ?? map;
-      if (named !== undefined) this.#sets.set(String(named['name']), listOf(named['elem']));
+      if (named !== undefined) this.#sets.set(textOf(named['name']), listOf(named['elem']));
     }
     this.#chains.sort((a, b) => a.prio - b.prio);
   }
@@ -139,7 +139,7 @@ export class NftTable {
     const left = this.#value(body['left'] as Any, p);
     // It is of another family or protocol: nft asks for that first.
     if (left === null) return false;
-    const [op, right] = [String(body['op']), body['right'] as Any];
+    const [op, right] = [textOf(body['op'] as Any), body['right'] as Any];
     const held = this.#holds(left, right);
     return op === '!=' ? !held : held;
   }
@@ -160,7 +160,7 @@ export class NftTable {
 
   /** An address, perhaps by a map; null: the map does not have it. */
   #target(body: Json, p: NftPacket): { ip: string; port: number | null } | null {
-    const family = String(body['family'] ?? '');
+    const family = textOf(body['family'] ?? '');
     if (family !== '' && (family === 'ip6') !== is6(p.packet)) return null;
     let addr = body['addr'] as Any;
     const map = objectOf(addr)['map'] as Json | undefined;
@@ -175,7 +175,7 @@ export class NftTable {
     }
     const parts = partsOf(addr);
     const port = parts[1] ?? (body['port'] as Any | undefined);
-    return { ip: String(parts[0]), port: typeof port === 'number' ? port : null };
+    return { ip: textOf(parts[0]), port: typeof port === 'number' ? port : null };
   }
 
   /** What an expression is of this packet; null: it has no such thing. */
@@ -186,7 +186,7 @@ export class NftTable {
       const parts = listOf(value as Any).map((one) => this.#value(one, { packet, ...p }));
       return parts.includes(null) ? null : { concat: parts as unknown as Json };
     }
-    const key = String(body['key'] ?? body['field'] ?? body['result'] ?? '');
+    const key = textOf(body['key'] ?? body['field'] ?? body['result'] ?? '');
     switch (`${name} ${key}`) {
       case 'meta iifname':
         return p.iif;
@@ -206,7 +206,7 @@ export class NftTable {
         return packet.established ? 'established' : 'new';
     }
     if (name !== 'payload') throw new Unread(`${name} ${key}`);
-    return payload(String(body['protocol']), key, packet);
+    return payload(textOf(body['protocol']), key, packet);
   }
 }
 
@@ -242,6 +242,11 @@ function payload(protocol: string, field: string, p: TracePacket): Any {
   throw new Unread(`${protocol} ${field}`);
 }
 
+/** Of a string, number or truth; others as JSON. */
+const textOf = (value: Any | undefined): string => {
+  if (value === undefined) return '';
+  return typeof value === 'object' ? JSON.stringify(value) : `${value}`;
+};
 const objectOf = (value: Any | undefined): Json =>
   typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Json) : {};
 const listOf = (value: Any | undefined): readonly Any[] =>
@@ -257,16 +262,16 @@ function fits(value: Any, written: Any): boolean {
   if (parts.length > 1 || pattern.length > 1)
     return parts.length === pattern.length && parts.every((part, i) => fits(part, pattern[i] ?? null));
   const prefix = objectOf(written)['prefix'] as Json | undefined;
-  if (prefix !== undefined) return inPrefix(String(value), String(prefix['addr']), Number(prefix['len']));
+  if (prefix !== undefined) return inPrefix(textOf(value), textOf(prefix['addr']), Number(prefix['len']));
   const range = objectOf(written)['range'] as Any | undefined;
   if (range !== undefined) {
     const [low, high] = listOf(range).map((end) => numberOf(end));
     const n = numberOf(value);
     return n !== null && low != null && high != null && n >= low && n <= high;
   }
-  if (typeof written === 'string' && written.endsWith('*')) return String(value).startsWith(written.slice(0, -1));
-  const [a, b] = [tryParseIp(String(value)), tryParseIp(String(written))];
-  return a !== null && b !== null ? a === b : String(value) === String(written);
+  if (typeof written === 'string' && written.endsWith('*')) return textOf(value).startsWith(written.slice(0, -1));
+  const [a, b] = [tryParseIp(textOf(value)), tryParseIp(textOf(written))];
+  return a !== null && b !== null ? a === b : textOf(value) === textOf(written);
 }
 
 const numberOf = (value: Any): bigint | null =>
@@ -291,7 +296,7 @@ function ruleText(expr: readonly Any[]): string {
 }
 
 function wordsOf(value: Any): string {
-  if (typeof value !== 'object' || value === null) return String(value);
+  if (typeof value !== 'object' || value === null) return textOf(value);
   if (Array.isArray(value)) return value.map((one: Any) => wordsOf(one)).join(',');
   const [name = '', inner] = Object.entries(value)[0] ?? [];
   const body = objectOf(inner as Any);

@@ -177,7 +177,7 @@ function l2(f: MetFlow, at: At, w: Words): { what: string; reason: string } {
   const block = fieldOf(f.match, 'dl_dst')?.includes('/') === true ? `the block of ${ip} is behind` : `${ip} is behind`;
   const vtep = f.actions.flatMap((a) => /^set_field:(.*)->tun_(?:ipv6_)?dst$/.exec(a)?.[1] ?? [])[0];
   if (vtep !== undefined) return same(`${block} VTEP ${vtep}`);
-  return same(f.actions.some((a) => a.startsWith('push_vlan')) ? `${block} a tunnel` : `${mac} is ${w.port(out)}'s`);
+  return same(f.actions.some((a) => a.startsWith('push_vlan')) ? `${block} a tunnel` : `${mac} is ${w.port(out)}’s`);
 }
 
 const nowhere = (f: MetFlow, at: At, w: Words): { what: string; reason: string } => {
@@ -212,14 +212,17 @@ export function bridgeHops(
       // A router's flow: the frame is of another network from now on.
       const moved = regOf(f, 'reg0');
       const told = tell(f, at, w);
-      hops.push({
-        host: w.host,
-        engine: 'openvswitch',
-        stage: stageOf(f.table),
-        table: f.table,
-        what: told.what,
-        detail: flowLine(f),
-      });
+      // Called for nothing: no connection is marked.
+      const idle = f.called && f.priority === PRIORITY.default && stageOf(f.table) === 'revoke';
+      if (!idle)
+        hops.push({
+          host: w.host,
+          engine: 'openvswitch',
+          stage: stageOf(f.table),
+          table: f.table,
+          what: told.what,
+          detail: flowLine(f),
+        });
       if (!f.called && stageOf(f.table) !== 'revoke') {
         reason = told.reason;
         last = f;

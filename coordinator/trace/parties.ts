@@ -82,7 +82,9 @@ function pairsOf(
     }),
   );
   const best = Math.min(...all.map(({ rank }) => rank));
-  return all.filter(({ rank }) => rank === best).map(({ rank: _, ...pair }) => pair);
+  return all
+    .filter(({ rank }) => rank === best)
+    .map(({ source, destination, network }) => ({ source, destination, network }));
 }
 
 function rankOf(network: Network, p: Party): number {

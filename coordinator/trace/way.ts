@@ -129,7 +129,7 @@ function reasonOf(state: Known, ends: Ends, { outcome, reason, hops }: TraceAnsw
   if (outcome === 'dropped' && hops.at(-1)?.engine === 'kernel') return noRoute(state, ends) ?? reason;
   if (outcome !== 'dropped' || network === null || !isNobody(destination)) return reason;
   if (!isIn(network, to) || network.gateways.includes(to) || reason.startsWith('no host holds')) return reason;
-  return /^no endpoint of network /.test(reason) ? `no host holds ${to}: ${reason}` : reason;
+  return reason.startsWith('no endpoint of network ') ? `no host holds ${to}: ${reason}` : reason;
 }
 
 const isNobody = (p: Party): boolean => p.kind === 'address';

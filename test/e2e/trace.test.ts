@@ -1,134 +1,16 @@
 /**
- * weft trace on real hosts: every way that a packet can take, and where it ends; faults made by hand; and that nothing is changed by it.
- * What docs/trace.md shows is what is shown here.
+ * weft trace on real hosts: every way that a packet can take, and where it ends; and that nothing is changed by it. What docs/trace.md shows
+ * is what is shown here.
  */
 import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { configure, settled } from '../harness/drift.ts';
+import { settled } from '../harness/drift.ts';
 import { bpf, ofctl } from '../harness/drift-cases.ts';
-import {
-  addressOf,
-  auditClean,
-  clean,
-  on,
-  onOk,
-  pings,
-  run,
-  sleeper,
-  until,
-  WEFT,
-  weft,
-  weftJson,
-  weftOk,
-} from '../harness/lab.ts';
-import { labStatus } from '../harness/lab-direct.ts';
+import { addressOf, on, onOk, pings, until, WEFT, weft, weftJson, weftOk } from '../harness/lab.ts';
+import { engines, HOSTS, setUp, shown, type Traced, tearDown, trace } from '../harness/trace-lab.ts';
 
-const HOSTS = ['h1', 'h2', 'h3'] as const;
-const PORT = '8087:80';
-
-interface Hop {
-  readonly host: string;
-  readonly engine: string;
-  readonly stage: string;
-  readonly what: string;
-}
-interface Traced {
-  readonly verdict: string;
-  readonly reason: string;
-  readonly host: string | null;
-  readonly hops: readonly Hop[];
-}
-
-/** What the lab calls otherwise each time, by the names that the page has for it. */
-const names = new Map<string, string>();
-
-beforeAll(async () => {
-  await weftOk('network', 'create', 'web', '--subnet', '10.1.0.0/24', '--ipv6');
-  await weftOk('network', 'create', 'data', '--subnet', '10.2.0.0/24');
-  await weftOk('network', 'create', 'vault', '--subnet', '10.3.0.0/24', '--policy-default', 'drop');
-  await weftOk('network', 'create', 'inside', '--subnet', '10.4.0.0/24', '--internal');
-  const ip = (text: string): string[] => ['--ip', text];
-  await sleeper('h1', 'web-1', 'web', ...ip('10.1.0.2'), '-p', PORT, '--label', 'app=shop');
-  await sleeper('h1', 'web-2', 'web', ...ip('10.1.0.3'));
-  await sleeper('h2', 'web-3', 'web', ...ip('10.1.0.18'));
-  await sleeper('h3', 'web-4', 'web', ...ip('10.1.0.34'));
-  await sleeper('h1', 'app-1', 'data', ...ip('10.2.0.2'), '--label', 'app=web');
-  await sleeper('h2', 'db-1', 'data', ...ip('10.2.0.18'), '--label', 'app=db');
-  await sleeper('h2', 'other-2', 'data', ...ip('10.2.0.19'));
-  await sleeper('h1', 'vault-1', 'vault', ...ip('10.3.0.2'));
-  await sleeper('h2', 'vault-2', 'vault', ...ip('10.3.0.18'));
-  await sleeper('h1', 'in-1', 'inside', ...ip('10.4.0.2'));
-  await weftOk(
-    'service',
-    'create',
-    'shop',
-    '--network',
-    'web',
-    '--ip',
-    '10.1.0.200',
-    '--port',
-    '80:8080',
-    '--selector',
-    'app=shop',
-    '--health',
-    'none',
-    '--publish',
-    '8207:80',
-  );
-  const policies = `
-policies:
-  - name: db
-    network: data
-    select: { app: db }
-    ingress:
-      - action: allow
-        from: [{ labels: { app: web } }]
-        ports: [9042/tcp]
-      - action: reject
-  - name: no-mail
-    network: data
-    select: { app: web }
-    egress:
-      - action: drop
-        ports: [25/tcp]
-`;
-  const r = await run(WEFT, ['policy', 'apply', '-f', '-'], { input: policies });
-  if (r.code !== 0) throw new Error(r.stderr);
-  await weftOk('wait');
-  const { hosts, coordinators } = await labStatus();
-  for (const [i, h] of hosts.entries()) names.set(h.underlay.ip, `192.0.2.${i + 1}`);
-  names.set(coordinators[0]?.address.replace(/:\d+$/, '') ?? '', '198.51.100.7');
-});
-
-afterAll(async () => {
-  await weft('policy', 'rm', 'db', 'no-mail', '--network', 'data');
-  await clean(HOSTS);
-  await weftOk('wait');
-  await auditClean();
-});
-
-/** @param args with the page's names for what the lab has: 192.0.2.N is host N, 198.51.100.7 the world */
-const asked = (args: readonly string[]): string[] =>
-  args.map((arg) => [...names].find(([, shown]) => shown === arg)?.[0] ?? arg);
-
-async function trace(...args: string[]): Promise<Traced & { code: number }> {
-  const r = await weft('trace', ...asked(args), '--json');
-  if (r.stdout === '') throw new Error(`trace ${args.join(' ')}: exit ${r.code}\n${r.stderr}`);
-  return { ...(JSON.parse(r.stdout) as Traced), code: r.code };
-}
-
-/** As the page shows it. */
-async function shown(...args: string[]): Promise<string> {
-  const r = await weft('trace', ...asked(args));
-  let text = r.stdout + r.stderr;
-  for (const [real, name] of names) text = text.replaceAll(real, name);
-  return text
-    .replaceAll(/wft[0-9a-f]{12}/g, 'wft0123456789ab')
-    .replaceAll(/169\.254\.(?!100\.53|64\.1\b)\d+\.\d+/g, '169.254.70.1')
-    .replaceAll(/ +$/gm, '');
-}
-
-const engines = (t: Traced): string[] => [...new Set(t.hops.map((h) => `${h.host} ${h.engine}`))];
+beforeAll(setUp);
+afterAll(tearDown);
 
 describe('a packet is delivered', () => {
   it.each<[string, string[], string, string[]]>([
@@ -355,70 +237,4 @@ it('what docs/trace.md shows', async () => {
   const blocks = [...page.matchAll(/```console\n\$ weft trace (.*)\n([^`]*)```/g)];
   expect(blocks.length).toBeGreaterThan(3);
   for (const [, args = '', text] of blocks) expect(await shown(...args.split(' ')), `weft trace ${args}`).toBe(text);
-});
-
-describe('a fault made by hand, with heal: false', () => {
-  beforeAll(async () => {
-    await configure('h1', { heal: false });
-    await settled(HOSTS);
-  });
-  afterAll(async () => {
-    await configure('h1', { heal: true });
-    await settled(HOSTS);
-    await until('healed', async () => (await weft('audit', '--json', '--no-heal')).code === 0, 60_000);
-  });
-
-  it('a flow fewer: the trace ends in its table', async () => {
-    await ofctl('del-flows', 'br-weft', 'table=28,ip,dl_dst=02:58:0a:02:00:02');
-    await ofctl('del-flows', 'br-weft', 'table=28,dl_dst=02:58:0a:02:00:02');
-    const t = await trace('db-1', 'app-1', '80/tcp');
-    expect(t).toMatchObject({ verdict: 'dropped', host: 'h1' });
-    expect(t.hops.at(-1)).toMatchObject({ host: 'h1', engine: 'openvswitch', stage: 'l2' });
-  });
-
-  it('a flow more, of somebody else: it is named', async () => {
-    await ofctl('add-flow', 'br-weft', 'table=4,priority=7777,ip,actions=drop');
-    const t = await trace('app-1', 'db-1', '9042/tcp');
-    expect(t).toMatchObject({ verdict: 'dropped', host: 'h1' });
-    expect(t.hops.at(-1)?.what).toContain('a flow that is not Weft’s');
-    await ofctl('--strict', 'del-flows', 'br-weft', 'table=4,priority=7777,ip');
-  });
-
-  it('a wrong entry in a map: somebody else gets it', async () => {
-    const fdb = new Map((await bpf('dump fdb')) as [string, string][]);
-    const entry = (mac: string): [string, string] =>
-      [...fdb].find(([key]) => key.includes(mac.replaceAll(':', ''))) ?? ['', ''];
-    const [web2, right] = entry('02:58:0a:01:00:03');
-    const [, web1] = entry('02:58:0a:01:00:02');
-    await bpf('batch 1', `u fdb ${web2} ${web1}`);
-    const t = await trace('web-3', 'web-2', '80/tcp');
-    expect(t).toMatchObject({ verdict: 'misdelivered', host: 'h1', code: 1 });
-    expect(t.reason).toBe('web-1 on h1 gets it, which is not h1/web-2');
-    expect(t.hops.at(-1)).toMatchObject({ host: 'h1', engine: 'express', stage: 'fdb' });
-    await bpf('batch 1', `d fdb ${web2}`);
-    expect(
-      (await trace('web-3', 'web-2', '80/tcp')).hops.some((h) => h.host === 'h1' && h.engine === 'openvswitch'),
-    ).toBe(true);
-    await bpf('batch 1', `u fdb ${web2} ${right}`);
-    expect(await trace('web-3', 'web-2', '80/tcp')).toMatchObject({ verdict: 'delivered' });
-  });
-
-  it('no program on a link', async () => {
-    const [e] = await weftJson<{ id: string; name: string }[]>('endpoint', 'ls', '--host', 'h1', '--network', 'inside');
-    const link = `wft${e!.id.slice(0, 12)}`;
-    await onOk('h1', 'tc', 'filter', 'del', 'dev', link, 'ingress');
-    const t = await trace('in-1', '10.4.0.9', '80/tcp');
-    expect(t.verdict).toBe('dropped');
-    expect((await trace('in-1', '169.254.100.53', '53/udp')).hops.at(-1)?.what).toContain(
-      `no program of Weft’s is on its link ${link}`,
-    );
-  });
-
-  it('a rule of the packet filter', async () => {
-    await onOk('h1', 'nft', 'insert', 'rule', 'inet', 'weft', 'forward', 'tcp', 'dport', '443', 'drop');
-    const t = await trace('web-1', '198.51.100.7', '443/tcp');
-    expect(t).toMatchObject({ verdict: 'dropped', host: 'h1' });
-    expect(t.hops.at(-1)).toMatchObject({ engine: 'nft', stage: 'forward' });
-    expect(t.reason).toContain('tcp dport 443 drop');
-  });
 });

@@ -1,7 +1,7 @@
 /** A host of a drawn mesh as `weft trace` reads it: real flows by whoever gives them, and eBPF maps as they would be written. */
 import { type EncodedMaps, encode } from '../../agent/bpf/encode.ts';
 import type { BpfProgram } from '../../agent/bpf/model.ts';
-import { TUNNEL_SWITCH } from '../../agent/link/names.ts';
+import { TUNNEL_DEVICE, TUNNEL_SWITCH } from '../../agent/link/names.ts';
 import { kernelSide } from '../../agent/plan/kernel.ts';
 import type { TraceSources } from '../../agent/trace/sources.ts';
 import type { Wiring } from '../../agent/wiring.ts';
@@ -11,8 +11,7 @@ import { bridgeOf, type HOSTS, holdingsOf, type Mesh, TUNNEL_PORT, VTEPS } from 
 export function lookupIn(maps: EncodedMaps, map: string, key: string): string | null {
   const entries = maps.get(map as 'fdb');
   if (map !== 'blocks') return entries?.get(key) ?? null;
-  const bits = (hex: string): string =>
-    [...hex].map((digit) => Number.parseInt(digit, 16).toString(2).padStart(4, '0')).join('');
+  const bits = (hex: string): string => BigInt(`0x1${hex}`).toString(2).slice(1);
   const length = (hex: string): number => Buffer.from(hex.slice(0, 8), 'hex').readUInt32LE();
   const asked = bits(key.slice(8));
   const found = [...(entries ?? [])]
@@ -31,21 +30,22 @@ export function linkNumbers(): (name: string) => number {
   };
 }
 
-/** @param trace as Open vSwitch says it of that host's bridge, which is called as the host */
+/** @param backend by which hosts reach each other. @param trace as Open vSwitch says it of that host's bridge, which is called as the host */
 export function traceHost(
   m: Mesh,
   hostId: (typeof HOSTS)[number],
   trace: TraceSources['trace'],
+  backend: Wiring['backend'] = 'kernel-tunnel',
 ): TraceSources & { readonly maps: EncodedMaps } {
   const { networks, locals, numbers, view } = holdingsOf(m, hostId);
   const wiring = {
-    backend: 'kernel-tunnel',
-    express: true,
-    services: true,
+    backend,
+    express: backend === 'kernel-tunnel',
+    services: backend === 'kernel-tunnel',
     vtep: VTEPS[hostId],
-    encaps: ['vxlan'],
-    outer: { ttl: 64, dscp: 'inherit', checksum: false },
-  } as const satisfies Partial<Wiring>;
+    encaps: ['vxlan' as const],
+    outer: { ttl: 64, dscp: 'inherit' as const, checksum: false },
+  } satisfies Partial<Wiring>;
   const number = linkNumbers();
   const side = kernelSide(bridgeOf(m, hostId).networks, wiring as unknown as Wiring, number);
   const programs = new Map<number, BpfProgram>(side.attachments.map((a) => [a.ifindex, a.program]));
@@ -60,10 +60,11 @@ export function traceHost(
     networks,
     view,
     ofport: numbers.endpoint,
-    port: (name) => (name === TUNNEL_SWITCH ? TUNNEL_PORT : null),
+    port: (name) => (name === (wiring.express ? TUNNEL_SWITCH : TUNNEL_DEVICE.vxlan) ? TUNNEL_PORT : null),
     trace,
-    lookup: (map, key) => Promise.resolve(lookupIn(maps, map, key)),
-    ifindexes: (names) => Promise.resolve(new Map(names.map((name) => [name, number(name)]))),
+    lookup: (map, key) =>
+      wiring.express ? Promise.resolve(lookupIn(maps, map, key)) : Promise.reject(new Error('there are no maps')),
+    ifindexes: (names) => Promise.resolve(new Map(wiring.express ? names.map((name) => [name, number(name)]) : [])),
     program: (ifindex) => Promise.resolve(programs.get(ifindex) ?? null),
     nft: () => Promise.reject(new Error('there is none')),
     route: () => Promise.resolve(null),

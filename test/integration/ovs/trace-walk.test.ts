@@ -5,6 +5,7 @@
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Memo, render } from '../../../agent/flows/memo.ts';
+import type { BridgeModel } from '../../../agent/flows/model.ts';
 import { OpenFlowClient } from '../../../agent/openflow/client.ts';
 import { FlowDriver } from '../../../agent/openflow/driver.ts';
 import { appctl } from '../../../agent/ovs/appctl.ts';
@@ -14,7 +15,16 @@ import { type Ends, endsOf } from '../../../coordinator/trace/parties.ts';
 import { type Found, follow } from '../../../coordinator/trace/way.ts';
 import { Endpoint, Host, Network, TracePacket } from '../../../gen/weft/v1/types.ts';
 import { startOvs, type TestOvs } from '../../harness/ovs.ts';
-import { bridgeOf, HOSTS, type Mesh, type MeshEndpoint, mesh, packet, VTEPS } from '../../harness/policy-mesh.ts';
+import {
+  bridgeOf,
+  HOSTS,
+  type Mesh,
+  type MeshEndpoint,
+  mesh,
+  packet,
+  TUNNEL_PORT,
+  VTEPS,
+} from '../../harness/policy-mesh.ts';
 import { traceHost } from '../../harness/trace-host.ts';
 import { passes, type RefPacket } from '../../reference/policy.ts';
 
@@ -23,7 +33,7 @@ const SEED = Number(process.env['WEFT_POLICY_SEED'] ?? 1);
 const PORTS = 9;
 const NUMBERS = { tcp: 6, udp: 17, sctp: 132 } as const;
 
-describe('weft trace', () => {
+describe.each(['kernel-tunnel', 'ovs-tunnel'] as const)('weft trace, %s', (backend) => {
   let ovs: TestOvs;
   const bridges = new Map<string, { client: OpenFlowClient; driver: FlowDriver; memo: Memo }>();
 
@@ -32,7 +42,10 @@ describe('weft trace', () => {
     for (const [i, host] of HOSTS.entries()) {
       await ovs.vsctl('add-br', host, '--', 'set', 'bridge', host, 'datapath_type=netdev', 'fail_mode=secure');
       for (let n = 1; n <= PORTS; n++) {
-        const port = ['set', 'interface', `p${i}${n}`, 'type=internal', `ofport_request=${n}`];
+        const tunnel = n === TUNNEL_PORT && backend === 'ovs-tunnel';
+        const ends = [`options:local_ip=${VTEPS[host]}`, 'options:remote_ip=flow', 'options:key=flow'];
+        const type = tunnel ? ['type=vxlan', ...ends] : ['type=internal'];
+        const port = ['set', 'interface', `p${i}${n}`, ...type, `ofport_request=${n}`];
         await ovs.vsctl('add-port', host, `p${i}${n}`, '--', ...port);
       }
       const client = new OpenFlowClient({ path: ovs.mgmtSock(host) });
@@ -46,10 +59,14 @@ describe('weft trace', () => {
     await ovs[Symbol.asyncDispose]();
   });
 
+  const tunnels: Pick<BridgeModel, 'tunnels'> | object =
+    backend === 'ovs-tunnel' ? { tunnels: { kind: 'ovs', ports: { vxlan: TUNNEL_PORT } } } : {};
   const install = async (m: Mesh): Promise<void> => {
     for (const host of HOSTS) {
       const { driver, memo } = bridges.get(host)!;
-      const steps = planFlows(render(bridgeOf(m, host), memo), keyed(await driver.observe())).map((p) => p.step);
+      const steps = planFlows(render({ ...bridgeOf(m, host), ...tunnels }, memo), keyed(await driver.observe())).map(
+        (p) => p.step,
+      );
       await driver.apply({
         add: steps.filter((s) => s.kind === 'addFlow').map((s) => s.flow),
         remove: steps.filter((s) => s.kind === 'removeFlow').map((s) => s.flow),
@@ -100,10 +117,15 @@ describe('weft trace', () => {
     });
     return follow(state, ends, sent, (host, now, begin) => {
       const name = host.name as (typeof HOSTS)[number];
-      const sources = traceHost(m, name, (flow, states) => {
-        const next = states.flatMap((one) => ['--ct-next', one]);
-        return appctl(ovs.ctlSock, 'ofproto/trace', [name, flow, ...next]);
-      });
+      const sources = traceHost(
+        m,
+        name,
+        (flow, states) => {
+          const next = states.flatMap((one) => ['--ct-next', one]);
+          return appctl(ovs.ctlSock, 'ofproto/trace', [name, flow, ...next]);
+        },
+        backend,
+      );
       if (begin.$case === 'tunnel') return traceHere(sources, { kind: 'tunnel', tunnel: begin.value }, now);
       return traceHere(sources, { kind: 'endpoint', id: from.id }, now);
     });
