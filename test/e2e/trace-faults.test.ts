@@ -5,7 +5,7 @@ import { bpf, ofctl } from '../harness/drift-cases.ts';
 import { onOk, until, weft, weftJson } from '../harness/lab.ts';
 import { HOSTS, setUp, tearDown, trace } from '../harness/trace-lab.ts';
 
-beforeAll(setUp);
+beforeAll(() => setUp(21));
 afterAll(tearDown);
 
 describe('a fault made by hand, with heal: false', () => {
@@ -20,8 +20,8 @@ describe('a fault made by hand, with heal: false', () => {
   });
 
   it('a flow fewer: the trace ends in its table', async () => {
-    await ofctl('del-flows', 'br-weft', 'table=28,ip,dl_dst=02:58:0a:02:00:02');
-    await ofctl('del-flows', 'br-weft', 'table=28,dl_dst=02:58:0a:02:00:02');
+    await ofctl('del-flows', 'br-weft', 'table=28,ip,dl_dst=02:58:0a:16:00:02');
+    await ofctl('del-flows', 'br-weft', 'table=28,dl_dst=02:58:0a:16:00:02');
     const t = await trace('db-1', 'app-1', '80/tcp');
     expect(t).toMatchObject({ verdict: 'dropped', host: 'h1' });
     expect(t.hops.at(-1)).toMatchObject({ host: 'h1', engine: 'openvswitch', stage: 'l2' });
@@ -39,8 +39,8 @@ describe('a fault made by hand, with heal: false', () => {
     const fdb = new Map((await bpf('dump fdb')) as [string, string][]);
     const entry = (mac: string): [string, string] =>
       [...fdb].find(([key]) => key.includes(mac.replaceAll(':', ''))) ?? ['', ''];
-    const [web2, right] = entry('02:58:0a:01:00:03');
-    const [, web1] = entry('02:58:0a:01:00:02');
+    const [web2, right] = entry('02:58:0a:15:00:03');
+    const [, web1] = entry('02:58:0a:15:00:02');
     await bpf('batch 1', `u fdb ${web2} ${web1}`);
     const t = await trace('web-3', 'web-2', '80/tcp');
     expect(t).toMatchObject({ verdict: 'misdelivered', host: 'h1', code: 1 });
@@ -58,7 +58,7 @@ describe('a fault made by hand, with heal: false', () => {
     const [e] = await weftJson<{ id: string; name: string }[]>('endpoint', 'ls', '--host', 'h1', '--network', 'inside');
     const link = `wft${e!.id.slice(0, 12)}`;
     await onOk('h1', 'tc', 'filter', 'del', 'dev', link, 'ingress');
-    const t = await trace('in-1', '10.4.0.9', '80/tcp');
+    const t = await trace('in-1', '10.24.0.9', '80/tcp');
     expect(t.verdict).toBe('dropped');
     expect((await trace('in-1', '169.254.100.53', '53/udp')).hops.at(-1)?.what).toContain(
       `no program of Weft’s is on its link ${link}`,

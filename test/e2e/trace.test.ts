@@ -9,7 +9,7 @@ import { bpf, ofctl } from '../harness/drift-cases.ts';
 import { addressOf, on, onOk, pings, until, WEFT, weft, weftJson, weftOk } from '../harness/lab.ts';
 import { engines, HOSTS, setUp, shown, type Traced, tearDown, trace } from '../harness/trace-lab.ts';
 
-beforeAll(setUp);
+beforeAll(() => setUp(1));
 afterAll(tearDown);
 
 describe('a packet is delivered', () => {

@@ -21,22 +21,42 @@ export interface Traced {
 /** What the lab calls otherwise each time, by the names that the page has for it. */
 const names = new Map<string, string>();
 
-export async function setUp(): Promise<void> {
-  await weftOk('network', 'create', 'web', '--vni', '5001', '--subnet', '10.1.0.0/24', '--ipv6');
-  await weftOk('network', 'create', 'data', '--vni', '5002', '--subnet', '10.2.0.0/24');
-  await weftOk('network', 'create', 'vault', '--vni', '5003', '--subnet', '10.3.0.0/24', '--policy-default', 'drop');
-  await weftOk('network', 'create', 'inside', '--vni', '5004', '--subnet', '10.4.0.0/24', '--internal');
+/** @param n networks are 10.N.0.0/24 and the three after it, with VNIs to match: what one file gives back, another cannot have at once */
+export async function setUp(n: number): Promise<void> {
+  await weftOk('network', 'create', 'web', '--vni', `${5000 + n}`, '--subnet', `10.${n}.0.0/24`, '--ipv6');
+  await weftOk('network', 'create', 'data', '--vni', `${5000 + n + 1}`, '--subnet', `10.${n + 1}.0.0/24`);
+  await weftOk(
+    'network',
+    'create',
+    'vault',
+    '--vni',
+    `${5000 + n + 2}`,
+    '--subnet',
+    `10.${n + 2}.0.0/24`,
+    '--policy-default',
+    'drop',
+  );
+  await weftOk(
+    'network',
+    'create',
+    'inside',
+    '--vni',
+    `${5000 + n + 3}`,
+    '--subnet',
+    `10.${n + 3}.0.0/24`,
+    '--internal',
+  );
   const ip = (text: string): string[] => ['--ip', text];
-  await sleeper('h1', 'web-1', 'web', ...ip('10.1.0.2'), '-p', PORT, '--label', 'app=shop');
-  await sleeper('h1', 'web-2', 'web', ...ip('10.1.0.3'));
-  await sleeper('h2', 'web-3', 'web', ...ip('10.1.0.18'));
-  await sleeper('h3', 'web-4', 'web', ...ip('10.1.0.34'));
-  await sleeper('h1', 'app-1', 'data', ...ip('10.2.0.2'), '--label', 'app=web');
-  await sleeper('h2', 'db-1', 'data', ...ip('10.2.0.18'), '--label', 'app=db');
-  await sleeper('h2', 'other-2', 'data', ...ip('10.2.0.19'));
-  await sleeper('h1', 'vault-1', 'vault', ...ip('10.3.0.2'));
-  await sleeper('h2', 'vault-2', 'vault', ...ip('10.3.0.18'));
-  await sleeper('h1', 'in-1', 'inside', ...ip('10.4.0.2'));
+  await sleeper('h1', 'web-1', 'web', ...ip(`10.${n}.0.2`), '-p', PORT, '--label', 'app=shop');
+  await sleeper('h1', 'web-2', 'web', ...ip(`10.${n}.0.3`));
+  await sleeper('h2', 'web-3', 'web', ...ip(`10.${n}.0.18`));
+  await sleeper('h3', 'web-4', 'web', ...ip(`10.${n}.0.34`));
+  await sleeper('h1', 'app-1', 'data', ...ip(`10.${n + 1}.0.2`), '--label', 'app=web');
+  await sleeper('h2', 'db-1', 'data', ...ip(`10.${n + 1}.0.18`), '--label', 'app=db');
+  await sleeper('h2', 'other-2', 'data', ...ip(`10.${n + 1}.0.19`));
+  await sleeper('h1', 'vault-1', 'vault', ...ip(`10.${n + 2}.0.2`));
+  await sleeper('h2', 'vault-2', 'vault', ...ip(`10.${n + 2}.0.18`));
+  await sleeper('h1', 'in-1', 'inside', ...ip(`10.${n + 3}.0.2`));
   await weftOk(
     'service',
     'create',
@@ -44,7 +64,7 @@ export async function setUp(): Promise<void> {
     '--network',
     'web',
     '--ip',
-    '10.1.0.200',
+    `10.${n}.0.200`,
     '--port',
     '80:8080',
     '--selector',
