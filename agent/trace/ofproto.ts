@@ -13,6 +13,8 @@ export interface MetFlow {
   readonly cookie: bigint;
   /** As printed, one each. */
   readonly actions: string[];
+  /** Values that its actions have given to fields, in order: "eth_dst", "reg0"; of a part of one ("NXM_OF_ETH_DST[0..31]") that part's. */
+  readonly effects: { readonly field: string; readonly value: string }[];
   /** It was called by a flow before it, which then went on. */
   readonly called: boolean;
 }
@@ -37,6 +39,8 @@ const FLOW = /^( *)(\d+)\. (?:(.*), )?priority (\d+)(?:, cookie (0x[0-9a-f]+))?/
 const MISS = /^( *)(\d+)\. No match/;
 const REMARK = /^\s*->/;
 const OUTPUT = /^\s*-> output port is (\d+)/;
+const MOVED = /^\s*-> (\S+) is now (\S+)/;
+const SET = /^set_field:(.*)->(\w+)$/;
 const RESUMED = /^recirc\(0x[0-9a-f]+\) - resume conntrack with ct_state=(.*)$/;
 const BRIDGE = /^bridge\("(.*)"\)/;
 /** A flow that another one has called is this much further right. Tables of one digit have one blank more. */
@@ -88,6 +92,7 @@ function readLine(line: string, section: Section, open: Map<number, MetFlow>): v
       priority: Number(priority),
       cookie: BigInt(cookie),
       actions: [],
+      effects: [],
       called: blanks.length >= NESTED,
     };
     section.flows.push(flow);
@@ -97,10 +102,14 @@ function readLine(line: string, section: Section, open: Map<number, MetFlow>): v
   }
   const output = OUTPUT.exec(line);
   if (output !== null) section.outputs.push(Number(output[1]));
+  const moved = MOVED.exec(line);
+  if (moved !== null) section.flows.at(-1)?.effects.push({ field: moved[1] ?? '', value: moved[2] ?? '' });
   if (REMARK.test(line) || !line.startsWith('    ')) return;
   const action = line.trim();
   const flow = open.get(line.length - line.trimStart().length) ?? section.flows.at(-1);
   flow?.actions.push(action);
+  const set = SET.exec(action);
+  if (set !== null) flow?.effects.push({ field: set[2] ?? '', value: set[1] ?? '' });
   const direct = /^output:(\d+)$/.exec(action);
   if (direct !== null) section.outputs.push(Number(direct[1]));
   if (action === 'IN_PORT') section.outputs.push('in_port');

@@ -1,6 +1,7 @@
 /** Flows of br-weft in plain words: what a packet meets in each table (flows/pipeline.ts), and why it goes no further. Pure. */
 import type { TraceHop, TracePacket } from '../../lib/model.ts';
 import { PRIORITY, type Stage, TABLE } from '../flows/pipeline.ts';
+import { packetAfter, registerOf } from './effects.ts';
 import { fieldOf, type MetFlow, type Section } from './ofproto.ts';
 import { serviceText } from './packet.ts';
 import { type Policing, ruleOf, ruleText } from './rules.ts';
@@ -76,10 +77,14 @@ export function tell(f: MetFlow, at: At, w: Words): { readonly what: string; rea
       return f.priority === PRIORITY.default ? nowhere(f, at, w) : same('to a learned MAC');
     case 'punt':
       return same('to the agent');
-    default:
+    default: {
+      // A router's: the frame is of another network from now on.
+      const into = registerOf(f, 'reg0');
+      if (into !== null) return same(`routed into network ${w.network(into)}`);
       return f.actions.join() === 'drop' || f.actions.length === 0
         ? same(`dropped by table ${f.table} (${stageOf(f.table)})`)
         : same(setText(f) === '' ? 'goes on' : setText(f));
+    }
   }
 }
 
@@ -187,10 +192,7 @@ const nowhere = (f: MetFlow, at: At, w: Words): { what: string; reason: string }
 };
 
 /** Port that a flow sets to leave by. */
-export function outOf(f: MetFlow): number | null {
-  const found = f.actions.flatMap((a) => /^set_field:(0x[0-9a-f]+|\d+)->reg2$/.exec(a)?.[1] ?? []).at(-1);
-  return found === undefined ? null : Number(found);
-}
+export const outOf = (f: MetFlow): number | null => registerOf(f, 'reg2');
 
 /**
  * Hops of one way through the bridge, a flow each.
@@ -210,7 +212,7 @@ export function bridgeHops(
     for (const f of section.flows) {
       if (f.match !== null && f.table === TABLE.classify) at = { ...at, index: indexOf(f) };
       // A router's flow: the frame is of another network from now on.
-      const moved = regOf(f, 'reg0');
+      const moved = registerOf(f, 'reg0');
       const told = tell(f, at, w);
       // Called for nothing: no connection is marked.
       const idle = f.called && f.priority === PRIORITY.default && stageOf(f.table) === 'revoke';
@@ -230,22 +232,4 @@ export function bridgeHops(
       at = { ...at, packet: packetAfter(at.packet, f), out: outOf(f) ?? at.out, index: moved ?? at.index };
     }
   return { hops, reason, last };
-}
-
-function regOf(f: MetFlow, reg: string): number | null {
-  const found = f.actions.flatMap((a) => (a.startsWith('set_field:') && a.endsWith(`->${reg}`) ? [a] : [])).at(-1);
-  return found === undefined ? null : Number(found.slice('set_field:'.length, -`->${reg}`.length));
-}
-
-/** As far as it is said by plain values: the words need no more. */
-function packetAfter(p: TracePacket, f: MetFlow): TracePacket {
-  let now = p;
-  for (const a of f.actions) {
-    const [, value = '', field] = /^set_field:(.*)->(\w+)$/.exec(a) ?? [];
-    if (field === 'eth_dst') now = { ...now, destinationMac: value };
-    else if (field === 'eth_src') now = { ...now, sourceMac: value };
-    else if (field === 'ip_src' || field === 'ipv6_src') now = { ...now, sourceIp: value };
-    else if (field === 'ip_dst' || field === 'ipv6_dst') now = { ...now, destinationIp: value };
-  }
-  return now;
 }

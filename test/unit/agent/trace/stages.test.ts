@@ -6,7 +6,7 @@ import type { NamedRule } from '../../../../agent/policies/resolve.ts';
 import { type MetFlow, parseTrace } from '../../../../agent/trace/ofproto.ts';
 import { changedBy, difference, flowText, packetText } from '../../../../agent/trace/packet.ts';
 import { ruleOf } from '../../../../agent/trace/rules.ts';
-import { bridgeHops, type Words } from '../../../../agent/trace/stages.ts';
+import { bridgeHops, outOf, type Words } from '../../../../agent/trace/stages.ts';
 import { Policy, TracePacket } from '../../../../gen/weft/v1/types.ts';
 import { cidrOf, parseCidr, parseIp } from '../../../../lib/addr.ts';
 
@@ -101,6 +101,44 @@ describe('ways in words', () => {
     ]));
 });
 
+describe('a flow that moves fields', () => {
+  const trace = (...lines: string[]): string =>
+    ['bridge("br-weft")', '-----------------', ...lines, '', 'Final flow: unchanged'].join('\n');
+
+  it('the frame is another network’s, and to another MAC, from there on', () => {
+    const text = trace(
+      '25. ip,reg0=0x1,nw_dst=10.2.0.0/24, priority 124, cookie 0x5765667419000001',
+      '    dec_ttl',
+      '    set_field:02:5c:00:00:00:01->eth_src',
+      '    set_field:0x2->reg0',
+      '    goto_table:26',
+      '26. ip,reg0=0x2, priority 1, cookie 0x576566741a000002',
+      '    set_field:02:58:00:00:00:00->eth_dst',
+      '    move:NXM_OF_IP_DST[]->NXM_OF_ETH_DST[0..31]',
+      '     -> NXM_OF_ETH_DST[0..31] is now 0xa020003',
+      '    resubmit(,28)',
+      '28. priority 0, cookie 0x576566741c000000',
+      '    drop',
+    );
+    const p = packet({ destinationIp: '10.2.0.3', destinationMac: '02:57:65:66:74:01' });
+    const { hops, reason } = bridgeHops(parseTrace(text, 'br-weft').sections, { inPort: 3, packet: p }, words);
+    expect(hops[0]).toMatchObject({ table: 25, what: 'routed into network net2' });
+    expect(reason).toBe('no endpoint of network net2 that h1 knows has 10.2.0.3 (02:58:0a:02:00:03)');
+  });
+
+  it('a register that is moved into counts too', () => {
+    const [section] = parseTrace(
+      trace(
+        '30. priority 1, cookie 0x576566741e000001',
+        '    move:NXM_NX_REG4[]->NXM_NX_REG2[]',
+        '     -> NXM_NX_REG2[] is now 0x7',
+      ),
+      'br-weft',
+    ).sections;
+    expect(outOf(section!.flows[0]!)).toBe(7);
+  });
+});
+
 describe('the rule of a flow', () => {
   const flow = (match: string, priority = 36098): MetFlow => ({
     table: 32,
@@ -108,6 +146,7 @@ describe('the rule of a flow', () => {
     priority,
     cookie: 0n,
     actions: [],
+    effects: [],
     called: false,
   });
   const find = (rules: NamedRule[], f: MetFlow, p = packet()): number | null =>
