@@ -225,7 +225,14 @@ const meshes = fc
           ips: address(all[1]!, 100 + at),
         } as object),
       ),
-      routers: [Router.fromPartial({ name: 'core', networkIds: routed.map((one) => `id-${one}`), routes, labels: {} })],
+      routers: [
+        Router.fromPartial({
+          name: 'core',
+          networkIds: routed.map((one) => `id-${one}`),
+          routes,
+          labels: {},
+        } as object),
+      ],
       endpoints: [endpoint],
       settings: {
         [endpoint.id]: EndpointSettings.fromPartial({
