@@ -172,7 +172,7 @@ export interface NetworkModel {
   readonly policies?: PolicyModel | null;
   /** Addresses (its gateways') that the host asks endpoints from whether they answer; absent: it asks none. */
   readonly checks?: Pick<Egress, 'ip' | 'ip6'>;
-  /** Absent: no router leads from here. */
+  /** Absent: no router leads from here. Where there is no endpoint, it says which addresses are routed to. */
   readonly routing?: Routing;
   /** Hosts that are only where a router leads here from: nothing but what they have routed comes from them, and nothing goes to them. */
   readonly routers?: readonly Pick<Remote, 'hostId' | 'vtep'>[];
@@ -199,4 +199,6 @@ export interface BridgeModel {
    * OVS_KEY_ATTR_ND_EXTENSIONS (Open vSwitch, include/linux/openvswitch.h). False unless told.
    */
   readonly relaysNd?: boolean;
+  /** TCP's segments pass the bridge before they are cut: a frame's length says nothing of them. False unless told. */
+  readonly wholeSegments?: boolean;
 }

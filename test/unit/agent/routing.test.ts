@@ -57,7 +57,9 @@ test('a bridge leads to the other networks’ subnets of its families, and to ro
   );
   expect(routingOf(view(), 'h1', rows, A, (n) => n.mtu)).toBeNull();
   // Its network is not on this host (yet).
-  expect(routingOf(v, 'h1', new Map([['a', rows.get('a')!]]), A, (n) => n.mtu)?.routes).toHaveLength(0);
+  expect(routingOf(v, 'h1', new Map([['a', rows.get('a')!]]), A, (n) => n.mtu)?.routes).toMatchObject([
+    { hops: [{ network: 1 }] },
+  ]);
 });
 
 test('a container routes by its gateway to where routers lead, each range once', () => {
