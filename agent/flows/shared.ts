@@ -125,15 +125,15 @@ function open(n: NetworkModel, backend: Backend): Flow[] {
   ];
 }
 
+/** It has MACs that no record tells of. */
+export const learns = (n: Pick<NetworkModel, 'remotes' | 'locals'>): boolean =>
+  n.remotes.some((r) => r.learn) || n.locals.some((p) => p.trusted);
+
 /** What goes to a MAC behind an endpoint of this host is judged as what goes to the endpoint; what goes to other hosts goes from there. */
 const toLearned = (n: Pick<NetworkModel, 'policies'>): Action[] =>
   n.policies == null
     ? [goto('learned')]
     : [set(REG.out, 0), { type: 'resubmit', table: TABLE.learned }, goto('policyIngress')];
-
-/** It has MACs that no record tells of. */
-export const learns = (n: Pick<NetworkModel, 'remotes' | 'locals'>): boolean =>
-  n.remotes.some((r) => r.learn) || n.locals.some((p) => p.trusted);
 
 function learnedStage(n: NetworkModel, backend: Backend): Flow[] {
   if (!learns(n)) return [];

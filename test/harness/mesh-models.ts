@@ -19,18 +19,15 @@ function viewOf(m: Mesh): View {
   const interests = [...m.networks.keys()].map((id): NetworkView => {
     const n = IDS.indexOf(id) + 1;
     const given = m.blocks?.filter((b) => b.network === id);
-    const blocks = HOSTS.flatMap((hostId, i) =>
-      (
-        given?.filter((b) => b.host === hostId).map(({ cidr }) => cidr) ?? [
-          `10.${n}.0.${16 * i}/28`,
-          `fd00:${n}::${(16 * i).toString(16)}/124`.replace('::0/', '::/'),
-        ]
-      ).map((cidr) => ({
-        networkId: id,
-        cidr,
-        hostId,
-        revision: 1n,
-      })),
+    const blocks = HOSTS.flatMap(
+      (hostId, i) =>
+        given?.filter((b) => b.host === hostId).map(({ cidr }) => ({ networkId: id, cidr, hostId, revision: 1n })) ??
+        [`10.${n}.0.${16 * i}/28`, `fd00:${n}::${(16 * i).toString(16)}/124`.replace('::0/', '::/')].map((cidr) => ({
+          networkId: id,
+          cidr,
+          hostId,
+          revision: 1n,
+        })),
     );
     const endpoints = m.endpoints
       .filter((e) => e.network === id)
