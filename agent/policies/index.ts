@@ -1,9 +1,8 @@
 /** What policies need of the agent beside flows: what names stand for, and somebody who tells of what staged ones would have decided. */
 import { canonicalIp } from '../../lib/addr.ts';
-import { systemClock } from '../../lib/clock.ts';
+import type { Clock } from '../../lib/clock.ts';
 import type { Log } from '../../lib/log.ts';
 import type { Event, View } from '../../lib/model.ts';
-import type { Scope } from '../../lib/scope.ts';
 import type { Journal } from '../contract.ts';
 import { vswitchdControl } from '../facts.ts';
 import type { NetworkModel } from '../flows/model.ts';
@@ -25,7 +24,8 @@ export interface PolicySideOptions {
   /** Directory of ovs-vswitchd's sockets. */
   readonly rundir: string;
   /** Names are kept there. */
-  readonly stateDir: string;
+  readonly file: string;
+  readonly clock: Clock;
   readonly log: Log;
 }
 
@@ -35,8 +35,7 @@ export class PolicySide {
   readonly staged: StagedTold;
   readonly #counts: StagedCounts;
 
-  constructor({ host, journal, mesh, datapath, flows, rundir, stateDir, log }: PolicySideOptions) {
-    const clock = systemClock();
+  constructor({ host, journal, mesh, datapath, flows, rundir, file, clock, log }: PolicySideOptions) {
     const sources = {
       networks: () => datapath().networks,
       nameOf: (index: number) => journal.networks.values().find((n) => n.index === index)?.name ?? String(index),
@@ -44,7 +43,7 @@ export class PolicySide {
     this.#counts = new StagedCounts({ ...sources, read: () => flows.observe(undefined, TABLE.staged) });
     this.staged = { ...sources, host, event: (event) => mesh().event(event), clock, log };
     this.names = new LearnedNames({
-      file: `${stateDir}/names.json`,
+      file,
       view: () => mesh().view(),
       networks: () => journal.networks.values().map(({ network }) => network),
       hosts: () => new Set([...hostIps(), ...vtepsOf(mesh().view()).keys().map(canonicalIp)]),
@@ -57,12 +56,6 @@ export class PolicySide {
       clock,
       log,
     });
-  }
-
-  /** What names stood for is known again; to be called before anything is rendered. */
-  async start(scope: Pick<Scope, 'defer'>): Promise<void> {
-    await this.names.load();
-    scope.defer('names', () => this.names.close());
   }
 
   /** Of each staged rule on this host. @throws as FlowDriver.observe */
