@@ -74,7 +74,7 @@ const networks = fc.tuple(
         egress: fc.boolean(),
       })
       .map(({ six, range, gateway, egress, ...more }) => {
-        const [four, long] = [`10.${i}.0.0/16`, `fd00:${i}::/64`];
+        const [four, long] = [`10.${i}.0.0/16`, `fd00:${i + 1}::/64`];
         const subnets = [...(six === '6' ? [] : [four]), ...(six === '4' ? [] : [long])];
         const gateways = subnets.map((cidr) => formatIp(parseIp(cidr.split('/')[0]!) + (gateway ? 9n : 1n)));
         return Network.fromPartial({
@@ -225,7 +225,14 @@ const meshes = fc
           ips: address(all[1]!, 100 + at),
         } as object),
       ),
-      routers: [Router.fromPartial({ name: 'core', networkIds: routed.map((one) => `id-${one}`), routes, labels: {} })],
+      routers: [
+        Router.fromPartial({
+          name: 'core',
+          networkIds: routed.map((one) => `id-${one}`),
+          labels: {},
+          routes: routes.map(({ cidr, via }) => ({ cidr, via: [...via] })),
+        }),
+      ],
       endpoints: [endpoint],
       settings: {
         [endpoint.id]: EndpointSettings.fromPartial({
