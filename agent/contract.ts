@@ -216,7 +216,7 @@ export interface Mesh {
 }
 
 /** Names that mean something else in Docker; peers that cannot be reached; this host's own VTEP; its way out; endpoints' links; services. */
-export type ConflictSource = 'docker' | 'peers' | 'underlay' | 'gateway' | 'links' | 'services';
+export type ConflictSource = 'docker' | 'peers' | 'underlay' | 'underlay queue' | 'gateway' | 'links' | 'services';
 
 /** The datapath as Docker's handlers see it. */
 export interface Datapath {

@@ -131,16 +131,20 @@ const judgementJson = (j: Judgement | null) =>
         tier: j.policy?.tier ?? null,
         order: j.policy?.order ?? null,
         /** What staged policies would decide instead; null: the same. */
-        staged:
-          j.staged === null
-            ? null
-            : {
-                action: j.staged.action,
-                policy: j.staged.policy?.name ?? null,
-                rule: j.staged.rule,
-                tier: j.staged.policy?.tier ?? null,
-                order: j.staged.policy?.order ?? null,
-              },
+        staged: otherJson(j.staged),
+        /** What is decided where the address stands for a name that rules give; null: the same. */
+        named: otherJson(j.named),
+      };
+
+const otherJson = (d: Judgement['staged']) =>
+  d === null
+    ? null
+    : {
+        action: d.action,
+        policy: d.policy?.name ?? null,
+        rule: d.rule,
+        tier: d.policy?.tier ?? null,
+        order: d.policy?.order ?? null,
       };
 
 /** Both ends, in the one network that they share. */
@@ -218,20 +222,27 @@ export function explainText(e: Explanation): string {
     if (j.by === 'default') return `  ${what}: ${j.action}, no rule is about it: the default of network ${e.network}`;
     return `  ${what}: ${j.action}, policy ${j.policy}, ${direction} rule ${j.rule} (${j.tier}, order ${j.order})`;
   };
-  const staged = (direction: Direction, j: Explanation['paths'][number]['egress']): string[] => {
-    const would = j?.staged ?? null;
-    if (would === null) return [];
-    const { action, policy, rule, tier, order } = would;
-    return [`    staged: would ${action}, policy ${policy}, ${direction} rule ${rule} (${tier}, order ${order})`];
+  const otherwise = (direction: Direction, j: Explanation['paths'][number]['egress']): string[] => {
+    const others = [
+      ['where the address stands for a name in it:', j?.named ?? null],
+      ['staged: would', j?.staged ?? null],
+    ] as const;
+    return others.flatMap(([how, one]) =>
+      one === null
+        ? []
+        : [
+            `    ${how} ${one.action}, policy ${one.policy}, ${direction} rule ${one.rule} (${one.tier}, order ${one.order})`,
+          ],
+    );
   };
   const lines = e.paths.flatMap((p) => {
     const ends = [p.source, p.destination].join(' → ');
     return [
       `${e.source} → ${e.destination}, ${e.port} on ${e.network} (${ends}): ${p.verdict}`,
       line('egress', e.source, p.egress),
-      ...staged('egress', p.egress),
+      ...otherwise('egress', p.egress),
       line('ingress', e.destination, p.ingress),
-      ...staged('ingress', p.ingress),
+      ...otherwise('ingress', p.ingress),
     ];
   });
   return lines.map((text) => `${clean(text)}\n`).join('');

@@ -101,7 +101,8 @@ const table = <T>(items: readonly T[], key: (item: T) => string, value: (item: T
 /** @param names of the maps that there are */
 export function encode(model: BpfModel, names: readonly MapName[] = MAP_NAMES): EncodedMaps {
   const { ports, nets, sources, groups } = model;
-  const served = new Set(model.services.map((s) => s.index));
+  const answered = model.answered ?? [];
+  const served = new Set([...model.services, ...answered].map((s) => s.index));
   const place = places();
   const copies = model.lists.flatMap(({ id, vteps }) =>
     vteps.slice(0, MAX_COPIES).map((vtep, slot) => ({ key: u32(id) + u32(slot), vtep })),
@@ -157,7 +158,7 @@ export function encode(model: BpfModel, names: readonly MapName[] = MAP_NAMES): 
       (n) => `${mac(n.mac)}0000`,
     ),
     config: new Map([[u32(0), config(model.config)]]),
-    ...services(model.services),
+    ...services(model.services, answered),
   };
   return new Map(names.map((name) => [name, maps[name]]));
 }
@@ -183,12 +184,15 @@ const source = (s: BpfSource): string =>
 /** Slots are counted from 0. A virtual address is said with its ports, and by itself. */
 function services(
   all: readonly BpfService[],
+  answered: readonly Pick<BpfService, 'index' | 'address'>[],
 ): Pick<Record<MapName, Map<string, string>>, 'backends' | 'live' | 'services'> {
   const maps = {
     backends: new Map<string, string>(),
     live: new Map<string, string>(),
     services: new Map<string, string>(),
   };
+  const virtual = (net: number): string => u32(0) + u32(0) + u32(0) + u32(net);
+  for (const a of answered) maps.services.set(serviceKey(a), virtual(a.index));
   for (const s of all) {
     const id = u32(s.id);
     const backends = s.backends.filter((b) => b.address.family === s.address.family);
@@ -196,9 +200,9 @@ function services(
       maps.backends.set(id + u32(slot), address(b.address) + mac(b.mac) + port16(b.port));
       maps.live.set(`${id}${address(b.address)}${port16(b.port)}0000`, `${mac(b.mac)}0000`);
     }
-    const net = u32(s.net ?? s.index);
-    maps.services.set(serviceKey(s, s), id + u32(backends.length) + u32(s.affinity) + net);
-    maps.services.set(serviceKey(s), u32(0) + u32(0) + u32(0) + net);
+    const net = s.net ?? s.index;
+    maps.services.set(serviceKey(s, s), id + u32(backends.length) + u32(s.affinity) + u32(net));
+    maps.services.set(serviceKey(s), virtual(net));
   }
   return maps;
 }

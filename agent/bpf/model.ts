@@ -183,6 +183,8 @@ export interface BpfModel {
   readonly lists: readonly BpfList[];
   readonly groups: readonly BpfGroup[];
   readonly services: readonly BpfService[];
+  /** IPv6 addresses of networks, beside those of services, that solicitations are answered for: on ports of Open vSwitch's. Absent: none. */
+  readonly answered?: readonly { readonly index: number; readonly address: BpfAddress }[];
   /** Absent: none. */
   readonly routes?: readonly BpfRoute[];
   readonly neighbours?: readonly BpfNeighbour[];

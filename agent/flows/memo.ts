@@ -47,7 +47,8 @@ export function render(model: BridgeModel, memo: Memo): FlowTable {
       typeof v === 'bigint' ? `${v}n` : v,
     );
     take(String(network.index), fingerprint, () => renderNetwork(network, bridge));
-    const rules = policies?.rules ?? [];
+    // A network that is only led to has none, whatever they are.
+    const rules = isJudged(n) ? (policies?.rules ?? []) : [];
     if (rules.length > 0) {
       const of = `${network.index} rules ${rest.maxMeters}`;
       const before = memo.get(of)?.fingerprint;

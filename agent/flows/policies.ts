@@ -37,7 +37,8 @@ export const copyTo = (n: Pick<NetworkModel, 'policies'>, port: number): Action[
     : [set(REG.out, port), { type: 'resubmit', table: TABLE.policyIngress }];
 
 /** Priorities of the judge's tables; rules are between `rest` and `exempt` (policies/rank.ts). */
-const ORDER = {
+export const JUDGED = {
+  nowhere: 65_100,
   pending: 65_000,
   entered: 64_950,
   untracked: 64_900,
@@ -89,12 +90,12 @@ export const policyBase = (): Flow[] => [
       flow(
         'commit',
         0,
-        ORDER.rest,
+        JUDGED.rest,
         [type, state(CT.new | CT.trk, CT.new | CT.trk)],
         [{ type: 'ct', commit: true, zone: ZONE }],
       ),
-      flow('commit', 0, ORDER.rest, [type, est, is('ct_mark', REVOKED)], [mark(0)]),
-      flow('revoke', 0, ORDER.rest, [type, est, is('ct_mark', 0)], [mark(REVOKED)]),
+      flow('commit', 0, JUDGED.rest, [type, est, is('ct_mark', REVOKED)], [mark(0)]),
+      flow('revoke', 0, JUDGED.rest, [type, est, is('ct_mark', 0)], [mark(REVOKED)]),
     ];
   }),
 ];
@@ -126,7 +127,7 @@ export function renderJudge(
     ...track([], 'l2', 300),
     ...pending.flatMap((port) =>
       (['egress', 'ingress'] as const).map((d) =>
-        flow(TABLES[d], n.index, ORDER.pending, [here, subject(d, port)], []),
+        flow(TABLES[d], n.index, JUDGED.pending, [here, subject(d, port)], []),
       ),
     ),
     // What was tracked so far was so in the network that it comes from.
@@ -134,26 +135,26 @@ export function renderJudge(
       flow(
         'policyIngress',
         n.index,
-        ORDER.entered,
+        JUDGED.entered,
         [here, is('eth_type', type), is(REG.routed, 1)],
         [{ type: 'ct', zone: ZONE, table: TABLE.entered }],
       ),
     ),
     // ARP, and what goes past the tracker.
-    flow('policyIngress', n.index, ORDER.untracked, [here, is('eth_type', ETH_ARP)], [goto('output')]),
+    flow('policyIngress', n.index, JUDGED.untracked, [here, is('eth_type', ETH_ARP)], [goto('output')]),
     ...FAMILIES.map((type) =>
       flow(
         'policyIngress',
         n.index,
-        ORDER.untracked,
+        JUDGED.untracked,
         [here, is('eth_type', type), state(0n, CT.trk)],
         [goto('output')],
       ),
     ),
-    ...both(ORDER.invalid, [state(CT.inv | CT.trk, CT.inv | CT.trk)], passOn),
-    ...both(ORDER.answer, [state(CT.rpl | CT.trk, CT.rpl | CT.trk | CT.new), is('ct_mark', 0)], (d) => PASS_ON[d]),
-    ...both(ORDER.revoked, [state(CT.rpl | CT.trk, CT.rpl | CT.trk | CT.new)], passOn),
-    ...both(ORDER.answer, [state(CT.rel | CT.trk, CT.rel | CT.trk)], (d) => PASS_ON[d]),
+    ...both(JUDGED.invalid, [state(CT.inv | CT.trk, CT.inv | CT.trk)], passOn),
+    ...both(JUDGED.answer, [state(CT.rpl | CT.trk, CT.rpl | CT.trk | CT.new), is('ct_mark', 0)], (d) => PASS_ON[d]),
+    ...both(JUDGED.revoked, [state(CT.rpl | CT.trk, CT.rpl | CT.trk | CT.new)], passOn),
+    ...both(JUDGED.answer, [state(CT.rel | CT.trk, CT.rel | CT.trk)], (d) => PASS_ON[d]),
     ...[
       [is('ip_proto', 17), is('udp_dst', DNS_PORT)],
       [is('ip_proto', 6), is('tcp_dst', DNS_PORT)],
@@ -161,15 +162,15 @@ export function renderJudge(
       flow(
         'policyEgress',
         n.index,
-        ORDER.exempt,
+        JUDGED.exempt,
         [here, is('eth_type', ETH_IPV4), is('ipv4_dst', DNS_ADDRESS), ...port],
         [goto('l2')],
       ),
     ),
     ...checksOf(n).map((from) =>
-      flow('policyIngress', n.index, ORDER.exempt, [here, is(REG.side, SIDE.host), ...from], DELIVER),
+      flow('policyIngress', n.index, JUDGED.exempt, [here, is(REG.side, SIDE.host), ...from], DELIVER),
     ),
-    ...both(ORDER.rest, [], (d) => [
+    ...both(JUDGED.rest, [], (d) => [
       ...(staged ? compared(shut ? 'drop' : 'allow') : []),
       ...(shut ? REVOKE : pass[d]),
     ]),

@@ -9,7 +9,7 @@ import { standingOf } from '../express.ts';
 import type { Encap, Entry, LocalPort, NetworkModel, Published, Remote, TunnelEncap } from '../flows/model.ts';
 import { entryMac } from '../gateway/addresses.ts';
 import { egressOf, gatewaysOf } from '../gateway/egress.ts';
-import { type PolicySources, policyModel, type Subject } from '../policies/resolve.ts';
+import { type NameSource, NO_NAMES, type PolicySources, policyModel, type Subject } from '../policies/resolve.ts';
 import { shapedOf } from '../rates.ts';
 import { type HostServices, NO_HOST_SERVICES } from '../services/members.ts';
 import { addressesOf, behindHost } from './entries.ts';
@@ -46,6 +46,7 @@ export function networkModels(
   ports: PortNumbers,
   snooped: Snooped | null = null,
   services: HostServices = NO_HOST_SERVICES,
+  names: NameSource = NO_NAMES,
 ): NetworkModel[] {
   const locals = new Map<string, LocalPort[]>();
   const mtus = new Map<string, number>();
@@ -107,7 +108,7 @@ export function networkModels(
       ...sharedOf(interest, list, remotes),
       ...servicesOf(network, interest, services, self, list.length > 0),
       ...routingPart(network, reached.has(id)),
-      ...policiesOf(network, { hostId: self.hostId, view, subjects: subjects.get(id) ?? [], endpoints: here }),
+      ...policiesOf(network, { hostId: self.hostId, view, subjects: subjects.get(id) ?? [], endpoints: here, names }),
       multicast:
         interest === undefined || encap === 'vlan'
           ? null

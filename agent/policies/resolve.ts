@@ -27,7 +27,17 @@ export interface PolicySources {
   readonly subjects: readonly Subject[];
   /** Those of the host, of whatever network. */
   readonly endpoints: readonly LocalEndpoint[];
+  readonly names: NameSource;
 }
+
+/** What names of the world stand for. */
+export interface NameSource {
+  /** Canonical, in order. @param name as policies have it */
+  addresses(networkId: string, name: string): readonly string[];
+}
+
+/** Nobody has asked for any. */
+export const NO_NAMES: NameSource = { addresses: () => [] };
 
 const isKnown = (e: LocalEndpoint): boolean => e.container !== null || e.attached !== undefined;
 
@@ -131,8 +141,8 @@ class Peers {
         const service = this.#s.view.interests.get(this.#s.network.id)?.services.get(who.value);
         return service === undefined ? [] : this.#labelled(this.#s.network.id, service.selector);
       }
-      // Names are not resolved into rules yet: coordinators refuse them.
       case 'name':
+        return cidrsOf(this.#s.names.addresses(this.#s.network.id, who.value));
       case undefined:
         return [];
     }

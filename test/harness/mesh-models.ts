@@ -18,13 +18,16 @@ const by = <T>(items: readonly T[], key: (item: T) => string): Map<string, T> =>
 function viewOf(m: Mesh): View {
   const interests = [...m.networks.keys()].map((id): NetworkView => {
     const n = IDS.indexOf(id) + 1;
-    const blocks = HOSTS.flatMap((hostId, i) =>
-      [`10.${n}.0.${16 * i}/28`, `fd00:${n}::${(16 * i).toString(16)}/124`.replace('::0/', '::/')].map((cidr) => ({
-        networkId: id,
-        cidr,
-        hostId,
-        revision: 1n,
-      })),
+    const given = m.blocks?.filter((b) => b.network === id);
+    const blocks = HOSTS.flatMap(
+      (hostId, i) =>
+        given?.filter((b) => b.host === hostId).map(({ cidr }) => ({ networkId: id, cidr, hostId, revision: 1n })) ??
+        [`10.${n}.0.${16 * i}/28`, `fd00:${n}::${(16 * i).toString(16)}/124`.replace('::0/', '::/')].map((cidr) => ({
+          networkId: id,
+          cidr,
+          hostId,
+          revision: 1n,
+        })),
     );
     const endpoints = m.endpoints
       .filter((e) => e.network === id)
@@ -97,7 +100,10 @@ function networkIn(m: Mesh, id: string): Network {
 }
 
 /** What the bridge of one host has to know. */
-export function bridgeOf(m: Mesh, hostId: (typeof HOSTS)[number]): BridgeModel {
+export const bridgeOf = (m: Mesh, hostId: (typeof HOSTS)[number]): BridgeModel => compiler(m, hostId)();
+
+/** View and journal of one host. @returns the agent's way from these to what its bridge has to know */
+export function compiler(m: Mesh, hostId: (typeof HOSTS)[number]): () => BridgeModel {
   const networks = new Map(
     [...m.networks.keys()].map((id, i): [string, LocalNetwork] => [
       id,
@@ -129,6 +135,10 @@ export function bridgeOf(m: Mesh, hostId: (typeof HOSTS)[number]): BridgeModel {
     };
   });
   const numbers = { endpoint: (id: string) => ports.get(id) ?? null, uplink: () => null };
-  const models = networkModels(viewOf(m), { hostId, ipv6: false }, networks, locals, numbers);
-  return { tunnels: { kind: 'kernel', port: TUNNEL_PORT }, networks: models, maxMeters: 0 };
+  const view = viewOf(m);
+  return () => ({
+    tunnels: { kind: 'kernel', port: TUNNEL_PORT },
+    networks: networkModels(view, { hostId, ipv6: false }, networks, locals, numbers),
+    maxMeters: 0,
+  });
 }

@@ -17,6 +17,8 @@ export interface MeshEndpoint extends RefEndpoint {
 
 export interface Mesh extends RefRoutedMesh {
   readonly endpoints: readonly MeshEndpoint[];
+  /** Absent: sixteen addresses of each host in each network. */
+  readonly blocks?: readonly { readonly network: string; readonly cidr: string; readonly host: string }[];
 }
 
 /** In the order of their local indexes, which begin with 1. */

@@ -58,11 +58,11 @@ test('every pair of endpoints of a network, in each family', () => {
               }
         }
     }),
-    { numRuns: 300 },
+    { numRuns: 120 },
   );
   // Neither all nor nothing.
   expect(all).toBeGreaterThan(1000);
   expect(allowed / all).toBeGreaterThan(0.1);
   expect(allowed / all).toBeLessThan(0.9);
   expect(staged / all).toBeGreaterThan(0.02);
-});
+}, 120_000);

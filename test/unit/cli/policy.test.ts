@@ -233,8 +233,26 @@ describe('explain', () => {
     explain(known, { source, destination }, packetOf(port));
 
   test('each family, both directions, and the rule that decides', () => {
-    const allow = { action: 'allow', by: 'rule', policy: 'db', rule: 1, tier: 'application', order: 100, staged: null };
-    const rest = { action: 'allow', by: 'default', policy: null, rule: null, tier: null, order: null, staged: null };
+    const allow = {
+      action: 'allow',
+      by: 'rule',
+      policy: 'db',
+      rule: 1,
+      tier: 'application',
+      order: 100,
+      staged: null,
+      named: null,
+    };
+    const rest = {
+      action: 'allow',
+      by: 'default',
+      policy: null,
+      rule: null,
+      tier: null,
+      order: null,
+      staged: null,
+      named: null,
+    };
     expect(asked('h1/web', 'db')).toEqual({
       source: 'h1/web',
       destination: 'h2/db',
@@ -272,6 +290,23 @@ describe('explain', () => {
       '  ingress of h2/db: allow, no rule is about it: the default of network blue',
       '    staged: would drop, policy soon, ingress rule 2 (application, order 10)',
     ]);
+  });
+
+  test('where a name may be meant', () => {
+    const peers = [{ who: { $case: 'name' as const, value: '*.example.org' } }];
+    const egress = [
+      { action: 'allow', peers, ports: [parsePort('443/tcp')!] },
+      { action: 'drop', peers: [], ports: [] },
+    ];
+    const all = { ...known, policies: [{ ...DB, name: 'out', selector: {}, ingress: [], egress }] };
+    const to = (port: string): string[] =>
+      explainText(explain(all, { source: 'h1/web', destination: '192.0.2.7' }, packetOf(port))).split('\n');
+    expect(to('443/tcp').slice(0, 3)).toEqual([
+      'h1/web → 192.0.2.7, 443/tcp on blue (10.128.0.2 → 192.0.2.7): drop',
+      '  egress of h1/web: drop, policy out, egress rule 2 (application, order 100)',
+      '    where the address stands for a name in it: allow, policy out, egress rule 1 (application, order 100)',
+    ]);
+    expect(to('80/tcp').join()).not.toContain('stands for');
   });
 
   test('addresses: of an endpoint, or of nobody', () => {

@@ -52,7 +52,7 @@ const about = (...ingress: PolicyRule[]): Policy[] => [policy('p', { ingress })]
 describe('which rule decides', () => {
   test('none: the default of the network', () => {
     expect(said([], WEB)).toBe('allow default');
-    const dropped: Judgement = { action: 'drop', by: 'default', policy: null, rule: null, staged: null };
+    const dropped: Judgement = { action: 'drop', by: 'default', policy: null, rule: null, staged: null, named: null };
     expect(judge(world([], 'drop'), 'egress', WEB, DB, tcp(80))).toEqual(dropped);
     // Of another network, staged, for others, or of the other direction: not about it.
     const ingress = [rule('drop')];
@@ -182,6 +182,7 @@ test('both directions must allow', () => {
     policy: null,
     rule: null,
     staged: null,
+    named: null,
   });
   expect(verdictOf(j('allow'), j('allow'))).toBe('allow');
   expect(verdictOf(j('reject'), j('drop'))).toBe('reject');

@@ -1,9 +1,9 @@
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { connect } from 'node:net';
-import { decode } from 'dns-packet';
+import { decode, encode } from 'dns-packet';
 import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { DnsServer } from '../../../../agent/dns/server.ts';
 import { parseQuery } from '../../../../agent/dns/wire.ts';
 import { systemClock } from '../../../../lib/clock.ts';
@@ -131,6 +131,38 @@ describe('the resolver', () => {
     expect((await udp(own.ports.udp, flag(query('one', 'A'), 0x8000), Buffer.from('too short'), next)).id).toBe(7);
     expect(own.counted.seen).toEqual(
       expect.arrayContaining(['udp dropped response', 'udp dropped short', 'udp badvers', 'udp notimp']),
+    );
+  });
+
+  it('answers with addresses once they have been learned, and not before', async () => {
+    const told: unknown[] = [];
+    const installed = Promise.withResolvers<void>();
+    const learn = (...of: unknown[]): Promise<void> => {
+      told.push(of);
+      return installed.promise;
+    };
+    const forward = (message: Buffer): Promise<Buffer> => {
+      const { id = 0, questions = [] } = decode(message);
+      const answers = [{ name: questions[0]!.name, type: 'A', data: '198.51.100.7', ttl: 30 } as const];
+      return Promise.resolve(encode({ type: 'response', id, questions, answers }));
+    };
+    await using dns = await running({ forward, learn });
+    let answered = 0;
+    const asked = ['One.', 'www.Example.org'].map(async (name) => {
+      const reply = await udp(dns.ports.udp, query(name, 'A'));
+      answered++;
+      return reply.answers?.length;
+    });
+    await vi.waitFor(() => expect(told).toHaveLength(2));
+    expect(answered).toBe(0);
+    installed.resolve();
+    expect(await Promise.all(asked)).toEqual([1, 1]);
+    const asker = { networks: ['web'] };
+    expect(told).toEqual(
+      expect.arrayContaining([
+        [asker, 'one', [{ ip: '10.128.0.2', ttl: 0 }], true],
+        [asker, 'www.example.org', [{ ip: '198.51.100.7', ttl: 30 }], false],
+      ]),
     );
   });
 
