@@ -4,13 +4,13 @@ import type { Command } from 'commander';
 import { WeftError } from '../../lib/errors.ts';
 import { flagsOf, print, remote, withMesh } from '../command.ts';
 import type { Io } from '../io.ts';
-import { showError, showWarning } from '../output.ts';
+import { clean, showError, showWarning } from '../output.ts';
 import { settle } from '../settle.ts';
 import { UsageError } from '../usage.ts';
 import { collect, nonEmpty, quote } from '../values.ts';
 import { exported, exportYaml } from './export.ts';
 import { readActual } from './fetch.ts';
-import { type Actual, type Desired, type Plan, type Ref, refText } from './model.ts';
+import { type Desired, type Plan, type Ref, refText } from './model.ts';
 import { type Outcome, type Performed, perform } from './perform.ts';
 import { plan } from './plan.ts';
 import { changeJson, planText } from './show.ts';
@@ -102,17 +102,15 @@ async function withPlan(
     const more = problems.length - MAX_TOLD;
     if (more > 0) showWarning(io, `There are ${more} more problems.`, 'mend these first', flags.json === true);
   };
-  const judged = async (mesh: Mesh): Promise<{ found: Plan; mesh: Mesh }> => {
-    const actual: Actual = await readActual(mesh);
-    return { found: plan(files.desired, actual, { prune: flags.prune === true }), mesh };
-  };
+  // What of the files could not be read is not what they do not have.
+  const prune = flags.prune === true && files.problems.length === 0;
   if (files.problems.length === 0 && isEmpty(files.desired))
     throw new WeftError('INVALID_ARGUMENT', 'There is nothing in the files.', {
       hint: 'docs/apply.md says what a file may have',
     });
   try {
     await withMesh(io, command, async (mesh) => {
-      const { found } = await judged(mesh);
+      const found = plan(files.desired, await readActual(mesh), { prune });
       const problems = [...files.problems, ...found.problems];
       if (problems.length > 0) tell(problems);
       else await run(found, mesh);
@@ -132,7 +130,7 @@ function report(io: Io, command: Command, { unchanged }: Plan, { results, failur
     ...results,
     ...unchanged.map((ref) => ({ ...ref, outcome: 'unchanged' as const })),
   ];
-  print(io, command, rows, () => rows.map((one) => `${refText(one)} ${one.outcome}\n`).join(''));
+  print(io, command, rows, () => rows.map((one) => `${clean(refText(one))} ${one.outcome}\n`).join(''));
   const missing = rows.filter(({ outcome }) => outcome === 'missing');
   for (const one of missing) {
     const error = new WeftError('NOT_FOUND', `There is no ${refText(one)}: its settings are not applied.`, {

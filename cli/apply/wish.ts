@@ -1,7 +1,15 @@
 /** What entries of files mean, in the coordinator's words and canonical. Each is judged by itself; all problems are collected. Pure. */
 import * as v from 'valibot';
-import { EndpointSettings, Policy, Reservation, Router, type Service } from '../../gen/weft/v1/types.ts';
+import {
+  EndpointSettings,
+  Policy,
+  type PolicyPeer,
+  Reservation,
+  Router,
+  type Service,
+} from '../../gen/weft/v1/types.ts';
 import { canonicalIp, familyOfText, formatCidr, parseCidr } from '../../lib/addr.ts';
+import { dnsName } from '../../lib/dns-name.ts';
 import { middleCut, WeftError } from '../../lib/errors.ts';
 import { normalMac } from '../../lib/mac.ts';
 import { ACTIONS, ORDERS, TIERS } from '../../lib/policy-order.ts';
@@ -222,12 +230,9 @@ function policyWishes(raw: Raw, problems: WeftError[]): PolicyWish[] {
       if (!ACTIONS.some((action) => action === rule.action))
         fail([direction, i, 'action'], `"${middleCut(rule.action)}" is no action`, `choose ${[...ACTIONS].join(', ')}`);
       rule.peers.forEach((peer, at) => {
-        const { who } = peer;
-        if (who?.$case !== 'addresses') return;
-        const path = [direction, i, direction === 'ingress' ? 'from' : 'to', at, 'cidr'];
+        const path = [direction, i, direction === 'ingress' ? 'from' : 'to', at];
         try {
-          who.value.cidr = formatCidr(parseCidr(who.value.cidr));
-          who.value.except = who.value.except.map((text) => formatCidr(parseCidr(text)));
+          makeCanonical(peer, direction);
         } catch (error) {
           problems.push(refusal(raw, path, WeftError.from(error)));
         }
@@ -236,4 +241,20 @@ function policyWishes(raw: Raw, problems: WeftError[]): PolicyWish[] {
   if (problems.length > before) return [];
   const policy = Policy.fromPartial({ ...fields, selector: select });
   return (networks ?? [network!]).map((one) => ({ name: policy.name, where: raw.where, network: one, policy }));
+}
+
+/** @throws INVALID_ARGUMENT */
+function makeCanonical({ who }: PolicyPeer, direction: 'ingress' | 'egress'): void {
+  if (who?.$case === 'addresses') {
+    who.value.cidr = formatCidr(parseCidr(who.value.cidr));
+    who.value.except = who.value.except.map((text) => formatCidr(parseCidr(text)));
+  }
+  if (who?.$case !== 'service' && who?.$case !== 'name') return;
+  if (direction === 'ingress')
+    throw invalid(`a ${who.$case} can only be where something is sent to`, 'name whom it comes from by labels or cidr');
+  if (who.$case === 'service') return;
+  const name = dnsName(who.value);
+  if (name === null)
+    throw invalid(`"${middleCut(who.value)}" is no DNS name`, 'write one like db.example.org or *.example.org');
+  who.value = name;
 }

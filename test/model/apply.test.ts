@@ -74,7 +74,7 @@ const networks = fc.tuple(
         egress: fc.boolean(),
       })
       .map(({ six, range, gateway, egress, ...more }) => {
-        const [four, long] = [`10.${i}.0.0/16`, `fd00:${i}::/64`];
+        const [four, long] = [`10.${i}.0.0/16`, `fd00:${i + 1}::/64`];
         const subnets = [...(six === '6' ? [] : [four]), ...(six === '4' ? [] : [long])];
         const gateways = subnets.map((cidr) => formatIp(parseIp(cidr.split('/')[0]!) + (gateway ? 9n : 1n)));
         return Network.fromPartial({
@@ -108,17 +108,21 @@ const peer = (of: string): fc.Arbitrary<PolicyPeer> =>
       }),
     ),
   );
+/** Where something is sent to. */
+const named: fc.Arbitrary<PolicyPeer> = fc
+  .constantFrom('db.example.org', '*.example.org')
+  .map((value): PolicyPeer => ({ who: { $case: 'name', value } }));
 const port: fc.Arbitrary<PolicyPort> = fc.constantFrom(
   { protocol: 'tcp', first: 80, last: 90 },
   { protocol: 'udp', first: 53, last: 53 },
   { protocol: 'sctp', first: 0, last: 0 },
   { protocol: 'icmp', first: 0, last: 0, icmpType: 3, icmpCode: 1 },
 );
-const rules = (of: string) =>
+const rules = (of: string, out = false) =>
   fc.array(
     fc.record({
       action: fc.constantFrom('allow', 'drop', 'reject'),
-      peers: fc.array(peer(of), { maxLength: 2 }),
+      peers: fc.array(out ? fc.oneof(peer(of), named) : peer(of), { maxLength: 2 }),
       ports: fc.array(port, { maxLength: 2 }),
     }),
     { minLength: 1, maxLength: 2 },
@@ -133,7 +137,7 @@ const policies = fc.tuple(
           order: fc.integer({ min: 0, max: 499 }),
           selector: labels,
           ingress: rules(of),
-          egress: rules(of),
+          egress: rules(of, true),
           staged: fc.boolean(),
           labels,
         })
@@ -229,9 +233,9 @@ const meshes = fc
         Router.fromPartial({
           name: 'core',
           networkIds: routed.map((one) => `id-${one}`),
-          routes,
           labels: {},
-        } as object),
+          routes: routes.map(({ cidr, via }) => ({ cidr, via: [...via] })),
+        }),
       ],
       endpoints: [endpoint],
       settings: {

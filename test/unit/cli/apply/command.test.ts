@@ -201,6 +201,19 @@ test('problems: all of them, as text and as JSON, whether there is a coordinator
   expect((await fake.pipe('networks: [{name: a}]', 'diff', '-f', '-')).err).toMatch(/etcd is away/);
 });
 
+test('what of a file cannot be read is not taken for what it does not have', async () => {
+  has({ ...MESH, endpoints: [], routers: [] });
+  const { err } = await fake.pipe(
+    'networks: [{name: web, mtu: x}, {name: six, mtu: x}, {name: lan, mtu: x}]',
+    'diff',
+    '-f',
+    '-',
+    '--prune',
+  );
+  expect(err.match(/^weft: .*$/gm)).toHaveLength(3);
+  expect(err).not.toMatch(/prune/);
+});
+
 test('files: several, none, one that is not there, empty ones', async () => {
   const file = join(dir, 'a.yaml');
   writeFileSync(file, 'networks: [{name: a}]\n');

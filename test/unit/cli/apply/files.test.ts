@@ -196,6 +196,14 @@ test.each([
     'networks: [{name: a}]\npolicies: [{name: p, network: a, egress: [{action: drop, to: [{service: s}]}]}]',
     /network a has no service s/,
   ],
+  [
+    'networks: [{name: a}]\npolicies: [{name: p, network: a, ingress: [{action: drop, from: [{name: x.org}]}]}]',
+    /a name can only be where something is sent to/,
+  ],
+  [
+    'networks: [{name: a}]\npolicies: [{name: p, network: a, egress: [{action: drop, to: [{name: "x..org"}]}]}]',
+    /"x\.\.org" is no DNS name/,
+  ],
   ['networks: [{name: a}]\npolicies: [{name: p, network: a}]', /it has no rule/],
   ['endpoints: [{name: h1/x, priority: urgent}]', /priority takes high, normal or low/],
   ['endpoints: [{name: h1/x, allow-address: "1.2.3.4,"}]', /allow-address takes IP/],

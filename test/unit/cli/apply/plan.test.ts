@@ -214,6 +214,15 @@ policies:
 `);
 });
 
+test('DNS names are compared as they are kept', () => {
+  const text = (name: string): string =>
+    `policies: [{name: p, network: web, egress: [{action: allow, to: [{name: "${name}"}]}]}]`;
+  const [call] = planned(text('API.example.org.'), MESH).changes.flatMap(({ calls }) => calls);
+  const policy = call?.method === 'applyPolicies' ? call.request.policies[0]?.policy : undefined;
+  const mesh = { ...MESH, policies: [{ ...policy!, networkId: 'id-web' }] };
+  expect(planned(text('api.example.org'), mesh).changes).toEqual([]);
+});
+
 test('endpoints: what is set is as the entry says, all of it', () => {
   const change = (text: string) => planned(`endpoints: [${text}]`, MESH).changes[0];
   expect(
