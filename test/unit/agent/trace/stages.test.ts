@@ -51,13 +51,17 @@ const words: Words = {
   translates: true,
   service: () => null,
 };
-function told(name: string, inPort: number, p: TracePacket): { what: string[]; reason: string } {
-  const text = readFileSync(new URL(`data/ovs-3.1-${name}.txt`, import.meta.url), 'utf8');
-  const { hops, reason } = bridgeHops(parseTrace(text, 'br-weft').sections, { inPort, packet: p }, words);
-  return { what: hops.map((h) => `${h.table} ${h.what}`), reason };
-}
+const toldBy =
+  (version: string) =>
+  (name: string, inPort: number, p: TracePacket): { what: string[]; reason: string } => {
+    const text = readFileSync(new URL(`data/ovs-${version}-${name}.txt`, import.meta.url), 'utf8');
+    const { hops, reason } = bridgeHops(parseTrace(text, 'br-weft').sections, { inPort, packet: p }, words);
+    return { what: hops.map((h) => `${h.table} ${h.what}`), reason };
+  };
 
-describe('ways in words', () => {
+describe.each(['3.1', '3.5'])('ways through Open vSwitch %s in words', (version) => {
+  const told = toldBy(version);
+
   it('to a port here', () =>
     expect(told('local', 3, packet({ sourceIp: '10.128.0.2', destinationMac: '02:58:0a:80:00:03' })).what).toEqual([
       '0 from e3: network net1',
