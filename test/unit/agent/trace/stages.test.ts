@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest';
 import type { PortMatch, RuleModel } from '../../../../agent/flows/policy-model.ts';
 import type { NamedRule } from '../../../../agent/policies/resolve.ts';
 import { type MetFlow, parseTrace } from '../../../../agent/trace/ofproto.ts';
-import { changedBy, difference, flowText, packetText } from '../../../../agent/trace/packet.ts';
+import { changedBy, checked, difference, flowText, packetText } from '../../../../agent/trace/packet.ts';
 import { ruleOf } from '../../../../agent/trace/rules.ts';
 import { bridgeHops, outOf, type Words } from '../../../../agent/trace/stages.ts';
 import { Policy, TracePacket } from '../../../../gen/weft/v1/types.ts';
@@ -206,6 +206,16 @@ describe('a packet as Open vSwitch takes it', () => {
       'in_port=1,tun_id=7,tun_src=192.0.2.2,tun_dst=192.0.2.1,dl_src=02:58:0a:80:10:02,dl_dst=02:58:0a:80:10:20,icmp6,ipv6_src=fd00::2,ipv6_dst=fd00::3,nw_ttl=64,icmpv6_type=128,icmpv6_code=0',
     ],
   ])('%j', (more, entry, text) => expect(flowText(packet(more), entry)).toBe(text));
+
+  it.each<Partial<TracePacket>>([
+    { destinationIp: '' },
+    { destinationIp: '10.1.0.2,actions=drop' },
+    { sourceIp: '-batch' },
+    { sourceMac: '02:00:00:00:00:01,in_port=1' },
+    { destinationPort: 70_000 },
+  ])('not with %j', (more) =>
+    expect(() => checked(packet(more))).toThrow(expect.objectContaining({ code: 'INVALID_ARGUMENT' })),
+  );
 
   it('and as a final flow changes it', () => {
     const after = changedBy(
