@@ -7,6 +7,7 @@ import { flagsOf, networkFlag, print, remote, withMesh } from './command.ts';
 import type { Io } from './io.ts';
 import { clean, table } from './output.ts';
 import { packetOf } from './policy-explain.ts';
+import { UsageError } from './usage.ts';
 import { nonEmpty, wholeNumber } from './values.ts';
 
 /** Six hosts, each of which may take its time. */
@@ -93,6 +94,8 @@ function requestOf(source: string, destination: string, port: string, network: s
 
 /** Of a host alone: what goes on elsewhere is not followed. */
 async function locally(io: Io, path: string, asked: Asked) {
+  if (asked.family === 6 && tryParseIp(asked.destination) === null)
+    throw new UsageError('With --socket, --ipv6 needs the destination’s address.');
   const { Agent } = await import('./agent-client.ts');
   const agent = new Agent(path, io.signal());
   const six = asked.family === 6 || (tryParseIp(asked.destination) !== null && familyOfText(asked.destination) === 6);

@@ -1,7 +1,7 @@
 /** `weft trace` on this host: the sources of a trace, read when it is asked for; and what the agent's own socket asks. */
 import type { LocalTraceRequest } from '../../gen/weft/v1/agent.ts';
 import type { TraceQuery } from '../../gen/weft/v1/session.ts';
-import { tryParseIp } from '../../lib/addr.ts';
+import { canonicalIp, tryParseIp } from '../../lib/addr.ts';
 import { WeftError } from '../../lib/errors.ts';
 import { exec } from '../../lib/exec.ts';
 import type { TraceAnswer, TracePacket } from '../../lib/model.ts';
@@ -15,6 +15,7 @@ import { appctl } from '../ovs/appctl.ts';
 import type { OvsDriver } from '../ovs/driver.ts';
 import type { NameSource } from '../policies/resolve.ts';
 import type { Wiring } from '../wiring.ts';
+import { checked } from './packet.ts';
 import type { Route, TraceSources } from './sources.ts';
 import { traceHere } from './walk.ts';
 import { endpointText } from './words.ts';
@@ -38,19 +39,21 @@ export interface Tracing {
 
 export function tracing(parts: TracingParts): Tracing {
   return {
-    query: (query) => {
-      const { packet, from } = query;
-      if (packet === undefined || from === undefined)
+    query: async (query) => {
+      const { from } = query;
+      if (query.packet === undefined || from === undefined)
         throw new WeftError('INVALID_ARGUMENT', 'There is no packet to follow, or no place where it begins.');
+      const packet = checked(query.packet);
       const sources = sourcesOf(parts);
       if (from.$case === 'endpointId') return traceHere(sources, { kind: 'endpoint', id: from.value }, packet);
-      if (from.$case === 'tunnel') return traceHere(sources, { kind: 'tunnel', tunnel: from.value }, packet);
-      return traceHere(sources, { kind: 'outside' }, packet);
+      if (from.$case === 'outside') return traceHere(sources, { kind: 'outside' }, packet);
+      const [fromVtep, toVtep] = [canonicalIp(from.value.fromVtep), canonicalIp(from.value.toVtep)];
+      return traceHere(sources, { kind: 'tunnel', tunnel: { ...from.value, fromVtep, toVtep } }, packet);
     },
     local: async (request) => {
       const sources = sourcesOf(parts);
       const { id, packet } = localPacket(sources, request);
-      const answer = await traceHere(sources, { kind: 'endpoint', id }, packet);
+      const answer = await traceHere(sources, { kind: 'endpoint', id }, checked(packet));
       const receiver = sources.endpoints.get(answer.endpointId);
       const who = receiver === undefined ? answer.endpointId : endpointText(receiver);
       return answer.outcome === 'delivered' ? { ...answer, reason: `${who} on ${sources.hostName} gets it` } : answer;

@@ -1,5 +1,7 @@
 /** The packet that is followed: as ofproto/trace takes it (ovs-fields(7)), and as people read it. Pure. */
-import { containsIp, familyOfText, parseCidr, parseIp } from '../../lib/addr.ts';
+import { canonicalIp, containsIp, familyOfText, parseCidr, parseIp } from '../../lib/addr.ts';
+import { WeftError } from '../../lib/errors.ts';
+import { normalMac } from '../../lib/mac.ts';
 import type { TracePacket } from '../../lib/model.ts';
 
 export const PROTOCOL = { icmp: 1, tcp: 6, udp: 17, icmp6: 58, sctp: 132 } as const;
@@ -29,6 +31,25 @@ function tunnelText({ key, from, to }: NonNullable<Entry['tunnel']>): string {
 
 const entryText = ({ inPort, vlan, tunnel }: Entry): string =>
   `in_port=${inPort},${tunnel === undefined ? '' : tunnelText(tunnel)}${vlan === undefined ? '' : `dl_vlan=${vlan},`}`;
+
+/**
+ * What somebody else asks for, as it goes into commands: nothing but addresses and numbers.
+ * @throws INVALID_ARGUMENT
+ */
+export function checked(p: TracePacket): TracePacket {
+  const numbers = [p.sourcePort, p.destinationPort, p.length, p.protocol, p.icmpType, p.icmpCode, p.ttl];
+  if (!numbers.every((n) => Number.isInteger(n) && n >= 0 && n <= 65_535))
+    throw new WeftError('INVALID_ARGUMENT', 'A number of the packet is out of range.');
+  const ip = (text: string): string => (text === '' ? '' : canonicalIp(text));
+  const mac = (text: string): string => (text === '' ? '' : normalMac(text));
+  return {
+    ...p,
+    sourceMac: mac(p.sourceMac),
+    destinationMac: mac(p.destinationMac),
+    sourceIp: ip(p.sourceIp),
+    destinationIp: canonicalIp(p.destinationIp),
+  };
+}
 
 /** A flow for ofproto/trace. */
 export function flowText(p: TracePacket, entry: Entry): string {

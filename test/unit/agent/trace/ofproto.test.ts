@@ -4,13 +4,15 @@ import { describe, expect, it } from 'vitest';
 import { fieldOf, finalFields, lastSet, parseTrace, type Traced } from '../../../../agent/trace/ofproto.ts';
 
 const data = (name: string): string => readFileSync(new URL(`data/${name}.txt`, import.meta.url), 'utf8');
-const read = (name: string): Traced => parseTrace(data(name), 'br-weft');
+const readFile = (name: string): Traced => parseTrace(data(name), 'br-weft');
 const tables = (t: Traced): number[] => t.sections.flatMap((s) => s.flows.map((f) => f.table));
 const outputs = (t: Traced): (number | 'in_port')[] => t.sections.flatMap((s) => s.outputs);
 
-describe('what ofproto/trace says', () => {
+describe.each(['3.1', '3.5'])('what ofproto/trace of Open vSwitch %s says', (version) => {
+  const read = (name: string): Traced => readFile(`ovs-${version}-${name}`);
+
   it('to a port here', () => {
-    const t = read('ovs-3.1-local');
+    const t = read('local');
     expect(tables(t)).toEqual([0, 4, 28, 44]);
     expect(outputs(t)).toEqual([4]);
     const [first] = t.sections[0]!.flows;
@@ -20,28 +22,28 @@ describe('what ofproto/trace says', () => {
   });
 
   it('to another host: the tag is in the final flow', () => {
-    const t = read('ovs-3.1-remote');
+    const t = read('remote');
     expect(outputs(t)).toEqual([1]);
     expect(finalFields(t.sections).get('dl_vlan')).toBe('1');
   });
 
-  it.each(['spoof', 'nobody', 'vault'])('nowhere: %s', (name) => expect(outputs(read(`ovs-3.1-${name}`))).toEqual([]));
+  it.each(['spoof', 'nobody', 'vault'])('nowhere: %s', (name) => expect(outputs(read(name))).toEqual([]));
 
   it('what is dropped is so by the last flow', () => {
-    expect(tables(read('ovs-3.1-spoof'))).toEqual([0, 4]);
-    expect(tables(read('ovs-3.1-nobody'))).toEqual([0, 4, 28]);
+    expect(tables(read('spoof'))).toEqual([0, 4]);
+    expect(tables(read('nobody'))).toEqual([0, 4, 28]);
   });
 
   it('back to where it came from: ARP and ping', () => {
-    const arp = read('ovs-3.1-arp');
+    const arp = read('arp');
     expect(outputs(arp)).toEqual(['in_port']);
     expect(finalFields(arp.sections).get('arp_sha')).toBe('02:58:0a:80:00:20');
-    expect(outputs(read('ovs-3.1-ping-gw'))).toEqual(['in_port']);
-    expect(outputs(read('ovs-3.1-arp-own-nobody'))).toEqual([]);
+    expect(outputs(read('ping-gw'))).toEqual(['in_port']);
+    expect(outputs(read('arp-own-nobody'))).toEqual([]);
   });
 
   it('after conntrack a section of its own begins', () => {
-    const t = read('ovs-3.1-policy-dst');
+    const t = read('policy-dst');
     expect(t.sections.map((s) => s.state)).toEqual([null, 'new|trk']);
     expect(tables(t)).toEqual([0, 12, 28, 32, 36, 44]);
     expect(outputs(t)).toEqual([4]);
@@ -51,7 +53,7 @@ describe('what ofproto/trace says', () => {
   });
 
   it('what a called flow’s caller does after it is the caller’s', () => {
-    const [, second] = read('ovs-3.1-policy-src').sections;
+    const [, second] = read('policy-src').sections;
     const l2 = second!.flows.find((f) => f.table === 28)!;
     const commit = second!.flows.find((f) => f.table === 36)!;
     expect(l2.actions).toEqual([
@@ -65,13 +67,15 @@ describe('what ofproto/trace says', () => {
   });
 
   it('what goes to the agent', () => {
-    const t = read('ovs-3.1-policy-local');
-    expect(t.sections.flatMap((s) => s.punts)).toEqual(['controller(userdata=02,meter_id=2)']);
+    const t = read('policy-local');
+    expect(t.sections.flatMap((s) => s.punts)).toEqual([expect.stringMatching(/^controller\(userdata=02[,)]/)]);
     expect(outputs(t)).toEqual([]);
   });
+});
 
+describe('besides', () => {
   it('flows of another bridge, which a tunnel in user space passes too, are not read', () => {
-    const t = read('ovs-3.1-native-tunnel');
+    const t = readFile('ovs-3.1-native-tunnel');
     expect(tables(t)).toEqual([0, 4, 28, 44]);
     expect(outputs(t)).toEqual([1]);
     expect(lastSet(t.sections, 'tun_dst')).toBe('192.0.2.2');
@@ -79,7 +83,7 @@ describe('what ofproto/trace says', () => {
   });
 
   it('a table without a flow, cookies left out, remarks of later versions', () => {
-    const t = read('ovs-other-versions');
+    const t = readFile('ovs-other-versions');
     const [first, second, third] = t.sections[0]!.flows;
     expect(first).toMatchObject({ table: 0, match: 'in_port=2', priority: 400, cookie: 0n });
     expect(second).toMatchObject({ table: 8, match: 'conj_id=7,reg0=0x1', priority: 36098 });

@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest';
 import type { PortMatch, RuleModel } from '../../../../agent/flows/policy-model.ts';
 import type { NamedRule } from '../../../../agent/policies/resolve.ts';
 import { type MetFlow, parseTrace } from '../../../../agent/trace/ofproto.ts';
-import { changedBy, difference, flowText, packetText } from '../../../../agent/trace/packet.ts';
+import { changedBy, checked, difference, flowText, packetText } from '../../../../agent/trace/packet.ts';
 import { ruleOf } from '../../../../agent/trace/rules.ts';
 import { bridgeHops, outOf, type Words } from '../../../../agent/trace/stages.ts';
 import { Policy, TracePacket } from '../../../../gen/weft/v1/types.ts';
@@ -51,13 +51,17 @@ const words: Words = {
   translates: true,
   service: () => null,
 };
-function told(name: string, inPort: number, p: TracePacket): { what: string[]; reason: string } {
-  const text = readFileSync(new URL(`data/ovs-3.1-${name}.txt`, import.meta.url), 'utf8');
-  const { hops, reason } = bridgeHops(parseTrace(text, 'br-weft').sections, { inPort, packet: p }, words);
-  return { what: hops.map((h) => `${h.table} ${h.what}`), reason };
-}
+const toldBy =
+  (version: string) =>
+  (name: string, inPort: number, p: TracePacket): { what: string[]; reason: string } => {
+    const text = readFileSync(new URL(`data/ovs-${version}-${name}.txt`, import.meta.url), 'utf8');
+    const { hops, reason } = bridgeHops(parseTrace(text, 'br-weft').sections, { inPort, packet: p }, words);
+    return { what: hops.map((h) => `${h.table} ${h.what}`), reason };
+  };
 
-describe('ways in words', () => {
+describe.each(['3.1', '3.5'])('ways through Open vSwitch %s in words', (version) => {
+  const told = toldBy(version);
+
   it('to a port here', () =>
     expect(told('local', 3, packet({ sourceIp: '10.128.0.2', destinationMac: '02:58:0a:80:00:03' })).what).toEqual([
       '0 from e3: network net1',
@@ -202,6 +206,16 @@ describe('a packet as Open vSwitch takes it', () => {
       'in_port=1,tun_id=7,tun_src=192.0.2.2,tun_dst=192.0.2.1,dl_src=02:58:0a:80:10:02,dl_dst=02:58:0a:80:10:20,icmp6,ipv6_src=fd00::2,ipv6_dst=fd00::3,nw_ttl=64,icmpv6_type=128,icmpv6_code=0',
     ],
   ])('%j', (more, entry, text) => expect(flowText(packet(more), entry)).toBe(text));
+
+  it.each<Partial<TracePacket>>([
+    { destinationIp: '' },
+    { destinationIp: '10.1.0.2,actions=drop' },
+    { sourceIp: '-batch' },
+    { sourceMac: '02:00:00:00:00:01,in_port=1' },
+    { destinationPort: 70_000 },
+  ])('not with %j', (more) =>
+    expect(() => checked(packet(more))).toThrow(expect.objectContaining({ code: 'INVALID_ARGUMENT' })),
+  );
 
   it('and as a final flow changes it', () => {
     const after = changedBy(
