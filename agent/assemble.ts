@@ -171,10 +171,13 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
     datapath: () => reconciler,
     flows,
     rundir: config.ovs.rundir,
-    stateDir: config.stateDir,
+    file: `${config.stateDir}/names.json`,
+    clock: realClock(),
     log,
   });
   const whole = { bridge: BRIDGE, hostId: id, wiring, gateway: true, gateway6: hasIpv6(), gone: isNamespaceGone };
+  await policies.names.load();
+  scope.defer('names', () => policies.names.close());
   const reconciler: Reconciler = new Reconciler({
     journal,
     view: () => mesh.view(),
