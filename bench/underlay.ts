@@ -191,7 +191,15 @@ function report(
     `or ${FLOOD}bit/s of UDP. Shares: frames that arrived in ${seconds} s. Latency: ${seconds * PINGS_PER_S} pings of high priority, ${PINGS_PER_S} a second, while low wants all.`;
   const where = `${date.slice(0, 10)}, ${machine.cpus} CPUs, kernel ${machine.kernel}, load ${machine.loadBefore} before`;
   mkdirSync(RESULTS, { recursive: true });
-  const rows = latency.map(({ times: _, ...row }) => row);
+  const rows = latency.map(({ when, round, sent, lost, p50, p99, max }) => ({
+    when,
+    round,
+    sent,
+    lost,
+    p50,
+    p99,
+    max,
+  }));
   writeFileSync(
     new URL('underlay.json', RESULTS),
     `${JSON.stringify({ date, made, machine, seconds, rounds, expected: LOADS.map(expected), latency: rows, shares }, null, 2)}\n`,

@@ -34,6 +34,7 @@ const READS: ReadonlySet<MethodName> = new Set([
   'listPolicies',
   'getStatus',
   'waitApplied',
+  'trace',
 ]);
 
 interface Entry {

@@ -48,6 +48,10 @@ export const NOUNS: Readonly<Record<string, Noun>> = {
     summary: 'rules for what endpoints may send and receive',
     load: async () => (await import('./policy.ts')).register,
   },
+  trace: {
+    summary: 'what becomes of one packet, and who decides',
+    load: async () => (await import('./trace.ts')).register,
+  },
   router: {
     summary: 'ways between networks',
     load: async () => (await import('./router.ts')).register,

@@ -73,12 +73,12 @@ export function makeHandler(o: HandlerOptions): Handler {
     if (told.kind !== 'forward') {
       const reply = encodeAnswer(query, told);
       const ips = told.kind === 'addresses' ? told.ips.map((ip) => ({ ip, ttl: 0 })) : [];
-      const done = (): Buffer => {
+      const finished = (): Buffer => {
         count(told.kind === 'empty' || told.kind === 'nxdomain' ? told.kind : 'answered');
         return reply;
       };
       const learning = ips.length === 0 ? null : (o.learn?.(asker, normalName(query.name), ips, true) ?? null);
-      return learning === null ? done() : learning.then(done);
+      return learning === null ? finished() : learning.then(finished);
     }
     return o
       .forward(message, source)

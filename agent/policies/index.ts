@@ -1,8 +1,9 @@
 /** What policies need of the agent beside flows: what names stand for, and somebody who tells of what staged ones would have decided. */
 import { canonicalIp } from '../../lib/addr.ts';
-import type { Clock } from '../../lib/clock.ts';
+import { systemClock } from '../../lib/clock.ts';
 import type { Log } from '../../lib/log.ts';
 import type { Event, View } from '../../lib/model.ts';
+import type { Scope } from '../../lib/scope.ts';
 import type { Journal } from '../contract.ts';
 import { vswitchdControl } from '../facts.ts';
 import type { NetworkModel } from '../flows/model.ts';
@@ -24,8 +25,7 @@ export interface PolicySideOptions {
   /** Directory of ovs-vswitchd's sockets. */
   readonly rundir: string;
   /** Names are kept there. */
-  readonly file: string;
-  readonly clock: Clock;
+  readonly stateDir: string;
   readonly log: Log;
 }
 
@@ -35,7 +35,8 @@ export class PolicySide {
   readonly staged: StagedTold;
   readonly #counts: StagedCounts;
 
-  constructor({ host, journal, mesh, datapath, flows, rundir, file, clock, log }: PolicySideOptions) {
+  constructor({ host, journal, mesh, datapath, flows, rundir, stateDir, log }: PolicySideOptions) {
+    const clock = systemClock();
     const sources = {
       networks: () => datapath().networks,
       nameOf: (index: number) => journal.networks.values().find((n) => n.index === index)?.name ?? String(index),
@@ -43,7 +44,7 @@ export class PolicySide {
     this.#counts = new StagedCounts({ ...sources, read: () => flows.observe(undefined, TABLE.staged) });
     this.staged = { ...sources, host, event: (event) => mesh().event(event), clock, log };
     this.names = new LearnedNames({
-      file,
+      file: `${stateDir}/names.json`,
       view: () => mesh().view(),
       networks: () => journal.networks.values().map(({ network }) => network),
       hosts: () => new Set([...hostIps(), ...vtepsOf(mesh().view()).keys().map(canonicalIp)]),
@@ -56,6 +57,12 @@ export class PolicySide {
       clock,
       log,
     });
+  }
+
+  /** What names stood for is known again; to be called before anything is rendered. */
+  async start(scope: Pick<Scope, 'defer'>): Promise<void> {
+    await this.names.load();
+    scope.defer('names', () => this.names.close());
   }
 
   /** Of each staged rule on this host. @throws as FlowDriver.observe */

@@ -183,8 +183,10 @@ describe('docs/install.md', () => {
 
   it('upgrades a host under running containers', async () => {
     await sh('h2', `docker run -d --name two --network demo ${IMAGE} sleep 1000000`);
+    await sh('h2', "sed -i 's/^  vtep:.*/&\\n  shape: 1gbit/' /etc/weft/agent.yaml");
     await sh('h2', 'weft-0.1.0-linux-x64/install agent; systemctl restart weft-agent');
     await connected(2);
+    await until('it is shaped', async () => (await sh('h2', 'tc qdisc show dev eth0')).includes('htb 57ef: root'));
     await sh('h2', `docker exec two ping -c 3 -i 0.2 -W 1 ${await addressOfOne()}`);
     expect(await sh('h1', 'weft audit --no-heal')).toBe('h1: clean\nh2: clean\n');
   });
@@ -194,6 +196,7 @@ describe('docs/install.md', () => {
     expect(
       await sh('h2', 'docker network ls -q --filter driver=weft; ovs-vsctl list-br; ip -br link | grep ^we*f || true'),
     ).not.toMatch(/weft|wf|^[0-9a-f]{12}$/m);
+    expect(await sh('h2', 'tc qdisc show dev eth0')).toMatch(/^qdisc noqueue 0: root/);
     expect(await sh('h2', 'nft list ruleset; iptables -S; ip6tables -S')).not.toMatch(/weft/);
     const find = 'find /var/lib/weft /run/weft /opt/weft /etc/weft /sys/fs/bpf/weft -mindepth 1 2>/dev/null || true';
     expect(await sh('h2', find)).toBe('');

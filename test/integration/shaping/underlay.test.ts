@@ -3,6 +3,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { giveBack } from '../../../agent/shaping/start.ts';
 import { UnderlayQueues } from '../../../agent/shaping/underlay.ts';
 import { UnderlayShaper } from '../../../agent/underlay-shaper.ts';
 import { silentLog } from '../../../lib/log.ts';
@@ -221,6 +222,17 @@ describe('what was there before', () => {
     expect(await tc('qdisc show dev eth0')).toContain('clsact');
     await shaper(null).start();
     expect(await root('eth1')).toMatch(/^qdisc noqueue 0: /);
+  });
+
+  it('comes back without an agent too (uninstall), where nothing is left to say what it was', async () => {
+    await tc('qdisc replace dev eth0 root handle 9: pfifo limit 7');
+    await shaper(200e6).start();
+    await rm(join(dir, 'before.json'));
+    expect(await giveBack(dir, new Counted(enter))).toBe('');
+    expect(await root()).toMatch(/^qdisc noqueue 0: /);
+    applied = 0;
+    expect(await giveBack(dir, new Counted(enter))).toBe('');
+    expect(applied).toBe(0);
   });
 
   it('an interface that was away is shaped again', async () => {

@@ -203,7 +203,12 @@ describe('where the kernel’s Open vSwitch forwards', () => {
 
   it('is read from what tc says', () => {
     const mirred = { kind: 'mirred', mirred_action: 'redirect', direction: 'egress', to_dev: wfi };
-    const rule = { protocol: 'all', pref: 2, kind: 'u32', options: { match: { value: '0', mask: '0' }, actions: [mirred] } };
+    const rule = {
+      protocol: 'all',
+      pref: 2,
+      kind: 'u32',
+      options: { match: { value: '0', mask: '0' }, actions: [mirred] },
+    };
     const table = { protocol: 'all', pref: 2, kind: 'u32', options: { fh: '800:', ht_divisor: 1 } };
     const program = { protocol: 'all', pref: 1, kind: 'bpf', options: { handle: '0x1', 'direct-action': true } };
     expect(parseDiversion(JSON.stringify([program, { kind: 'u32', pref: 2 }, table, rule]))).toBe(wfi);
