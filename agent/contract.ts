@@ -35,6 +35,8 @@ export interface LocalEndpoint {
   readonly transit?: string;
   /** What its container routes by it to reach the resolver, CIDR. */
   readonly resolverRoute?: string;
+  /** What its container routes by it because of routers, by range. */
+  readonly routed?: readonly { readonly cidr: string; readonly via: string }[];
   /** Its container's default route leads by it, and these ports of the host lead to it; absent: another of its networks does, or none. */
   readonly external?: { readonly ports: readonly PublishedPort[] };
   /** Docker was told by driver option to trust it. */
@@ -214,7 +216,7 @@ export interface Mesh {
 }
 
 /** Names that mean something else in Docker; peers that cannot be reached; this host's own VTEP; its way out; endpoints' links; services. */
-export type ConflictSource = 'docker' | 'peers' | 'underlay' | 'gateway' | 'links' | 'services';
+export type ConflictSource = 'docker' | 'peers' | 'underlay' | 'underlay queue' | 'gateway' | 'links' | 'services';
 
 /** The datapath as Docker's handlers see it. */
 export interface Datapath {

@@ -46,6 +46,7 @@ import {
 } from './plan/ports.ts';
 import { desiredShaping, isPaced, type Shaping, wantedShaping } from './plan/queues.ts';
 import { Settled } from './plan/settled.ts';
+import type { NameSource } from './policies/resolve.ts';
 import type { HostServices } from './services/index.ts';
 import type { Wiring } from './wiring.ts';
 
@@ -57,6 +58,8 @@ export interface DesireOptions {
   readonly gateway?: boolean;
   /** By IPv6 too. */
   readonly gateway6?: boolean;
+  /** What names in policies stand for; absent: nothing. */
+  readonly names?: NameSource;
   /** The endpoint's namespace is not there (any more): nothing can be made in it. */
   readonly gone?: (e: LocalEndpoint) => boolean;
 }
@@ -108,7 +111,7 @@ export function desire(view: View, journal: Pick<Journal, 'endpoints' | 'network
     shaping,
     bridge,
     models: (ports, snooped, services) =>
-      networkModels(view, self, journal.networks, endpoints, ports, snooped, services),
+      networkModels(view, self, journal.networks, endpoints, ports, snooped, services, o.names),
     wanted: () => {
       const out = new Map<string, string>();
       for (const [id, text] of wantedShaping(shaping)) out.set(Settled.key('queue', id), text);
@@ -208,6 +211,7 @@ function endpointLinks(e: LocalEndpoint, express: boolean, journal: Pick<Journal
           interfaceName: e.interfaceName,
           addresses: addressesOf(e),
           ...(e.resolverRoute === undefined ? {} : { routes: [e.resolverRoute] }),
+          ...(e.routed === undefined ? {} : { ways: e.routed }),
           ...(e.external === undefined ? {} : { gateways: gatewaysOf(e, journal) }),
         };
   const links: DesiredLink[] = [

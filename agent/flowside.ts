@@ -25,6 +25,7 @@ export class FlowSide {
   #meters: Map<number, Meter> = new Map();
   #maxMeters = 0;
   #rendered: FlowTable = new Map();
+  #networks: BridgeModel['networks'] = [];
   readonly #memo: Memo = new Map();
 
   constructor(driver: FlowDriver) {
@@ -33,6 +34,11 @@ export class FlowSide {
 
   get count(): number {
     return this.#flows?.size ?? 0;
+  }
+
+  /** As they were rendered last. */
+  get networks(): BridgeModel['networks'] {
+    return this.#networks;
   }
 
   /** The switch, or somebody else, may have changed them: they are read anew. */
@@ -66,6 +72,7 @@ export class FlowSide {
     const table = render(whole, this.#memo);
     const wanted = renderMeters(whole);
     this.#rendered = table;
+    this.#networks = model.networks;
     const flows = planFlows(table, this.#flows ?? new Map());
     this.#adopt(table, flows);
     return {

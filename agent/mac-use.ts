@@ -26,7 +26,7 @@ export function refuseMac(
   if (mac === usual.mac && !usual.own) return;
   if (isDefaultForm(mac) && mac !== usual.mac)
     throw new WeftError('INVALID_ARGUMENT', `MAC address ${mac} belongs to another address of the network`, {
-      hint: `addresses beginning with 02:57 to 02:5b are the mesh’s own; leave ${flag} out to get ${usual.mac}`,
+      hint: `addresses beginning with 02:57 to 02:5c are the mesh’s own; leave ${flag} out to get ${usual.mac}`,
     });
   const inUse = (user: string, host: string): never => {
     throw new WeftError(

@@ -13,6 +13,7 @@ import { type BpfCounters, type BpfTraffic, REASONS } from './bpf/model.ts';
 import type { Journal } from './contract.ts';
 import type { DnsCounters } from './dns/handle.ts';
 import { dnsMetrics } from './dns/metrics.ts';
+import type { StagedCount } from './policies/staged.ts';
 import type { Reconciler } from './reconcile.ts';
 import type { HealthCounts } from './services/health.ts';
 import type { SessionMesh } from './session/mesh.ts';
@@ -34,6 +35,8 @@ export function agentMetrics(o: {
   /** Packets that the switch gave to the agent, since the start. */
   packets: () => { readonly received: number; readonly dropped: number; readonly sent: number };
   services: () => HealthCounts;
+  /** What staged policies would decide otherwise; asked with each scrape. */
+  staged: () => Promise<readonly StagedCount[]>;
   listen: string | null;
 }): AgentMetrics {
   const registry = makeRegistry('agent', VERSION);
@@ -83,6 +86,18 @@ export function agentMetrics(o: {
     () => o.packets().dropped,
   );
   serviceMetrics(registry, o.services);
+  new Counter({
+    name: 'weft_policy_staged_total',
+    help: 'First packets of connections that a staged rule would have decided otherwise.',
+    labelNames: ['network', 'policy', 'rule', 'direction'],
+    registers,
+    async collect() {
+      const counts = await o.staged().catch(() => null); // without a switch: what was counted stands
+      if (counts === null) return;
+      this.reset();
+      for (const { packets, ...labels } of counts) this.inc(labels, packets);
+    },
+  });
   if (o.kernelSide !== null) kernelMetrics(registry, o.kernelSide);
   const server =
     o.listen === null

@@ -2,7 +2,7 @@
 import { endsOf } from './link/names.ts';
 import type { Planned } from './plan/planned.ts';
 import { planQueues, type Shaping } from './plan/queues.ts';
-import type { FoundShaping, QueueStep } from './shaping/steps.ts';
+import { ELSEWHERE, type FoundShaping, type QueueStep } from './shaping/steps.ts';
 import type { TcDriver } from './shaping/tc.ts';
 
 export class QueueSide {
@@ -29,7 +29,7 @@ export class QueueSide {
       for (const end of endsOf(name)) {
         known.queues.delete(end);
         known.diversions.delete(end);
-        for (const [link, to] of known.diversions) if (to === end) known.diversions.set(link, '');
+        for (const [link, to] of known.diversions) if (to === end) known.diversions.set(link, ELSEWHERE);
       }
   }
 
@@ -54,6 +54,6 @@ export class QueueSide {
 function note({ queues, diversions }: FoundShaping, step: QueueStep): void {
   if (step.kind === 'delQueue') queues.delete(step.link);
   else if (step.kind === 'setQueue') queues.set(step.queue.link, { kind: 'ours', ...step.queue });
-  else if (step.kind === 'undivert') diversions.delete(step.link);
+  else if (step.kind === 'undivert') diversions.set(step.link, '');
   else diversions.set(step.diversion.link, step.diversion.to);
 }

@@ -9,7 +9,7 @@ import type { Clock } from './clock.ts';
 import { type Datapath, deviceOf, type Journal } from './contract.ts';
 import { type Desired, type DesireOptions, desire } from './desired.ts';
 import { DriftLog, type DriftLogOptions } from './drift-log.ts';
-import type { Tunnels } from './flows/model.ts';
+import type { NetworkModel, Tunnels } from './flows/model.ts';
 import { FlowSide } from './flowside.ts';
 import type { Kernel } from './kernel.ts';
 import type { LinkDriver } from './link/driver.ts';
@@ -112,6 +112,10 @@ export class Reconciler implements Datapath {
   }
   get flowCount(): number {
     return this.#flows.count;
+  }
+  /** As they were rendered last. */
+  get networks(): readonly NetworkModel[] {
+    return this.#flows.networks;
   }
 
   start(): void {
@@ -287,9 +291,12 @@ export class Reconciler implements Datapath {
   async #forwarding(desired: Desired, fresh: boolean): Promise<Omit<Pass, 'desired' | 'links' | 'queues' | 'ports'>> {
     const ports = { endpoint: (id: string) => this.ofport(id), uplink: (name: string) => this.#portNumber(name) };
     const networks = desired.models(ports, this.#o.snooped(), this.#o.services());
-    const relaysNd = this.#o.desire.wiring.datapathType === 'system';
+    const { datapathType, complete } = this.#o.desire.wiring;
+    const relaysNd = datapathType === 'system';
+    const wholeSegments = !relaysNd && complete.tcp;
     const gateway = this.#portNumber(GATEWAY_SWITCH);
-    const { wanted, ...flows } = this.#flows.plan({ tunnels: this.#tunnels(), networks, relaysNd, gateway });
+    const bridge = { tunnels: this.#tunnels(), networks, relaysNd, wholeSegments, gateway };
+    const { wanted, ...flows } = this.#flows.plan(bridge);
     const kernel = await this.#o.kernel?.plan(networks, this.#links.links ?? new Map(), fresh);
     const all = (): Map<string, string> => new Map([...wanted(), ...(kernel?.wanted() ?? [])]);
     return { ...flows, kernel: kernel?.planned ?? [], wanted: all };

@@ -5,7 +5,7 @@ import { formatIp } from '../lib/ip.ts';
 import type { Log } from '../lib/log.ts';
 import type { Journal, LocalEndpoint, Mesh } from './contract.ts';
 import { Forwarder } from './dns/forward.ts';
-import { type DnsCounters, makeHandler } from './dns/handle.ts';
+import { type DnsCounters, type HandlerOptions, makeHandler } from './dns/handle.ts';
 import { indexNames, type NameIndex } from './dns/names.ts';
 import { DnsServer } from './dns/server.ts';
 import { resolvConf } from './dns/upstreams.ts';
@@ -21,6 +21,8 @@ export interface ResolverOptions {
   readonly resolvConf: string;
   /** What this host finds of its own endpoints, and of other hosts; absent: all are healthy, and reached. */
   readonly health?: Health;
+  /** Names that policies are about. */
+  readonly learn?: NonNullable<HandlerOptions['learn']>;
   readonly counters: DnsCounters;
   readonly random: () => number;
   readonly clock: Clock;
@@ -68,6 +70,7 @@ export function startResolver(o: ResolverOptions): { close(): Promise<void> } {
     asker: (source) => askers.find(source),
     forward: (query, source) => forwarder.forward(query, source),
     order: { random: o.random },
+    ...(o.learn === undefined ? {} : { learn: o.learn }),
     counters,
     clock,
   });

@@ -4,9 +4,14 @@
  */
 import type { Catalogue, NetworkUpdate, Peer } from '../gen/weft/v1/session.ts';
 import { WeftError } from '../lib/errors.ts';
-import type { Network, NetworkView, Revision, View } from '../lib/model.ts';
+import type { Network, NetworkView, Revision, Router, View } from '../lib/model.ts';
 
-export const EMPTY_VIEW: View = { revision: { epoch: 0n, number: 0n }, networks: new Map(), interests: new Map() };
+export const EMPTY_VIEW: View = {
+  revision: { epoch: 0n, number: 0n },
+  networks: new Map(),
+  routers: new Map(),
+  interests: new Map(),
+};
 
 const gap = (what: string): WeftError =>
   new WeftError('ABORTED', `an increment of ${what} does not follow what this host has`);
@@ -54,7 +59,15 @@ export function withCatalogue(draft: Draft, message: Catalogue): Draft {
     (n: Network) => n.id,
     message.removed,
   );
-  return { ...draft, view: { ...draft.view, networks, revision: later(at, draft.view.revision) }, catalogueAt: at };
+  const routers = merge(
+    draft.view.routers,
+    message.complete,
+    message.routers,
+    (r: Router) => r.name,
+    message.removedRouters,
+  );
+  const revision = later(at, draft.view.revision);
+  return { ...draft, view: { ...draft.view, networks, routers, revision }, catalogueAt: at };
 }
 
 /** @throws ABORTED when the increment does not follow. */

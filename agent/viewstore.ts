@@ -12,6 +12,7 @@ import {
   Policy,
   Reservation,
   Revision,
+  Router,
   Service,
 } from '../gen/weft/v1/types.ts';
 import type { Log } from '../lib/log.ts';
@@ -31,6 +32,7 @@ export function encodeView(view: View): string {
   return JSON.stringify({
     revision: Revision.toJSON(view.revision),
     networks: encode(Network, view.networks.values()),
+    routers: encode(Router, view.routers.values()),
     interests: [...view.interests.values()].map((n) => ({
       networkId: n.networkId,
       blocks: encode(Block, n.blocks.values()),
@@ -48,7 +50,9 @@ export function encodeView(view: View): string {
 }
 
 export function decodeView(text: string): View {
-  const o = JSON.parse(text) as { revision: unknown; networks: unknown; interests: Record<string, unknown>[] };
+  const o = JSON.parse(text) as Record<'revision' | 'networks' | 'routers', unknown> & {
+    interests: Record<string, unknown>[];
+  };
   const interests = (Array.isArray(o.interests) ? o.interests : []).map(
     (n): NetworkView => ({
       networkId: String(n['networkId']),
@@ -67,6 +71,7 @@ export function decodeView(text: string): View {
   return {
     revision: Revision.fromJSON(o.revision),
     networks: decode(Network, o.networks, (n) => n.id),
+    routers: decode(Router, o.routers, (r) => r.name),
     interests: new Map(interests.map((n) => [n.networkId, n])),
   };
 }

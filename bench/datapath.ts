@@ -15,7 +15,7 @@ import { chart } from './datapath/chart.ts';
 import { answerLine, benchInGuest } from './datapath/guest.ts';
 import { aimsOf, quiet, ratiosOf, reportText, rowsOf } from './datapath/report.ts';
 import { type Outcome, runPaths } from './datapath/run.ts';
-import { NOTE, PATHS, type PathName, type Where } from './datapath/shape.ts';
+import { NOTE, PATHS, type PathName, WEFT_PATHS, type Where } from './datapath/shape.ts';
 import { removeNodes, underlayOf } from './datapath/underlay.ts';
 import { describeMachine, type Machine, ownLab, prepare } from './machine.ts';
 
@@ -23,8 +23,8 @@ const RESULTS = new URL('./results/', import.meta.url);
 /** All of a run ends within 20 minutes: what the guest may take is what is left. */
 const BUDGET_MS = 1_170_000;
 const DEFAULT: Readonly<Record<Where, readonly PathName[]>> = {
-  native: ['raw', 'bridge-vxlan', 'swarm', 'weft-express', 'weft-netdev'],
-  guest: ['raw', 'bridge-vxlan', 'swarm', 'weft-system'],
+  native: ['raw', 'bridge-vxlan', 'swarm', 'weft-express', 'weft-express-routed', 'weft-netdev', 'weft-netdev-routed'],
+  guest: ['raw', 'bridge-vxlan', 'swarm', 'weft-system', 'weft-system-routed'],
 };
 
 const { values: flags } = parseArgs({
@@ -78,7 +78,7 @@ async function here(where: Where): Promise<{ outcome: Outcome; machine: Machine 
   if (flags.lab !== undefined) process.env['WEFT_LAB'] = flags.lab;
   else {
     if (where === 'native') await prepare();
-    const hosts = 2 * paths.filter((p) => p.startsWith('weft-')).length;
+    const hosts = 2 * WEFT_PATHS.filter((p) => paths.includes(p)).length;
     stack.use(await ownLab(`dp${process.pid}`, ['--hosts', String(Math.max(1, hosts)), '--coordinators', '1']));
   }
   const machine = await describeMachine();

@@ -61,7 +61,7 @@ async function candidates(command: Command, positional: number, pending: string 
 
 /** What exists of that kind. */
 async function names(kind: string, command: Command, io: Io): Promise<string[]> {
-  const read = READERS[kind];
+  const read = READERS[/[nN]etwork$/.test(kind) ? 'network' : kind];
   if (read === undefined || command.parent?.name() === 'ca') return [];
   const late = AbortSignal.timeout(NAMES_MS);
   const quick: Io = { ...io, signal: () => late };
@@ -90,6 +90,7 @@ const READERS: Readonly<Record<string, (mesh: Mesh) => Promise<string[]>>> = {
   service: async (mesh) =>
     (await mesh.call('listServices', { project: '', network: '' })).services.map((s) => s.service?.name ?? ''),
   policy: async (mesh) => (await mesh.call('listPolicies', { project: '', network: '' })).policies.map((p) => p.name),
+  router: async (mesh) => (await mesh.call('listRouters', { project: '' })).routers.map((r) => r.name),
   container: containers,
   source: containers,
   destination: containers,

@@ -15,6 +15,7 @@ interface DaemonFlags {
   readonly listen?: string[];
   readonly name?: string;
   readonly underlay?: string;
+  readonly shapeUnderlay?: string;
 }
 
 export function registerAgent(program: Command, _io: Io): void {
@@ -23,9 +24,17 @@ export function registerAgent(program: Command, _io: Io): void {
     .description('run the agent of this host')
     .option('--config <file>', 'configuration (default: /etc/weft/agent.yaml)')
     .option('--underlay <where>', "this host's VTEP: a CIDR that contains it, its interface, or the address itself")
+    .option(
+      '--shape-underlay <rate>',
+      "shape the VTEP's interface to RATE (such as 950mbit), by priority classes; or none",
+    )
     .option('--json', 'errors as JSON')
-    .action(({ config, underlay }: DaemonFlags) =>
-      start('agent', [...given('--config', config), ...given('--underlay', underlay)]),
+    .action(({ config, underlay, shapeUnderlay }: DaemonFlags) =>
+      start('agent', [
+        ...given('--config', config),
+        ...given('--underlay', underlay),
+        ...given('--shape-underlay', shapeUnderlay),
+      ]),
     );
 }
 

@@ -130,6 +130,21 @@ const judgementJson = (j: Judgement | null) =>
         rule: j.rule,
         tier: j.policy?.tier ?? null,
         order: j.policy?.order ?? null,
+        /** What staged policies would decide instead; null: the same. */
+        staged: otherJson(j.staged),
+        /** What is decided where the address stands for a name that rules give; null: the same. */
+        named: otherJson(j.named),
+      };
+
+const otherJson = (d: Judgement['staged']) =>
+  d === null
+    ? null
+    : {
+        action: d.action,
+        policy: d.policy?.name ?? null,
+        rule: d.rule,
+        tier: d.policy?.tier ?? null,
+        order: d.policy?.order ?? null,
       };
 
 /** Both ends, in the one network that they share. */
@@ -198,7 +213,7 @@ function candidates(known: Known, text: string): Party[] {
   return [...endpoints.map((endpoint) => ({ endpoint, ips: [address] })), { endpoint: null, ips: [address] }];
 }
 
-function explainText(e: Explanation): string {
+export function explainText(e: Explanation): string {
   const line = (direction: Direction, whose: string, j: Explanation['paths'][number]['egress']): string => {
     const what = `${direction} of ${whose}`;
     if (j === null) return `  ${what}: nobody is judged, it is no endpoint`;
@@ -207,12 +222,27 @@ function explainText(e: Explanation): string {
     if (j.by === 'default') return `  ${what}: ${j.action}, no rule is about it: the default of network ${e.network}`;
     return `  ${what}: ${j.action}, policy ${j.policy}, ${direction} rule ${j.rule} (${j.tier}, order ${j.order})`;
   };
+  const otherwise = (direction: Direction, j: Explanation['paths'][number]['egress']): string[] => {
+    const others = [
+      ['where the address stands for a name in it:', j?.named ?? null],
+      ['staged: would', j?.staged ?? null],
+    ] as const;
+    return others.flatMap(([how, one]) =>
+      one === null
+        ? []
+        : [
+            `    ${how} ${one.action}, policy ${one.policy}, ${direction} rule ${one.rule} (${one.tier}, order ${one.order})`,
+          ],
+    );
+  };
   const lines = e.paths.flatMap((p) => {
     const ends = [p.source, p.destination].join(' → ');
     return [
       `${e.source} → ${e.destination}, ${e.port} on ${e.network} (${ends}): ${p.verdict}`,
       line('egress', e.source, p.egress),
+      ...otherwise('egress', p.egress),
       line('ingress', e.destination, p.ingress),
+      ...otherwise('ingress', p.ingress),
     ];
   });
   return lines.map((text) => `${clean(text)}\n`).join('');

@@ -192,6 +192,8 @@ function whereIs(file: string, document: Document, path: Path, lines: LineCounte
   return file;
 }
 
+const STAGED_NOTE = '# staged: decides nothing; what it would decide otherwise is counted, and told by weft events';
+
 /** As parsePolicies takes it; what is by default is left out. */
 export function policyYaml(p: PolicyJson): string {
   const some = <T extends object>(value: T): T | undefined => (Object.keys(value).length === 0 ? undefined : value);
@@ -223,5 +225,6 @@ export function policyYaml(p: PolicyJson): string {
     staged: p.staged ? true : undefined,
     labels: some(p.labels),
   };
-  return stringify(shown, { lineWidth: 0 });
+  const yaml = stringify(shown, { lineWidth: 0 });
+  return p.staged ? `${STAGED_NOTE}\n${yaml}` : yaml;
 }

@@ -91,9 +91,10 @@ function policyTable(policies: readonly PolicyJson[]): string {
   const rows = policies.map((p) => {
     const select = Object.entries(p.select).map(([key, value]) => `${key}=${value}`);
     const sizes = [p.ingress.length, p.egress.length].map(String);
-    return [p.name, p.network, p.tier, String(p.order), select.length === 0 ? 'all' : select.join(','), ...sizes];
+    const about = select.length === 0 ? 'all' : select.join(',');
+    return [p.name, p.network, p.tier, String(p.order), about, ...sizes, p.staged ? 'staged' : 'in force'];
   });
-  return table(['NAME', 'NETWORK', 'TIER', 'ORDER', 'SELECT', 'INGRESS', 'EGRESS'], rows);
+  return table(['NAME', 'NETWORK', 'TIER', 'ORDER', 'SELECT', 'INGRESS', 'EGRESS', 'STATE'], rows);
 }
 
 function findPolicy(all: readonly PolicyJson[], name: string): PolicyJson {

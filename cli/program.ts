@@ -52,6 +52,10 @@ export const NOUNS: Readonly<Record<string, Noun>> = {
     summary: 'what becomes of one packet, and who decides',
     load: async () => (await import('./trace.ts')).register,
   },
+  router: {
+    summary: 'ways between networks',
+    load: async () => (await import('./router.ts')).register,
+  },
   wait: {
     summary: 'wait until every connected host has applied a revision',
     load: async () => (await import('./wait.ts')).register,

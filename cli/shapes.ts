@@ -12,6 +12,7 @@ import type {
   Rate,
   Reservation,
   Revision,
+  Router,
   Service,
 } from '../gen/weft/v1/types.ts';
 import { endpointName } from '../lib/endpoint-name.ts';
@@ -235,6 +236,17 @@ export const policyJson = (p: Policy, networks: Readonly<Record<string, string>>
   };
 };
 
+/** @param networks network names by id */
+export const routerJson = (r: Router, networks: Readonly<Record<string, string>>) => ({
+  name: r.name,
+  id: r.id,
+  networks: r.networkIds.map((id) => networks[id] ?? id),
+  routes: r.routes.map(({ cidr, via }) => ({ cidr, via })),
+  labels: r.labels,
+  createdAt: orNull(r.createdAt),
+  revision: r.revision.toString(),
+});
+
 export const pathJson = (p: PathMtu) => ({
   from: p.from,
   to: p.to,
@@ -289,6 +301,7 @@ export type PeerJson = ReturnType<typeof peerJson>;
 export type ReservationJson = ReturnType<typeof reservationJson>;
 export type ServiceJson = ReturnType<typeof serviceJson>;
 export type PolicyJson = ReturnType<typeof policyJson>;
+export type RouterJson = ReturnType<typeof routerJson>;
 export type PathJson = ReturnType<typeof pathJson>;
 export type HostJson = ReturnType<typeof hostJson>;
 export type EndpointJson = ReturnType<typeof endpointJson>;

@@ -15,6 +15,7 @@ import type {
   Network,
   Policy,
   Reservation,
+  Router,
   Service,
 } from '../lib/model.ts';
 import type { Change, ChangeSet, CoordinatorRecord, Presence, State } from './contract.ts';
@@ -65,6 +66,7 @@ export class Cache implements State {
   readonly reservations: Nested<Reservation> = new Map();
   readonly services: Nested<Service> = new Map();
   readonly policies: Nested<Policy> = new Map();
+  readonly routers = new Map<string, Router>();
   readonly presences = new Map<string, Presence>();
   readonly coordinators = new Map<string, CoordinatorRecord>();
   readonly #names = new Map<string, string>();
@@ -297,6 +299,12 @@ export class Cache implements State {
         const { networkId, name } = key;
         const before = replaceIn(this.policies, networkId, name, after);
         return differs(before, after) ? { kind: 'policy', networkId, name, before, after } : null;
+      }
+      case 'router': {
+        const after = decoded?.kind === 'router' ? decoded.value : null;
+        const { project, name } = key;
+        const before = replace(this.routers, `${project}/${name}`, after);
+        return differs(before, after) ? { kind: 'router', project, name, before, after } : null;
       }
       case 'presence': {
         const after = decoded?.kind === 'presence' ? decoded.value : null;

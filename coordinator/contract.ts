@@ -16,6 +16,7 @@ import type {
   Rate,
   Reservation,
   Revision,
+  Router,
   Service,
 } from '../lib/model.ts';
 import type { Priority } from '../lib/rate.ts';
@@ -104,6 +105,13 @@ export type Change =
       readonly after: Policy | null;
     }
   | {
+      readonly kind: 'router';
+      readonly project: string;
+      readonly name: string;
+      readonly before: Router | null;
+      readonly after: Router | null;
+    }
+  | {
       readonly kind: 'presence';
       readonly hostId: string;
       readonly before: Presence | null;
@@ -149,6 +157,8 @@ export interface State {
   readonly services: ReadonlyMap<string, ReadonlyMap<string, Service>>;
   /** network id → name → policy */
   readonly policies: ReadonlyMap<string, ReadonlyMap<string, Policy>>;
+  /** PROJECT/NAME → router */
+  readonly routers: ReadonlyMap<string, Router>;
   readonly presences: ReadonlyMap<string, Presence>;
   readonly coordinators: ReadonlyMap<string, CoordinatorRecord>;
   networkByName(project: string, name: string): Network | undefined;
@@ -249,6 +259,12 @@ export interface Store {
   applyPolicies(policies: readonly NewPolicy[]): Promise<readonly PolicyOutcome[]>;
   /** @throws NOT_FOUND the network */
   removePolicy(networkId: string, name: string): Promise<Revision>;
+  /** @throws ALREADY_EXISTS the name; NOT_FOUND a network; FAILED_PRECONDITION what RouterSources say now */
+  createRouter(router: NewRouter): Promise<Router>;
+  /** @param edit makes the new one of the present one, judged; the same object: nothing is written. @throws NOT_FOUND the router; what `edit` throws */
+  updateRouter(project: string, name: string, edit: (present: Router) => Router): Promise<Router>;
+  /** @throws NOT_FOUND */
+  removeRouter(project: string, name: string): Promise<Revision>;
   /** Deletes claims or held addresses of that host. */
   releaseAddresses(networkId: string, hostId: string, addresses: readonly string[]): Promise<void>;
   /**
@@ -321,6 +337,9 @@ export type ServiceOutcome = { readonly made: Service } | { readonly crowded: 4 
 
 /** Judged and canonical. */
 export type NewPolicy = Omit<Policy, 'id' | 'createdAt' | 'revision'>;
+
+/** Judged and canonical. */
+export type NewRouter = Omit<Router, 'id' | 'createdAt' | 'revision'>;
 
 export interface PolicyOutcome {
   readonly policy: Policy;

@@ -184,6 +184,11 @@ export class Events {
           object: change.name,
           message: `on ${this.#networkName(change.networkId, set)}`,
         };
+      case 'router': {
+        const router = change.after ?? change.before;
+        const names = (router?.networkIds ?? []).map((id) => this.#networkName(id, set));
+        return { type: 'router', action, object: change.name, message: `between ${names.join(', ')}` };
+      }
       case 'settings':
       case 'memberships':
       case 'block':

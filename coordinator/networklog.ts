@@ -7,6 +7,7 @@
 import type { Catalogue, CoordinatorMessage, NetworkUpdate, Peer } from '../gen/weft/v1/session.ts';
 import type { Revision } from '../lib/model.ts';
 import type { Change } from './contract.ts';
+import { peersOf } from './reach.ts';
 import {
   catalogueIncrement,
   completeCatalogue,
@@ -14,7 +15,6 @@ import {
   mergeCatalogue,
   mergeNetwork,
   networkIncrement,
-  peersOf,
   publishedNetworks,
   type ViewSource,
   weightOf,
@@ -187,7 +187,7 @@ export class CatalogueLog extends Log<Catalogue> {
   }
 
   protected override weigh(update: Catalogue): number {
-    return update.networks.length + update.removed.length;
+    return update.networks.length + update.removed.length + update.routers.length + update.removedRouters.length;
   }
 }
 
@@ -203,8 +203,13 @@ export class NetworkLog extends Log<NetworkUpdate> {
   }
 
   /** @returns true when there is something new to send. */
-  apply(changes: readonly Change[], hosts: readonly Change[], revision: Revision): boolean {
-    const update = networkIncrement(this.source, this.networkId, changes, hosts, this.#peers, revision);
+  apply(
+    changes: readonly Change[],
+    hosts: readonly Change[],
+    revision: Revision,
+    reaching?: ReadonlySet<string> | 'all',
+  ): boolean {
+    const update = networkIncrement(this.source, this.networkId, changes, hosts, this.#peers, revision, reaching);
     if (update === null) return false;
     for (const id of update.removedPeers) this.#peers.delete(id);
     for (const peer of update.peers) this.#peers.set(peer.hostId, peer);

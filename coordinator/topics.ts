@@ -68,12 +68,12 @@ export class Topics {
       return;
     }
     const revision = { epoch: this.#epoch, number: set.revision };
-    const { networks, hosts } = groupChanges(set.changes);
+    const { networks, hosts, reaching } = groupChanges(this.#state, set.changes);
     if (this.#catalogue.apply(set.changes, revision)) this.#mark(CATALOGUE);
-    const concerned = hosts.length > 0 ? this.#networks.keys() : networks.keys();
+    const concerned = hosts.length > 0 ? this.#networks.keys() : new Set([...networks.keys(), ...reaching.keys()]);
     for (const id of concerned) {
       const log = this.#networks.get(id);
-      if (log?.apply(networks.get(id) ?? [], hosts, revision) === true) this.#mark(id);
+      if (log?.apply(networks.get(id) ?? [], hosts, revision, reaching.get(id)) === true) this.#mark(id);
     }
   }
 

@@ -3,82 +3,14 @@
  * Increments come out of change sets, so that a change costs what it touches and not what the network holds.
  */
 import type { Catalogue, NetworkUpdate, Peer } from '../gen/weft/v1/session.ts';
-import type { Host, Network, Revision } from '../lib/model.ts';
+import type { Network, Revision, Router } from '../lib/model.ts';
+import { linkedTo } from '../lib/routers.ts';
 import type { Change, State } from './contract.ts';
+import { EVERYWHERE, isPublished, leads, peer, peerOf, peersOf, type ReachSource, samePeer, visible } from './reach.ts';
 
 /** The part of State that views are made of. */
-export type ViewSource = Pick<
-  State,
-  | 'networks'
-  | 'hosts'
-  | 'blocks'
-  | 'addresses'
-  | 'endpoints'
-  | 'externals'
-  | 'settings'
-  | 'memberships'
-  | 'reservations'
-  | 'services'
-  | 'policies'
->;
-
-/** Claims that nobody has granted yet stay between the coordinators: only a held address may be sent to. */
-const visible = (address: { readonly state: string }): boolean => address.state === 'held';
-
-/** True when the host holds a block, an address or an endpoint of the network. */
-function holds(source: ViewSource, networkId: string, hostId: string): boolean {
-  for (const block of source.blocks.get(networkId)?.values() ?? []) if (block.hostId === hostId) return true;
-  for (const endpoint of source.endpoints.get(networkId)?.values() ?? []) if (endpoint.hostId === hostId) return true;
-  for (const address of source.addresses.get(networkId)?.values() ?? [])
-    if (address.hostId === hostId && visible(address)) return true;
-  return false;
-}
-
-/** Every host leads ports into the network. */
-export const isPublished = (source: ViewSource, networkId: string): boolean =>
-  source.services
-    .get(networkId)
-    ?.values()
-    .some((service) => service.publish === EVERYWHERE) === true;
-
-/** Of Service.publish. */
-const EVERYWHERE = 'all';
-
-/** Ports of other hosts lead to no service (docs/services.md). */
-const leads = (host: Host): boolean => host.express;
-
-const peer = (host: Host, entry: boolean): Peer => ({ hostId: host.id, name: host.name, vteps: host.vteps, entry });
-
-/** Hosts that hold a block, an address or an endpoint of the network, by id. */
-export function holdersOf(source: ViewSource, networkId: string): Map<string, Host> {
-  const ids = new Set<string>();
-  for (const block of source.blocks.get(networkId)?.values() ?? []) ids.add(block.hostId);
-  for (const endpoint of source.endpoints.get(networkId)?.values() ?? []) ids.add(endpoint.hostId);
-  for (const address of source.addresses.get(networkId)?.values() ?? []) if (visible(address)) ids.add(address.hostId);
-  const holders = new Map<string, Host>();
-  for (const id of [...ids].sort()) {
-    const host = source.hosts.get(id);
-    if (host !== undefined) holders.set(id, host);
-  }
-  return holders;
-}
-
-/** All peers of a network by host id. */
-export function peersOf(source: ViewSource, networkId: string): Map<string, Peer> {
-  const holders = holdersOf(source, networkId);
-  const peers = new Map([...holders].map(([id, host]) => [id, peer(host, false)]));
-  if (isPublished(source, networkId))
-    for (const [id, host] of source.hosts) if (!holders.has(id) && leads(host)) peers.set(id, peer(host, true));
-  return peers;
-}
-
-/** The host as a peer of the network; null when it is none, or has no record. @param published every host leads ports into it */
-function peerOf(source: ViewSource, networkId: string, hostId: string, published: boolean): Peer | null {
-  const host = source.hosts.get(hostId);
-  if (host === undefined) return null;
-  if (holds(source, networkId, hostId)) return peer(host, false);
-  return published && leads(host) ? peer(host, true) : null;
-}
+export type ViewSource = ReachSource &
+  Pick<State, 'networks' | 'externals' | 'settings' | 'memberships' | 'reservations' | 'policies'>;
 
 /** Everything of one network; `revision` is that of the newest increment, so that the next one chains on. */
 export function completeNetwork(source: ViewSource, networkId: string, revision: Revision): NetworkUpdate {
@@ -101,7 +33,15 @@ export function completeNetwork(source: ViewSource, networkId: string, revision:
 /** Headers of every network, reserved ones too (`state` tells them apart). */
 export function completeCatalogue(source: ViewSource, revision: Revision): Catalogue {
   const networks = [...source.networks.values()].map((network) => header(source, network));
-  return { complete: true, basedOn: undefined, revision, networks, removed: [] };
+  return {
+    complete: true,
+    basedOn: undefined,
+    revision,
+    networks,
+    removed: [],
+    routers: [...source.routers.values()],
+    removedRouters: [],
+  };
 }
 
 const header = (source: ViewSource, network: Network): Network =>
@@ -123,9 +63,14 @@ export function catalogueIncrement(
   revision: Revision,
 ): Catalogue | null {
   const networks = new Map<string, Network>();
+  const routers = new Map<string, Router>();
   const removed: string[] = [];
+  const removedRouters: string[] = [];
   for (const change of changes) {
-    if (change.kind === 'network') {
+    if (change.kind === 'router') {
+      if (change.after === null) removedRouters.push(change.name);
+      else routers.set(change.name, change.after);
+    } else if (change.kind === 'network') {
       if (change.after === null) removed.push(change.id);
       else networks.set(change.id, header(source, change.after));
     } else if (isPublishing(change) && isPublished(source, change.networkId) !== published.has(change.networkId)) {
@@ -133,8 +78,16 @@ export function catalogueIncrement(
       if (network !== undefined) networks.set(network.id, header(source, network));
     }
   }
-  if (networks.size === 0 && removed.length === 0) return null;
-  return { complete: false, basedOn: undefined, revision, networks: [...networks.values()], removed };
+  if (networks.size + removed.length + routers.size + removedRouters.length === 0) return null;
+  return {
+    complete: false,
+    basedOn: undefined,
+    revision,
+    networks: [...networks.values()],
+    removed,
+    routers: [...routers.values()],
+    removedRouters,
+  };
 }
 
 /** It may be that every host leads ports into the network now, or that none does any more. */
@@ -145,16 +98,18 @@ const isPublishing = (change: Change): change is Change & { readonly kind: 'serv
 export interface ChangeGroups {
   readonly networks: ReadonlyMap<string, readonly Change[]>;
   readonly hosts: readonly Change[];
+  /** Networks into which routers lead from others, where hosts have come or gone: these hosts; "all" where routers themselves have changed. */
+  readonly reaching: ReadonlyMap<string, ReadonlySet<string> | 'all'>;
 }
 
-/** Sorts the changes of a set by the network that they concern. */
-export function groupChanges(changes: readonly Change[]): ChangeGroups {
+/** Sorts the changes of a set by the network that they concern. @param source State after the changes */
+export function groupChanges(source: Pick<State, 'routers'>, changes: readonly Change[]): ChangeGroups {
   const networks = new Map<string, Change[]>();
   const hosts: Change[] = [];
   for (const change of changes) {
     if (change.kind === 'host') {
       const { before, after } = change;
-      const same = before !== null && after !== null && samePeer(peer(before, false), peer(after, false));
+      const same = before !== null && after !== null && samePeer(peer(before), peer(after));
       if (!same || leads(before) !== leads(after)) hosts.push(change);
     } else if ('networkId' in change) {
       const list = networks.get(change.networkId);
@@ -162,13 +117,32 @@ export function groupChanges(changes: readonly Change[]): ChangeGroups {
       else list.push(change);
     }
   }
-  return { networks, hosts };
+  return { networks, hosts, reaching: reachingOf(source, changes) };
+}
+
+function reachingOf({ routers }: Pick<State, 'routers'>, changes: readonly Change[]): ChangeGroups['reaching'] {
+  const reaching = new Map<string, Set<string> | 'all'>();
+  for (const change of changes)
+    if (change.kind === 'router')
+      for (const id of [change.before, change.after].flatMap((r) => r?.networkIds ?? [])) reaching.set(id, 'all');
+  if (routers.size === 0) return reaching;
+  for (const change of changes) {
+    if (change.kind !== 'block' && change.kind !== 'address' && change.kind !== 'endpoint') continue;
+    for (const id of linkedTo(routers.values(), change.networkId)) {
+      const hosts = reaching.get(id) ?? new Set();
+      reaching.set(id, hosts);
+      if (hosts !== 'all')
+        for (const record of [change.before, change.after]) if (record !== null) hosts.add(record.hostId);
+    }
+  }
+  return reaching;
 }
 
 /**
  * What a change set means for one network's view; null when nothing.
  * @param source State after the changes
  * @param peers peers before the changes, as the last update said
+ * @param reaching as ChangeGroups has it
  */
 export function networkIncrement(
   source: ViewSource,
@@ -177,9 +151,10 @@ export function networkIncrement(
   hosts: readonly Change[],
   peers: ReadonlyMap<string, Peer>,
   revision: Revision,
+  reaching: ReadonlySet<string> | 'all' = new Set(),
 ): NetworkUpdate | null {
   const update = emptyUpdate(networkId, revision);
-  const touched = new Set<string>();
+  const touched = new Set<string>(reaching === 'all' ? [] : reaching);
   for (const change of changes) {
     addRecord(update, change);
     if (change.kind === 'block' || change.kind === 'address' || change.kind === 'endpoint') {
@@ -191,7 +166,7 @@ export function networkIncrement(
   for (const change of hosts)
     if (change.kind === 'host' && (peers.has(change.id) || change.before === null || published)) touched.add(change.id);
   // Of all hosts it is asked anew who is a peer.
-  const all = changes.some(isPublishing) ? peersOf(source, networkId) : null;
+  const all = reaching === 'all' || changes.some(isPublishing) ? peersOf(source, networkId) : null;
   for (const hostId of all === null ? touched : new Set([...peers.keys(), ...all.keys()])) {
     const before = peers.get(hostId) ?? null;
     const after = all === null ? peerOf(source, networkId, hostId, published) : (all.get(hostId) ?? null);
@@ -288,12 +263,15 @@ export function mergeNetwork(a: NetworkUpdate, b: NetworkUpdate): NetworkUpdate 
 /** Like mergeNetwork, of the catalogue. */
 export function mergeCatalogue(a: Catalogue, b: Catalogue): Catalogue {
   const networks = mergeRecords(a.networks, a.removed, b.networks, b.removed, (x) => x.id);
+  const routers = mergeRecords(a.routers, a.removedRouters, b.routers, b.removedRouters, (x) => x.name);
   return {
     complete: a.complete,
     basedOn: a.basedOn,
     revision: b.revision,
     networks: networks.present,
     removed: a.complete ? [] : networks.removed,
+    routers: routers.present,
+    removedRouters: a.complete ? [] : routers.removed,
   };
 }
 
@@ -341,20 +319,6 @@ export const weightOf = (u: NetworkUpdate): number =>
   u.removedPolicies.length;
 
 const isEmpty = (u: NetworkUpdate): boolean => weightOf(u) === 0;
-
-const samePeer = (a: Peer, b: Peer): boolean =>
-  a.name === b.name &&
-  a.entry === b.entry &&
-  a.vteps.length === b.vteps.length &&
-  a.vteps.every((vtep, i) => {
-    const other = b.vteps[i];
-    return (
-      other !== undefined &&
-      vtep.address === other.address &&
-      vtep.encrypted === other.encrypted &&
-      vtep.encaps.join() === other.encaps.join()
-    );
-  });
 
 const emptyUpdate = (networkId: string, revision: Revision): NetworkUpdate => ({
   networkId,

@@ -4,8 +4,8 @@ import { ReplicaService } from '../gen/weft/v1/replica.ts';
 import { WeftError } from '../lib/errors.ts';
 import type { Presence, State } from './contract.ts';
 import type { Fanout } from './fanout.ts';
+import { peersOf } from './reach.ts';
 import type { Sessions, Slot } from './sessions.ts';
-import { peersOf } from './view.ts';
 
 export interface WaitDeps {
   readonly state: State;

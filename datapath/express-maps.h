@@ -69,6 +69,30 @@ struct config {
   __u32 source6[4];
   __u8 entry[6]; /* this host's MAC in the mesh, of frames from outside */
   __u8 pad2[2];
+  __u8 router[6]; /* this host's MAC of what it has routed */
+  __u8 pad3[2];
+};
+
+/* An address in a network. */
+struct ip_key {
+  __u32 index;
+  __u32 family;
+  __u32 address[4]; /* as on the wire; IPv4 in the first */
+};
+
+struct route_key {
+  __u32 bits; /* 64 + fixed bits of the address */
+  struct ip_key to;
+};
+
+struct route {
+  __u32 index; /* of the network that packets go on in; 0: Open vSwitch knows */
+  __u32 mtu;
+};
+
+struct neighbour {
+  __u8 mac[6];
+  __u8 pad[2];
 };
 
 struct traffic {
@@ -81,6 +105,8 @@ HASH(nets, 4096, __u32, struct net);
 HASH(vnis, 8192, struct tunnel, __u32);
 HASH(fdb, 131072, struct mac_key, struct place);
 MAP(blocks, BPF_MAP_TYPE_LPM_TRIE, 131072, struct block_key, struct place, BPF_F_NO_PREALLOC);
+MAP(routes, BPF_MAP_TYPE_LPM_TRIE, 65536, struct route_key, struct route, BPF_F_NO_PREALLOC);
+HASH(neighbours, 65536, struct ip_key, struct neighbour);
 HASH(vteps, 65536, struct source_key, struct source);
 HASH(lists, 65536, struct list_key, struct place);
 HASH(groups, 16384, struct mac_key, __u32);

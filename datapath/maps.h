@@ -45,6 +45,7 @@ enum reason {
   SERVICE_FRAGMENT,
   SERVICE_ENTRY,
   SERVICE_EXIT,
+  ROUTED,
   REASONS,
 };
 

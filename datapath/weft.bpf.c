@@ -9,6 +9,7 @@
 #include "express-maps.h"
 #include "frame.h"
 #include "mark.h"
+#include "route.h"
 #include "service.h"
 
 static __always_inline struct traffic *traffic_of(__u32 ifindex) {
@@ -128,15 +129,24 @@ static __always_inline int sent(struct __sk_buff *skb, __u32 ifindex) {
   }
   bool entry = is_entry(f.dst); /* Open vSwitch does not know them */
   if (!(p->flags & EXPRESS) && !entry) return count(SLOW, bpf_redirect(p->slow, 0));
-  struct place *to = find(p->index, f.dst);
-  if (to && (to->flags & HOST)) return to_host(skb, p->index, &f, to);
+  __u32 index = p->index;
+  bool routed = is_anycast(f.dst);
+  if (routed) index = next_network(skb, index, &f);
+  if (!index) return count(SLOW, bpf_redirect(p->slow, 0));
+  struct place *to = find(index, f.dst);
+  if (to && (to->flags & HOST)) return to_host(skb, index, &f, to);
   if (!to || !(to->flags & EXPRESS) || !(to->family || to->device)) return count(SLOW, bpf_redirect(p->slow, 0));
+  if (routed) {
+    struct config *c = configuration();
+    if (!c || !route_frame(skb, &f, c->router)) return count(FAILED, TC_ACT_SHOT);
+    count(ROUTED, 0);
+  }
   struct traffic *t = traffic_of(ifindex);
   if (t) {
     t->tx_packets += segments(skb);
     t->tx_bytes += skb->len;
   }
-  return to->family ? send(skb, p->index, to, &f, EXPRESS_REMOTE) : deliver(skb, p->index, &f, to, EXPRESS_LOCAL);
+  return to->family ? send(skb, index, to, &f, EXPRESS_REMOTE) : deliver(skb, index, &f, to, EXPRESS_LOCAL);
 }
 
 SEC("tc") int from_container(struct __sk_buff *skb) { return sent(skb, skb->ifindex); }

@@ -12,7 +12,9 @@ import { promisify } from 'node:util';
 import { planForwardRemoval } from '../agent/gateway/forward.ts';
 import { NFT_FAMILIES, NFT_TABLE } from '../agent/gateway/nft.ts';
 import { isOurLink, primaryOf } from '../agent/link/names.ts';
-import { AGENT_CONFIG, parseAgentConfig } from '../lib/config.ts';
+import { giveBack } from '../agent/shaping/start.ts';
+import { UnderlayQueues } from '../agent/shaping/underlay.ts';
+import { AGENT_CONFIG, type AgentConfig, parseAgentConfig } from '../lib/config.ts';
 import { WeftError } from '../lib/errors.ts';
 import { RESOLVER_ADDRESS } from '../lib/resolver-address.ts';
 import { PLACES, UNITS } from './install.ts';
@@ -40,7 +42,9 @@ export async function uninstall(paths: Paths, purge: boolean, say: (line: string
       throw new WeftError('FAILED_PRECONDITION', `${unit} is active.`, { hint: `systemctl disable --now ${unit}` });
   if (existsSync(paths.dockerSocket)) await removeCopies(paths, say);
   for (const [file, ...args] of [...(await leftovers()), ...(await filters())]) await promisify(execFile)(file, args);
-  rmSync(pins(), { recursive: true, force: true });
+  const { bpfDir, stateDir } = settings();
+  await giveQueueBack(stateDir, say);
+  rmSync(bpfDir, { recursive: true, force: true });
   for (const unit of [...UNITS.agent, ...UNITS.coordinator]) rmSync(`${PLACES.units}/${unit}`, { force: true });
   rmSync(PLACES.link, { force: true });
   rmSync(PLACES.programs, { recursive: true, force: true });
@@ -52,13 +56,22 @@ export async function uninstall(paths: Paths, purge: boolean, say: (line: string
   say('removed configuration, certificates and state');
 }
 
-/** Where maps and programs of the kernel side are pinned; a configuration that cannot be read has changed nothing here. */
-function pins(): string {
+/** Where maps and programs of the kernel side are pinned, and state is kept; a configuration that cannot be read has changed nothing here. */
+function settings(): Pick<AgentConfig, 'bpfDir' | 'stateDir'> {
   try {
-    return parseAgentConfig(readFileSync(AGENT_CONFIG, 'utf8'), AGENT_CONFIG).bpfDir;
+    return parseAgentConfig(readFileSync(AGENT_CONFIG, 'utf8'), AGENT_CONFIG);
   } catch {
-    return '/sys/fs/bpf/weft';
+    return { bpfDir: '/sys/fs/bpf/weft', stateDir: '/var/lib/weft' };
   }
+}
+
+/** An interface that the agent has shaped has again what it had before. */
+async function giveQueueBack(stateDir: string, say: (line: string) => void): Promise<void> {
+  const queues = new UnderlayQueues();
+  const names = [...(await queues.observe(null)).keys()];
+  if (names.length === 0) return;
+  const problem = await giveBack(stateDir, queues);
+  say(problem === '' ? `gave ${names.join(', ')} back the queue of before` : problem);
 }
 
 /** Without systemd nothing is. */

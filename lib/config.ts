@@ -8,6 +8,7 @@ import { LineCounter, parseDocument } from 'yaml';
 import { WeftError } from './errors.ts';
 import { formatHostPort, tryParseHostPort } from './hostport.ts';
 import { formatIp6, tryParseIp6 } from './ip6.ts';
+import { parseShaped, tryParseShaped } from './rate.ts';
 
 export const AGENT_CONFIG = '/etc/weft/agent.yaml';
 export const COORDINATOR_CONFIG = '/etc/weft/coordinator.yaml';
@@ -100,6 +101,8 @@ const underlayMtu = v.optional(
   null,
 );
 
+const SHAPE = 'a rate from 1mbit to 100gbit such as 950mbit, or none';
+
 /** This host's VTEP: an address of it; or `on`, the CIDR that contains it or its interface. Text alone means either. */
 const underlay = v.pipe(
   v.unknown(),
@@ -109,8 +112,19 @@ const underlay = v.pipe(
       vtep: v.optional(ipAddress),
       on: v.optional(v.pipe(v.string(), v.regex(/^[^\s]{1,64}$/, 'a CIDR or the name of an interface'))),
       mtu: underlayMtu,
+      /** Bits per second that its interface is shaped to, by classes; null = it is left alone. */
+      shape: v.optional(
+        v.nullable(
+          v.pipe(
+            v.string(SHAPE),
+            v.check((text) => tryParseShaped(text) !== undefined, SHAPE),
+            v.transform((text) => tryParseShaped(text) ?? null),
+          ),
+        ),
+        null,
+      ),
     },
-    'a map with vtep (an address of this host) or on (a CIDR or an interface), and mtu',
+    'a map with vtep (an address of this host) or on (a CIDR or an interface), mtu and shape',
   ),
   v.check((u) => (u.vtep === undefined) !== (u.on === undefined), 'a map with either vtep or on'),
 );
@@ -206,12 +220,16 @@ export type CoordinatorConfig = Omit<v.InferOutput<typeof coordinatorSchema>, 'a
   readonly advertise: string;
 };
 
-/**
- * @param underlay replaces the file's (command line flag), but not its MTU.
- * @throws NOT_FOUND when the file is not there, INVALID_ARGUMENT when it is not as it should be.
- */
-export const loadAgentConfig = async (file = AGENT_CONFIG, underlay?: string): Promise<AgentConfig> =>
-  parseAgentConfig(await read(file), file, underlay);
+/** What flags of the command line say of the underlay: instead of the file, each for itself. */
+export interface UnderlayFlags {
+  readonly underlay?: string | undefined;
+  /** Of `underlay.shape`. */
+  readonly shape?: string | undefined;
+}
+
+/** @throws NOT_FOUND when the file is not there, INVALID_ARGUMENT when it is not as it should be. */
+export const loadAgentConfig = async (file = AGENT_CONFIG, flags: UnderlayFlags = {}): Promise<AgentConfig> =>
+  parseAgentConfig(await read(file), file, flags);
 
 /**
  * @param overrides replace keys of the file (command line flags); with one, the usual file need not be there.
@@ -227,15 +245,21 @@ async function readOr(file: string, overrides: Readonly<Record<string, unknown>>
   return optional && !existsSync(file) ? '' : read(file);
 }
 
-export function parseAgentConfig(text: string, file = AGENT_CONFIG, on?: string): AgentConfig {
-  const config = check(agentSchema, withUnderlay(toObject(text, file), on), file);
+export function parseAgentConfig(text: string, file = AGENT_CONFIG, flags: UnderlayFlags = {}): AgentConfig {
+  const config = check(agentSchema, withUnderlay(toObject(text, file), flags), file);
   return { ...config, agentSocket: config.agentSocket ?? `${config.runDir}/agent.sock` };
 }
 
-function withUnderlay(config: Record<string, unknown>, on: string | undefined): Record<string, unknown> {
-  if (on === undefined) return config;
-  const { mtu } = (config['underlay'] ?? {}) as { mtu?: unknown };
-  return { ...config, underlay: { ...underlayOf(on), ...(mtu === undefined ? {} : { mtu }) } };
+function withUnderlay(config: Record<string, unknown>, { underlay, shape }: UnderlayFlags): Record<string, unknown> {
+  if (underlay === undefined && shape === undefined) return config;
+  if (shape !== undefined) parseShaped(shape); // a flag that means nothing is named as one
+  const said = config['underlay'];
+  const { vtep, on, ...others } = (typeof said === 'string' ? underlayOf(said) : (said ?? {})) as Record<
+    string,
+    unknown
+  >;
+  const where = underlay === undefined ? (vtep === undefined ? { on } : { vtep }) : underlayOf(underlay);
+  return { ...config, underlay: { ...where, ...others, ...(shape === undefined ? {} : { shape }) } };
 }
 
 export function parseCoordinatorConfig(

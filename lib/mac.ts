@@ -37,8 +37,8 @@ export function defaultMac(ip: string, ip6: string, prefix6: number): { mac: str
   return { mac: formatMac((BigInt(MAC_PREFIX_FAR) << 32n) | hash(value)), own: true };
 }
 
-/** True for MACs that are made from addresses, and those of the hosts themselves (02:57, 02:5b): nobody else may choose one of these. */
-export const isDefaultForm = (mac: string): boolean => /^02:5[789ab]:/.test(mac);
+/** True for MACs that are made from addresses, and those of the hosts themselves (02:57, 02:5b, 02:5c): nobody else may choose one of these. */
+export const isDefaultForm = (mac: string): boolean => /^02:5[789abc]:/.test(mac);
 
 /** FNV-1a over the sixteen bytes. */
 function hash(value: bigint): bigint {

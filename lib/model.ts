@@ -23,6 +23,8 @@ export type {
   Rate,
   Reservation,
   Revision,
+  Route,
+  Router,
   Service,
   ServicePort,
   TraceAnswer,
@@ -58,6 +60,8 @@ export interface View {
   readonly revision: import('../gen/weft/v1/types.ts').Revision;
   /** Catalogue: every network of the host's projects, by id. */
   readonly networks: ReadonlyMap<string, import('../gen/weft/v1/types.ts').Network>;
+  /** Catalogue: routers of these, by name. */
+  readonly routers: ReadonlyMap<string, import('../gen/weft/v1/types.ts').Router>;
   /** Interest: by network id. */
   readonly interests: ReadonlyMap<string, NetworkView>;
 }

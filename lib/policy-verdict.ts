@@ -37,7 +37,14 @@ export interface PolicyWorld {
   readonly networks: ReadonlyMap<string, Pick<Network, 'subnets'>>;
 }
 
-export interface Judgement {
+export interface Judgement extends Decision {
+  /** What staged policies would decide otherwise, were all of them in force; null: nothing. */
+  readonly staged: Decision | null;
+  /** What is decided where the other address stands for a name that rules give, which each host knows for itself; null: the same. */
+  readonly named: Decision | null;
+}
+
+interface Decision {
   readonly action: PolicyAction;
   /** "pending": rules ask for labels, and those of the endpoint are not known yet. */
   readonly by: 'rule' | 'default' | 'pending' | 'exempt';
@@ -51,18 +58,40 @@ export interface Judgement {
  * @param self the end that is judged, an endpoint of the world's network: the source for egress, the destination for ingress
  */
 export function judge(world: PolicyWorld, direction: Direction, self: End, other: End, packet: Packet): Judgement {
-  const mine = world.policies.filter((policy) => policy.networkId === world.network.id && !policy.staged);
+  const mine = world.policies.filter((policy) => policy.networkId === world.network.id);
+  const inForce = mine.filter((policy) => !policy.staged);
   const labels = self.endpoint?.labels ?? null;
-  const exempt: Judgement = { action: 'allow', by: 'exempt', policy: null, rule: null };
+  const exempt: Judgement = { action: 'allow', by: 'exempt', policy: null, rule: null, staged: null, named: null };
   if (isOfLink(self.ip, packet)) return exempt;
-  if (labels === null && mine.some(asksForLabels)) return { action: 'drop', by: 'pending', policy: null, rule: null };
+  if (labels === null && inForce.some(asksForLabels)) return { ...exempt, action: 'drop', by: 'pending' };
   if (direction === 'egress' && isForResolver(other.ip, packet)) return exempt;
+  const decided = decide(world, inForce, direction, self, other, packet);
+  const would = decide(world, mine, direction, self, other, packet);
+  const named = decide(world, inForce, direction, self, other, packet, true);
+  return {
+    ...decided,
+    staged: would.action === decided.action ? null : would,
+    named: named.policy === decided.policy && named.rule === decided.rule ? null : named,
+  };
+}
+
+/** The first of the rules that are about it, or the network's default. @param named the other end is every name that is given */
+function decide(
+  world: PolicyWorld,
+  mine: readonly Policy[],
+  direction: Direction,
+  self: End,
+  other: End,
+  packet: Packet,
+  named = false,
+): Decision {
+  const labels = self.endpoint?.labels ?? null;
   const found = mine
     .filter((policy) => meant(policy.selector, labels ?? {}))
     .flatMap((policy) => {
       const levels = levelsOf(policy[direction]);
       return policy[direction].flatMap((rule, i) => {
-        const who = rule.peers.length === 0 || rule.peers.some((peer) => isPeer(world, peer, other));
+        const who = rule.peers.length === 0 || rule.peers.some((peer) => isPeer(world, peer, other, named));
         const what = rule.ports.length === 0 || rule.ports.some((port) => isPort(port, packet));
         return who && what ? [{ policy, rule: i + 1, action: rule.action as PolicyAction, level: levels[i] ?? 0 }] : [];
       });
@@ -110,7 +139,7 @@ const asksForLabels = (policy: Policy): boolean =>
     ),
   );
 
-function isPeer(world: PolicyWorld, { who }: PolicyPeer, other: End): boolean {
+function isPeer(world: PolicyWorld, { who }: PolicyPeer, other: End, named: boolean): boolean {
   const labelled = (networkId: string, labels: Labels): boolean =>
     other.endpoint?.networkId === networkId && selects(labels, other.endpoint.labels ?? {});
   // As numbers all of IPv4 lies in ::/0.
@@ -130,8 +159,8 @@ function isPeer(world: PolicyWorld, { who }: PolicyPeer, other: End): boolean {
       const service = world.services.find(({ name }) => name === who.value);
       return service !== undefined && labelled(world.network.id, service.selector);
     }
-    // What a name means is known on each host alone.
     case 'name':
+      return named;
     case undefined:
       return false;
   }

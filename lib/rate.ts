@@ -75,6 +75,30 @@ export function checkRate({ bits, burst }: Rate): Rate {
   return { bits, burst };
 }
 
+/** Below, the smallest class could not send a frame within a tenth of a second. */
+const MIN_SHAPED = 1e6;
+
+/** Bits per second that an underlay is shaped to; null: "none". @throws INVALID_ARGUMENT */
+export function parseShaped(text: string): number | null {
+  const bits = parseBits('--shape-underlay', text);
+  if (bits === 0) return null;
+  if (bits < MIN_SHAPED || bits > MAX_BITS)
+    throw invalid(
+      `--shape-underlay takes a rate from 1mbit to 100gbit, not "${middleCut(text)}".`,
+      'a little less than the link carries: 950mbit on one of 1 Gbit/s',
+    );
+  return bits;
+}
+
+/** Undefined: it is no such rate. */
+export function tryParseShaped(text: string): number | null | undefined {
+  try {
+    return parseShaped(text);
+  } catch {
+    return undefined;
+  }
+}
+
 /** @throws INVALID_ARGUMENT */
 export function parsePriority(what: string, text: string): Priority {
   const found = PRIORITIES.find((p) => p === text);

@@ -1,5 +1,5 @@
 /** Keys and values of the maps in words, for drift and for `weft dump`. Pure. */
-import { BLOCK_KEY_BITS, CONFIG_FLAG, type EncodedMaps, FLAG, LAYOUT, type MapName } from './encode.ts';
+import { BLOCK_KEY_BITS, CONFIG_FLAG, type EncodedMaps, FLAG, LAYOUT, type MapName, ROUTE_KEY_BITS } from './encode.ts';
 import { address, Fields, ip4, ip6, isZero } from './fields.ts';
 
 /** Name of an entry: "fdb net 3 02:58:0a:80:00:07". */
@@ -27,6 +27,14 @@ export function describeKey(map: MapName, key: string): string {
     }
     case 'lists':
       return `lists ${f.u32()} slot ${f.u32()}`;
+    case 'routes': {
+      const [bits, index, family, ip] = [f.u32() - ROUTE_KEY_BITS, f.u32(), f.u32(), f.take(16)];
+      return `routes net ${index} ${address(ip, family)}/${bits}`;
+    }
+    case 'neighbours': {
+      const [index, family, ip] = [f.u32(), f.u32(), f.take(16)];
+      return `neighbours net ${index} ${address(ip, family)}`;
+    }
     case 'config':
       return 'config';
     case 'backends':
@@ -85,6 +93,11 @@ export function describeValue(map: MapName, value: string): string {
       const [ip, mac, port] = [f.take(16), f.mac(), f.port()];
       return `${end(ip, port)} ${mac}`;
     }
+    case 'routes': {
+      const [network, mtu] = [f.u32(), f.u32()];
+      return network === 0 ? 'by Open vSwitch' : `to net ${network} mtu ${mtu}`;
+    }
+    case 'neighbours':
     case 'live':
       return f.mac();
     case 'services': {
@@ -137,6 +150,8 @@ function config(f: Fields): string {
   const [tunnelPort, flags, ttl, tos] = [f.u32(), f.u32(), f.u8(), f.u8()];
   f.take(2);
   const [source4, source6, entry] = [f.take(4), f.take(16), f.mac()];
+  f.take(2);
+  const router = f.mac();
   return words(
     `tunnel port ifindex ${tunnelPort}`,
     `ttl ${flags & CONFIG_FLAG.ttlInherit ? 'inherit' : ttl}`,
@@ -146,5 +161,6 @@ function config(f: Fields): string {
     !isZero(source4) && `source ${ip4(source4)}`,
     !isZero(source6) && `source ${ip6(source6)}`,
     entry !== NO_MAC && `entry ${entry}`,
+    router !== NO_MAC && `router ${router}`,
   );
 }

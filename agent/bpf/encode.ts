@@ -27,7 +27,9 @@ export const LAYOUT = {
   vteps: { key: 28, value: 8 },
   lists: { key: 8, value: 32 },
   groups: { key: 12, value: 4 },
-  config: { key: 4, value: 40 },
+  neighbours: { key: 24, value: 8 },
+  routes: { key: 28, value: 8 },
+  config: { key: 4, value: 48 },
   backends: { key: 8, value: 24 },
   live: { key: 24, value: 8 },
   services: { key: 24, value: 16 },
@@ -79,6 +81,11 @@ export const macKey = (index: number, address: bigint): string => `${u32(index)}
 /** Port in the order of the network. */
 const port16 = (v: number): string => u8(v >>> 8) + u8(v);
 
+/** Bits of a route's key before the address: index and family. */
+export const ROUTE_KEY_BITS = 64;
+/** Of a family, in a network. */
+const inFamily = (index: number, a: BpfAddress): string => u32(index) + u32(a.family) + address(a);
+
 /** A port of a virtual address; without one, the address. */
 export const serviceKey = (
   s: Pick<BpfService, 'index' | 'address'>,
@@ -94,7 +101,8 @@ const table = <T>(items: readonly T[], key: (item: T) => string, value: (item: T
 /** @param names of the maps that there are */
 export function encode(model: BpfModel, names: readonly MapName[] = MAP_NAMES): EncodedMaps {
   const { ports, nets, sources, groups } = model;
-  const served = new Set(model.services.map((s) => s.index));
+  const answered = model.answered ?? [];
+  const served = new Set([...model.services, ...answered].map((s) => s.index));
   const place = places();
   const copies = model.lists.flatMap(({ id, vteps }) =>
     vteps.slice(0, MAX_COPIES).map((vtep, slot) => ({ key: u32(id) + u32(slot), vtep })),
@@ -139,8 +147,18 @@ export function encode(model: BpfModel, names: readonly MapName[] = MAP_NAMES): 
       (g) => macKey(g.index, g.mac),
       (g) => u32(g.list),
     ),
+    routes: table(
+      model.routes ?? [],
+      (r) => u32(ROUTE_KEY_BITS + r.bits) + inFamily(r.index, r.to),
+      (r) => u32(r.network ?? 0) + u32(r.mtu),
+    ),
+    neighbours: table(
+      model.neighbours ?? [],
+      (n) => inFamily(n.index, n.address),
+      (n) => `${mac(n.mac)}0000`,
+    ),
     config: new Map([[u32(0), config(model.config)]]),
-    ...services(model.services),
+    ...services(model.services, answered),
   };
   return new Map(names.map((name) => [name, maps[name]]));
 }
@@ -166,12 +184,15 @@ const source = (s: BpfSource): string =>
 /** Slots are counted from 0. A virtual address is said with its ports, and by itself. */
 function services(
   all: readonly BpfService[],
+  answered: readonly Pick<BpfService, 'index' | 'address'>[],
 ): Pick<Record<MapName, Map<string, string>>, 'backends' | 'live' | 'services'> {
   const maps = {
     backends: new Map<string, string>(),
     live: new Map<string, string>(),
     services: new Map<string, string>(),
   };
+  const virtual = (net: number): string => u32(0) + u32(0) + u32(0) + u32(net);
+  for (const a of answered) maps.services.set(serviceKey(a), virtual(a.index));
   for (const s of all) {
     const id = u32(s.id);
     const backends = s.backends.filter((b) => b.address.family === s.address.family);
@@ -179,9 +200,9 @@ function services(
       maps.backends.set(id + u32(slot), address(b.address) + mac(b.mac) + port16(b.port));
       maps.live.set(`${id}${address(b.address)}${port16(b.port)}0000`, `${mac(b.mac)}0000`);
     }
-    const net = u32(s.net ?? s.index);
-    maps.services.set(serviceKey(s, s), id + u32(backends.length) + u32(s.affinity) + net);
-    maps.services.set(serviceKey(s), u32(0) + u32(0) + u32(0) + net);
+    const net = s.net ?? s.index;
+    maps.services.set(serviceKey(s, s), id + u32(backends.length) + u32(s.affinity) + u32(net));
+    maps.services.set(serviceKey(s), virtual(net));
   }
   return maps;
 }
@@ -241,6 +262,8 @@ function config(c: BpfConfig): string {
     ip4(c.source4),
     ip6(c.source6),
     mac(c.entry),
+    '0000',
+    mac(c.router ?? 0n),
     '0000',
   ].join('');
 }

@@ -132,6 +132,27 @@ export interface BpfService {
   readonly backends: readonly BpfBackend[];
 }
 
+/** Where packets to a prefix go on; of two that match, the longer one counts. */
+export interface BpfRoute {
+  /** Of the network that they come from. */
+  readonly index: number;
+  /** Its host bits are zero. */
+  readonly to: BpfAddress;
+  /** Bits of it that are fixed: 0..32, 0..128. */
+  readonly bits: number;
+  /** The network of the one whom they are for, whose MAC follows from the address unless a neighbour says otherwise; null: Open vSwitch knows. */
+  readonly network: number | null;
+  /** Greatest IP packet that is taken there. */
+  readonly mtu: number;
+}
+
+/** An address of a network that is routed to, and its MAC: where that does not follow from it. */
+export interface BpfNeighbour {
+  readonly index: number;
+  readonly address: BpfAddress;
+  readonly mac: bigint;
+}
+
 export interface BpfConfig {
   /** weft-tk: the kernel's side of the pair whose other end is OVS's tunnel port. */
   readonly tunnelPort: number;
@@ -148,6 +169,8 @@ export interface BpfConfig {
   readonly source6: bigint | null;
   /** The host's own MAC in the mesh, of what comes in by a published service; 0 = there is none. */
   readonly entry: bigint;
+  /** The host's own MAC of what it has routed; absent: it routes nothing. */
+  readonly router?: bigint;
 }
 
 export interface BpfModel {
@@ -160,6 +183,11 @@ export interface BpfModel {
   readonly lists: readonly BpfList[];
   readonly groups: readonly BpfGroup[];
   readonly services: readonly BpfService[];
+  /** IPv6 addresses of networks, beside those of services, that solicitations are answered for: on ports of Open vSwitch's. Absent: none. */
+  readonly answered?: readonly { readonly index: number; readonly address: BpfAddress }[];
+  /** Absent: none. */
+  readonly routes?: readonly BpfRoute[];
+  readonly neighbours?: readonly BpfNeighbour[];
 }
 
 /** Programs, by where they belong (clsact ingress, if nothing else is said). */
@@ -236,6 +264,7 @@ export const REASONS = [
   'service_fragment',
   'service_entry',
   'service_exit',
+  'routed',
 ] as const;
 
 export type BpfReason = (typeof REASONS)[number];

@@ -1,6 +1,9 @@
 /** One message in, one out: who asks, what is answered here, what is asked elsewhere. Knows no socket. */
 import type { Clock } from '../../lib/clock.ts';
+import type { Answered } from '../policies/name-table.ts';
 import { type Answer, type Asker, answer, type Order } from './answer.ts';
+import { answeredBy } from './answered.ts';
+import { normalName } from './holders.ts';
 import type { NameIndex } from './names.ts';
 import { encodeReply, fitReply, type Head, parseQuery, type Query, type Rcode, type Transport } from './wire.ts';
 
@@ -34,6 +37,11 @@ export interface HandlerOptions {
   /** @returns the reply, with the query's id; null: nobody answered, or too many are waiting. */
   readonly forward: (query: Buffer, source: string) => Promise<Buffer | null>;
   readonly order: Order;
+  /**
+   * Told of the addresses that are about to be answered. @param name lower case, without a dot at the end. @param own it is a name of
+   * the mesh. @returns the answer waits for it; null: it goes at once
+   */
+  readonly learn?: (asker: Asker, name: string, answered: readonly Answered[], own: boolean) => Promise<void> | null;
   readonly counters: DnsCounters;
   readonly clock: Clock;
 }
@@ -64,14 +72,21 @@ export function makeHandler(o: HandlerOptions): Handler {
     const told = answer(query, asker, o.index(), o.order);
     if (told.kind !== 'forward') {
       const reply = encodeAnswer(query, told);
-      count(told.kind === 'empty' || told.kind === 'nxdomain' ? told.kind : 'answered');
-      return reply;
+      const ips = told.kind === 'addresses' ? told.ips.map((ip) => ({ ip, ttl: 0 })) : [];
+      const done = (): Buffer => {
+        count(told.kind === 'empty' || told.kind === 'nxdomain' ? told.kind : 'answered');
+        return reply;
+      };
+      const learning = ips.length === 0 ? null : (o.learn?.(asker, normalName(query.name), ips, true) ?? null);
+      return learning === null ? done() : learning.then(done);
     }
     return o
       .forward(message, source)
       .catch(() => null)
-      .then((reply) => {
+      .then(async (reply) => {
         const fitted = reply === null ? encodeReply(query, 'SERVFAIL') : fitReply(reply, query);
+        if (reply !== null && asker.networks.length > 0 && o.learn !== undefined)
+          await o.learn(asker, normalName(query.name), answeredBy(fitted), false);
         count(reply === null ? 'servfail' : 'forwarded');
         return fitted;
       });

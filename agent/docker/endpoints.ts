@@ -25,13 +25,15 @@ import type { Publisher } from '../gateway/publish.ts';
 import { resolverRoute } from '../gateway/route.ts';
 import { impliedMac } from '../implied-mac.ts';
 import { refuseMac } from '../mac-use.ts';
+import { type ContainerRoute, containerRoutes } from '../plan/routing.ts';
 import type { Copies } from './copies.ts';
 import type { JoinWaiter } from './join-wait.ts';
 import { shownAddress } from './pools.ts';
 import { type CreateEndpointRequest, type EndpointRef, type ExternalRequest, type JoinRequest, KEY } from './wire.ts';
 
-/** Of a static route: no next hop (libnetwork/types, RouteType). */
+/** Of a static route: no next hop, or one (libnetwork/types, RouteType). */
 const CONNECTED = 1;
+const BY_GATEWAY = 0;
 
 export interface EndpointOptions {
   readonly journal: Journal;
@@ -126,6 +128,7 @@ export class EndpointDriver {
     const attached = begun.catch(() => this.#attach(endpoint.id));
     attached.catch(() => undefined); // awaited below, after the journal
     const route = this.#resolverRoute(endpoint, request.SandboxKey);
+    const routed = this.#routed(endpoint, request.SandboxKey);
     await this.#o.journal.write([
       {
         table: 'endpoint',
@@ -134,6 +137,7 @@ export class EndpointDriver {
           ...this.#now(endpoint),
           sandbox: request.SandboxKey,
           ...(route === null ? {} : { resolverRoute: route }),
+          routed,
         },
       },
     ]);
@@ -144,7 +148,10 @@ export class EndpointDriver {
       Gateway: gateway,
       GatewayIPv6: gateway6,
       DisableGatewayService: disableDockers,
-      StaticRoutes: route === null ? [] : [{ Destination: route, RouteType: CONNECTED, NextHop: '' }],
+      StaticRoutes: [
+        ...(route === null ? [] : [{ Destination: route, RouteType: CONNECTED, NextHop: '' }]),
+        ...routed.map(({ cidr, via }) => ({ Destination: cidr, RouteType: BY_GATEWAY, NextHop: via })),
+      ],
     };
   }
 
@@ -153,6 +160,14 @@ export class EndpointDriver {
     return row === undefined
       ? { gateway: '', gateway6: '', disableDockers: true }
       : joinGateway(this.#o.copies.record(row), endpoint);
+  }
+
+  /** Where routers lead; two equal routes in one container are an error to Docker. */
+  #routed(endpoint: LocalEndpoint, sandbox: string): ContainerRoute[] {
+    const row = this.#o.journal.networks.get(endpoint.networkId);
+    if (row === undefined) return [];
+    const others = [...this.#o.journal.endpoints.values()].filter((e) => e.id !== endpoint.id && e.sandbox === sandbox);
+    return containerRoutes(this.#o.mesh.view(), endpoint, row.network, others);
   }
 
   /** The machines of a vlan have a resolver of their own. */

@@ -6,6 +6,7 @@
 import { tryParseIp } from '../../lib/ip.ts';
 import { tryParseIp6 } from '../../lib/ip6.ts';
 import { MAC_PREFIX, MAC_PREFIX_6 } from '../../lib/mac.ts';
+import { ROUTER_PREFIX } from '../gateway/addresses.ts';
 import type { Action, Flow, MatchField } from '../openflow/flow.ts';
 import { flow, goto, is, masked, set } from './build.ts';
 import type { NetworkModel, Remote, Tunnels } from './model.ts';
@@ -69,9 +70,14 @@ const arrived = (
     goto(judgedStage(n)),
   ]);
 
-const DEFAULT_MACS = [MAC_PREFIX, MAC_PREFIX_6].map((prefix) =>
-  masked('eth_src', BigInt(prefix) << 32n, 0xffffn << 32n),
-);
+/** First two bytes of MACs that hosts of the mesh alone send from: where there is a router, their own too. */
+const prefixes = (n: Pick<NetworkModel, 'routing'>): number[] => [
+  MAC_PREFIX,
+  MAC_PREFIX_6,
+  ...(n.routing === undefined ? [] : [ROUTER_PREFIX]),
+];
+const meshMacs = (n: Pick<NetworkModel, 'routing'>): MatchField[] =>
+  prefixes(n).map((prefix) => masked('eth_src', BigInt(prefix) << 32n, 0xffffn << 32n));
 
 /** One port for every host; the tag says which network. */
 function kernelTunnel(port: number | null, index: number): Backend {
@@ -115,7 +121,7 @@ function ovsTunnel(ports: (Tunnels & { kind: 'ovs' })['ports']): Backend {
         if (r.external) return [...guarded(n, r, match), arrived(n, match, [], 0, r.learn ? [learnRemote(n, r)] : [])];
         if (!r.learn) return [arrived(n, match, [])];
         // What is known of Weft's hosts without learning leaves room for what is not.
-        const known = DEFAULT_MACS.map((prefix) => arrived(n, [...match, prefix], [], 1));
+        const known = meshMacs(n).map((prefix) => arrived(n, [...match, prefix], [], 1));
         return [...known, arrived(n, match, [], 0, [learnRemote(n, r)])];
       }),
     enters: (n, from, mac) => {
@@ -135,12 +141,12 @@ function ovsTunnel(ports: (Tunnels & { kind: 'ovs' })['ports']): Backend {
 
 /** Who is no Weft host does not send as one of the mesh's endpoints. */
 function guarded(n: NetworkModel, r: Remote, match: readonly MatchField[]): Flow[] {
-  const isDefault = (mac: bigint): boolean => [MAC_PREFIX, MAC_PREFIX_6].includes(Number(mac >> 32n));
+  const isDefault = (mac: bigint): boolean => prefixes(n).includes(Number(mac >> 32n));
   const others = n.remotes.flatMap((other) => (other === r ? [] : other.entries));
   const taken = new Set([...n.locals, ...others].map((e) => e.mac).filter((mac) => !isDefault(mac)));
   const drop = (source: MatchField): Flow => flow('classify', n.index, PRIORITY.entry + 1, [...match, source], []);
   return [
-    ...DEFAULT_MACS.map(drop),
+    ...meshMacs(n).map(drop),
     ...[...taken].map((mac) => drop(is('eth_src', mac))),
     // Its own, where somebody has given it such a one.
     ...r.entries.filter((e) => isDefault(e.mac)).map((e) => arrived(n, [...match, is('eth_src', e.mac)], [], 2)),

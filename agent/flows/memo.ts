@@ -5,6 +5,7 @@ import type { BridgeModel } from './model.ts';
 import { isJudged, policyBase, renderRules } from './policies.ts';
 import { sameRules } from './policy-model.ts';
 import { renderBase, renderNetwork } from './render.ts';
+import { isRouted, routesBase } from './routes.ts';
 import { renderAddress, virtualAddresses } from './services.ts';
 
 export interface Entry {
@@ -34,6 +35,7 @@ export function render(model: BridgeModel, memo: Memo): FlowTable {
   const { tunnels, ...rest } = bridge;
   take(BASE, JSON.stringify(rest), () => renderBase(rest));
   if (networks.some(isJudged)) take('policies', '', policyBase);
+  if (networks.some(isRouted)) take('routes', rest.maxMeters, () => routesBase(rest));
   for (const n of networks) {
     const { services: _, published, policies, ...plain } = n;
     const network = {
@@ -45,7 +47,8 @@ export function render(model: BridgeModel, memo: Memo): FlowTable {
       typeof v === 'bigint' ? `${v}n` : v,
     );
     take(String(network.index), fingerprint, () => renderNetwork(network, bridge));
-    const rules = policies?.rules ?? [];
+    // A network that is only led to has none, whatever they are.
+    const rules = isJudged(n) ? (policies?.rules ?? []) : [];
     if (rules.length > 0) {
       const of = `${network.index} rules ${rest.maxMeters}`;
       const before = memo.get(of)?.fingerprint;

@@ -114,6 +114,36 @@ export interface Published {
   readonly hosts: readonly Pick<Remote, 'hostId' | 'vtep'>[];
 }
 
+/** One way to go on, of a packet that is routed. */
+export interface Hop {
+  /** Local index of the network that the packet goes on in; may be the one that it comes from. */
+  readonly network: number;
+  /** Who gets it there, of the route's family; null: who it is for. */
+  readonly ip: bigint | null;
+  /** Greatest IP packet that is taken there. */
+  readonly mtu: number;
+}
+
+export interface RouteModel {
+  /** Of two that contain an address, the longer prefix is taken. */
+  readonly to: Cidr6;
+  /** Never empty; several: connections are spread over them. */
+  readonly hops: readonly Hop[];
+}
+
+/** Of a network: where routers lead from it. */
+export interface Routing {
+  /** This host's source MAC of what it has routed (routerMac). */
+  readonly mac: bigint;
+  /** Addresses of gateways, as lib/addr.ts has them: those that ARP and neighbour discovery are answered for. */
+  readonly own: readonly bigint[];
+  /** Those that answer a ping: its own, and of the networks that it leads to. */
+  readonly answering: readonly bigint[];
+  /** The network's own: never looked for elsewhere. */
+  readonly subnets: readonly Cidr6[];
+  readonly routes: readonly RouteModel[];
+}
+
 /** One network as this host's bridge sees it. */
 export interface NetworkModel {
   /** Local network index. */
@@ -142,6 +172,12 @@ export interface NetworkModel {
   readonly policies?: PolicyModel | null;
   /** Addresses (its gateways') that the host asks endpoints from whether they answer; absent: it asks none. */
   readonly checks?: Pick<Egress, 'ip' | 'ip6'>;
+  /** Absent: no router leads from here. Where there is no endpoint, it says which addresses are routed to. */
+  readonly routing?: Routing;
+  /** Hosts that are only where a router leads here from: nothing but what they have routed comes from them, and nothing goes to them. */
+  readonly routers?: readonly Pick<Remote, 'hostId' | 'vtep'>[];
+  /** A router leads here from a network of this host, which may have no endpoint here itself. */
+  readonly reached?: true;
   /** Null: not known, everything goes to everybody. */
   readonly multicast: MulticastModel | null;
 }
@@ -163,4 +199,6 @@ export interface BridgeModel {
    * OVS_KEY_ATTR_ND_EXTENSIONS (Open vSwitch, include/linux/openvswitch.h). False unless told.
    */
   readonly relaysNd?: boolean;
+  /** TCP's segments pass the bridge before they are cut: a frame's length says nothing of them. False unless told. */
+  readonly wholeSegments?: boolean;
 }

@@ -104,7 +104,7 @@ export function ndBlock(n: NetworkModel, block: Cidr, out: readonly Action[], re
   const holder = (field: 'eth_src' | 'eth_dst'): Action[] => [set(field, fixed), move('nd_target', field, 32)];
   const flows = forRange(n, block.base, block.prefix, out, holder, relays);
   const length = block.prefix - 96;
-  flows.push(toMacs(n, aliasMac(block.base), length, out));
+  flows.push(toAliases(n, block, out));
   // Without IPv4 it is the endpoints' own MAC, from which their link-local addresses come.
   if (!n.ipv4) flows.push(...linkLocals(n, fixed | BigInt(lowOf(block.base)), length, out, relays));
   return flows;
@@ -120,6 +120,10 @@ export function ndAlias(n: NetworkModel, port: LocalPort): Flow[] {
   const actions = [set('eth_dst', port.mac), set(REG.out, port.ofport), delivery(n)];
   return [flow('l2', n.index, PRIORITY.local, [is(REG.network, n.index), is('eth_dst', port.alias)], actions)];
 }
+
+/** Frames for the alias MACs of a block. */
+export const toAliases = (n: NetworkModel, block: Cidr, out: readonly Action[]): Flow =>
+  toMacs(n, aliasMac(block.base), block.prefix - 96, out);
 
 /** @param length how many of a default MAC's last 32 bits are fixed */
 function toMacs(n: NetworkModel, mac: bigint, length: number, out: readonly Action[]): Flow {

@@ -15,7 +15,14 @@ export const TABLE = {
   conntrack: 12,
   policyEgress: 16,
   service: 20,
+  /** To the host. */
   routing: 24,
+  /** Between networks: where a packet goes on. */
+  route: 25,
+  /** By which of several ways; and whether it is too big for it. */
+  hop: 26,
+  /** Whose MAC it is, in the network that it goes on in. */
+  neighbour: 27,
   /** Destination MAC to a local port, or to a tunnel. */
   l2: 28,
   /** Is it known who wants which multicast group? It is while the agent says so again and again. */
@@ -23,9 +30,13 @@ export const TABLE = {
   /** Copies of broadcasts and multicasts. */
   multicast: 30,
   policyIngress: 32,
+  /** A routed packet is tracked in the network that it has come to, and judged then. */
+  entered: 33,
   commit: 36,
   /** A connection that was allowed and is not any more. */
   revoke: 37,
+  /** What a staged policy would have decided otherwise. */
+  staged: 38,
   qos: 40,
   output: 44,
   /** MACs learned from trusted endpoints and external peers. */
@@ -36,8 +47,26 @@ export const TABLE = {
 
 export type Stage = keyof typeof TABLE;
 
-/** reg0: local network index (1..65535), also the conntrack zone. reg1: side. reg2: port to leave by. reg4: scratch. reg6: 1 = copies go to a group's receivers. */
-export const REG = { network: 'reg0', side: 'reg1', out: 'reg2', scratch: 'reg4', snooped: 'reg6' } as const;
+/**
+ * reg0: local network index (1..65535), also the conntrack zone. reg1: side. reg2: port to leave by. reg4: scratch. reg5: 1 = routed from
+ * another network. reg6: 1 = copies go to a group's receivers. reg7: bit 0 = too big for its route, bits 31..16 = which of its hops. reg8 to reg11:
+ * the address that it is sent to next, in IPv4 reg8 alone. reg12: the staged rule that would decide, 0 = none; reg13: what is decided instead, 1 drop,
+ * 2 reject, 3 allow.
+ */
+export const REG = {
+  network: 'reg0',
+  side: 'reg1',
+  out: 'reg2',
+  scratch: 'reg4',
+  routed: 'reg5',
+  snooped: 'reg6',
+  path: 'reg7',
+  next4: 'reg8',
+  next6: 'xxreg2',
+  next6Low: 'reg11',
+  staged: 'reg12',
+  verdict: 'reg13',
+} as const;
 
 /** Where a frame came in: an endpoint of this host, another host, this host itself. */
 export const SIDE = { local: 1n, tunnel: 2n, host: 3n } as const;
@@ -53,6 +82,8 @@ export const PRIORITY = {
   virtual: 490,
   /** What the gateway does not lead out. */
   barred: 480,
+  /** Where a router leads to. */
+  routed: 460,
   /** Broadcasts and multicasts of an endpoint of this host: counted. */
   capped: 450,
   /** An endpoint of this host. */

@@ -13,6 +13,7 @@ import { REG, SIDE, type Stage, TABLE } from './pipeline.ts';
 import type { Direction, PolicyModel, PortMatch, RuleModel } from './policy-model.ts';
 import { portMasks } from './port-masks.ts';
 import { rejected } from './punt.ts';
+import { compared, renderStaged, stagedBase, suspected, UNDECIDED } from './staged.ts';
 
 /** Its connections are tracked, and judged. */
 export const isJudged = (n: Pick<NetworkModel, 'policies' | 'locals'>): boolean =>
@@ -36,8 +37,10 @@ export const copyTo = (n: Pick<NetworkModel, 'policies'>, port: number): Action[
     : [set(REG.out, port), { type: 'resubmit', table: TABLE.policyIngress }];
 
 /** Priorities of the judge's tables; rules are between `rest` and `exempt` (policies/rank.ts). */
-const ORDER = {
+export const JUDGED = {
+  nowhere: 65_100,
   pending: 65_000,
+  entered: 64_950,
   untracked: 64_900,
   invalid: 64_800,
   answer: 64_700,
@@ -55,8 +58,8 @@ const ZONE = { field: REG.network, ofs: 0, nBits: 16 } as const;
 const FAMILIES = [ETH_IPV4, ETH_IPV6] as const;
 const TABLES = { egress: 'policyEgress', ingress: 'policyIngress' } as const satisfies Record<Direction, Stage>;
 
-/** Never judged: neighbour discovery and group membership (RFC 4861 §4, RFC 2710, RFC 3810), without which nothing else works. */
-const LINK: readonly (readonly MatchField[])[] = [
+/** Never judged, and never routed: neighbour discovery and group membership (RFC 4861 §4, RFC 2710, RFC 3810), without which nothing else works. */
+export const LINK: readonly (readonly MatchField[])[] = [
   [is('eth_type', ETH_IPV4), is('ip_proto', 2)],
   ...[130, 131, 132, 133, 134, 135, 136, 137, 143].map((type) => [
     is('eth_type', ETH_IPV6),
@@ -73,6 +76,7 @@ export const policyBase = (): Flow[] => [
   // Called, not gone to: what has been allowed, and is new or was revoked before; and what is not allowed any more.
   flow('commit', 0, 0, [], []),
   flow('revoke', 0, 0, [], []),
+  stagedBase(),
   ...FAMILIES.flatMap((family) => {
     const type = is('eth_type', family);
     const mark = (value: number): Action => ({
@@ -86,23 +90,25 @@ export const policyBase = (): Flow[] => [
       flow(
         'commit',
         0,
-        ORDER.rest,
+        JUDGED.rest,
         [type, state(CT.new | CT.trk, CT.new | CT.trk)],
         [{ type: 'ct', commit: true, zone: ZONE }],
       ),
-      flow('commit', 0, ORDER.rest, [type, est, is('ct_mark', REVOKED)], [mark(0)]),
-      flow('revoke', 0, ORDER.rest, [type, est, is('ct_mark', 0)], [mark(REVOKED)]),
+      flow('commit', 0, JUDGED.rest, [type, est, is('ct_mark', REVOKED)], [mark(0)]),
+      flow('revoke', 0, JUDGED.rest, [type, est, is('ct_mark', 0)], [mark(REVOKED)]),
     ];
   }),
 ];
 
 /** Everything but the rules: it changes with the network's endpoints, not with what a rule says. */
 export function renderJudge(
-  n: Pick<NetworkModel, 'index' | 'checks'>,
-  { shut, pending }: Omit<PolicyModel, 'rules'>,
+  n: Pick<NetworkModel, 'index' | 'checks' | 'routing' | 'reached'>,
+  { shut, pending, open, staged }: Omit<PolicyModel, 'rules'>,
 ): Flow[] {
   const here = is(REG.network, n.index);
+  const isRouted = n.routing !== undefined || n.reached === true;
   const pass: Record<Direction, Action[]> = { egress: [goto('l2')], ingress: DELIVER };
+  const passOn = (d: Direction): Action[] => (open ? PASS_ON[d] : []);
   const both = (priority: number, match: readonly MatchField[], actions: (d: Direction) => Action[]): Flow[] =>
     (['egress', 'ingress'] as const).map((d) => flow(TABLES[d], n.index, priority, [here, ...match], actions(d)));
   const track = (side: readonly MatchField[], to: Stage, priority: number): Flow[] =>
@@ -121,24 +127,34 @@ export function renderJudge(
     ...track([], 'l2', 300),
     ...pending.flatMap((port) =>
       (['egress', 'ingress'] as const).map((d) =>
-        flow(TABLES[d], n.index, ORDER.pending, [here, subject(d, port)], []),
+        flow(TABLES[d], n.index, JUDGED.pending, [here, subject(d, port)], []),
+      ),
+    ),
+    // What was tracked so far was so in the network that it comes from.
+    ...(isRouted ? FAMILIES : []).map((type) =>
+      flow(
+        'policyIngress',
+        n.index,
+        JUDGED.entered,
+        [here, is('eth_type', type), is(REG.routed, 1)],
+        [{ type: 'ct', zone: ZONE, table: TABLE.entered }],
       ),
     ),
     // ARP, and what goes past the tracker.
-    flow('policyIngress', n.index, ORDER.untracked, [here, is('eth_type', ETH_ARP)], [goto('output')]),
+    flow('policyIngress', n.index, JUDGED.untracked, [here, is('eth_type', ETH_ARP)], [goto('output')]),
     ...FAMILIES.map((type) =>
       flow(
         'policyIngress',
         n.index,
-        ORDER.untracked,
+        JUDGED.untracked,
         [here, is('eth_type', type), state(0n, CT.trk)],
         [goto('output')],
       ),
     ),
-    ...both(ORDER.invalid, [state(CT.inv | CT.trk, CT.inv | CT.trk)], () => []),
-    ...both(ORDER.answer, [state(CT.rpl | CT.trk, CT.rpl | CT.trk | CT.new), is('ct_mark', 0)], (d) => PASS_ON[d]),
-    ...both(ORDER.revoked, [state(CT.rpl | CT.trk, CT.rpl | CT.trk | CT.new)], () => []),
-    ...both(ORDER.answer, [state(CT.rel | CT.trk, CT.rel | CT.trk)], (d) => PASS_ON[d]),
+    ...both(JUDGED.invalid, [state(CT.inv | CT.trk, CT.inv | CT.trk)], passOn),
+    ...both(JUDGED.answer, [state(CT.rpl | CT.trk, CT.rpl | CT.trk | CT.new), is('ct_mark', 0)], (d) => PASS_ON[d]),
+    ...both(JUDGED.revoked, [state(CT.rpl | CT.trk, CT.rpl | CT.trk | CT.new)], passOn),
+    ...both(JUDGED.answer, [state(CT.rel | CT.trk, CT.rel | CT.trk)], (d) => PASS_ON[d]),
     ...[
       [is('ip_proto', 17), is('udp_dst', DNS_PORT)],
       [is('ip_proto', 6), is('tcp_dst', DNS_PORT)],
@@ -146,15 +162,18 @@ export function renderJudge(
       flow(
         'policyEgress',
         n.index,
-        ORDER.exempt,
+        JUDGED.exempt,
         [here, is('eth_type', ETH_IPV4), is('ipv4_dst', DNS_ADDRESS), ...port],
         [goto('l2')],
       ),
     ),
     ...checksOf(n).map((from) =>
-      flow('policyIngress', n.index, ORDER.exempt, [here, is(REG.side, SIDE.host), ...from], DELIVER),
+      flow('policyIngress', n.index, JUDGED.exempt, [here, is(REG.side, SIDE.host), ...from], DELIVER),
     ),
-    ...both(ORDER.rest, [], (d) => (shut ? REVOKE : pass[d])),
+    ...both(JUDGED.rest, [], (d) => [
+      ...(staged ? compared(shut ? 'drop' : 'allow') : []),
+      ...(shut ? REVOKE : pass[d]),
+    ]),
   ];
 }
 
@@ -175,49 +194,74 @@ const subject = (direction: Direction, port: number): MatchField =>
 
 interface Slot {
   readonly match: readonly MatchField[];
-  /** Dimensions of rules that the match satisfies; null: it is a whole rule. */
-  conjunctions: Extract<Action, { type: 'conjunction' }>[] | null;
+  /** Dimensions of rules that the match satisfies. */
+  readonly conjunctions: Action[];
+  /** It is a whole rule, which does this. */
+  whole: Action[] | null;
 }
 
 /** Rules of one network. Identical matches of one priority are one flow with several conjunctions. */
 export function renderRules(n: Pick<NetworkModel, 'index' | 'policies' | 'locals'>, maxMeters = 0): Flow[] {
   const rules = n.locals.length === 0 ? [] : (n.policies?.rules ?? []);
+  const staged = rules.filter((r) => r.staged !== undefined);
+  const inForce = rules.filter((r) => r.staged === undefined);
+  const decide = ({ direction, action }: RuleModel): Action[] => [
+    ...(staged.length > 0 ? compared(action) : []),
+    ...verdict(direction, action, maxMeters),
+  ];
+  return [
+    ...renderEach(n, inForce, [], decide),
+    ...renderEach(n, staged, [state(CT.new | CT.trk, CT.new | CT.trk), UNDECIDED], (rule) =>
+      suspected(rule, TABLES[rule.direction]),
+    ),
+    ...renderStaged(n, staged, maxMeters),
+  ];
+}
+
+/** @param also what else all their flows match */
+function renderEach(
+  n: Pick<NetworkModel, 'index'>,
+  rules: readonly RuleModel[],
+  also: readonly MatchField[],
+  actionsOf: (rule: RuleModel) => Action[],
+): Flow[] {
   const flows: Flow[] = [];
   for (const [priority, group] of Map.groupBy(rules, (r) => r.priority))
     for (const [direction, same] of Map.groupBy(group, (r) => r.direction))
-      flows.push(...renderPriority(n, direction, priority, same, maxMeters));
+      flows.push(...renderPriority([is(REG.network, n.index), ...also], direction, same, actionsOf, n.index, priority));
   return flows;
 }
 
 function renderPriority(
-  n: Pick<NetworkModel, 'index'>,
+  here: readonly MatchField[],
   direction: Direction,
-  priority: number,
   rules: readonly RuleModel[],
-  maxMeters: number,
+  actionsOf: (rule: RuleModel) => Action[],
+  index: number,
+  priority: number,
 ): Flow[] {
-  const here = is(REG.network, n.index);
   const stage = TABLES[direction];
-  const [first] = rules;
-  const actions = first === undefined ? [] : verdict(direction, first.action, maxMeters);
   const slots = new Map<string, Slot>();
   const flows: Flow[] = [];
+  const slotOf = (match: readonly MatchField[]): Slot => {
+    const key = keyOf(match);
+    const slot = slots.get(key) ?? { match, conjunctions: [], whole: null };
+    slots.set(key, slot);
+    return slot;
+  };
   for (const rule of rules) {
     const dimensions = dimensionsOf(direction, rule);
-    const [only, second] = dimensions;
-    for (const [clause, matches] of dimensions.entries())
-      for (const match of matches) {
-        const key = keyOf(match);
-        const slot = slots.get(key) ?? { match, conjunctions: [] };
-        slots.set(key, slot);
-        if (second === undefined) slot.conjunctions = null;
-        else slot.conjunctions?.push({ type: 'conjunction', id: rule.id, clause, nClauses: dimensions.length });
-      }
-    if (only === undefined) flows.push(flow(stage, n.index, priority, [here], actions));
-    else if (second !== undefined) flows.push(flow(stage, n.index, priority, [here, is('conj_id', rule.id)], actions));
+    const nClauses = dimensions.length;
+    if (nClauses < 2) for (const match of dimensions[0] ?? [[]]) slotOf(match).whole ??= actionsOf(rule);
+    else {
+      for (const [clause, matches] of dimensions.entries())
+        for (const match of matches)
+          slotOf(match).conjunctions.push({ type: 'conjunction', id: rule.id, clause, nClauses });
+      flows.push(flow(stage, index, priority, [...here, is('conj_id', rule.id)], actionsOf(rule)));
+    }
   }
-  for (const { match, conjunctions } of slots.values())
-    flows.push(flow(stage, n.index, priority, [here, ...match], conjunctions ?? actions));
+  for (const { match, conjunctions, whole } of slots.values())
+    flows.push(flow(stage, index, priority, [...here, ...match], whole ?? conjunctions));
   return flows;
 }
 

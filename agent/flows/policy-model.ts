@@ -9,6 +9,10 @@ export interface PolicyModel {
   readonly shut: boolean;
   /** OpenFlow ports of endpoints of this host whose labels are not known yet, where rules ask for labels: nothing passes. */
   readonly pending: readonly number[];
+  /** Nothing is in force: all policies are staged, and no frame may be lost by them. */
+  readonly open: boolean;
+  /** Some of the rules are staged. */
+  readonly staged: boolean;
   readonly rules: readonly RuleModel[];
 }
 
@@ -25,6 +29,15 @@ export interface RuleModel {
   /** At the other end. Never empty. */
   readonly peers: readonly Cidr[] | null;
   readonly ports: readonly PortMatch[] | null;
+  /** Absent: it is in force. */
+  readonly staged?: StagedRule;
+}
+
+/** A rule that decides nothing: what it would have decided otherwise is counted. */
+export interface StagedRule {
+  readonly policy: string;
+  /** From 1, in its list. */
+  readonly rule: number;
 }
 
 export type PortMatch =
@@ -43,6 +56,8 @@ const sameRule = (a: RuleModel, b: RuleModel): boolean =>
     a.direction === b.direction &&
     a.priority === b.priority &&
     a.action === b.action &&
+    a.staged?.policy === b.staged?.policy &&
+    a.staged?.rule === b.staged?.rule &&
     sameList(a.subjects, b.subjects, (x, y) => x === y) &&
     sameList(a.peers, b.peers, (x, y) => x.base === y.base && x.prefix === y.prefix) &&
     sameList(a.ports, b.ports, samePort));

@@ -6,7 +6,10 @@ import type { BridgeModel } from './model.ts';
 import { PRIORITY } from './pipeline.ts';
 
 /** First byte of a punted packet's userdata: who of the agent gets it. */
-export const PUNT = Object.freeze({ membership: 1, reject: 2, error: 3 });
+export const PUNT = Object.freeze({ membership: 1, reject: 2, error: 3, route: 4, staged: 5 });
+
+/** Second byte of a packet that could not be routed: why. The third and fourth are the MTU that it is too big for. */
+export const ROUTE = Object.freeze({ ended: 1, unreachable: 2, tooBig: 3 });
 
 /**
  * Reports of one host. A general query makes each endpoint answer once in ten seconds for each version: a thousand endpoints are
@@ -23,14 +26,28 @@ const FLOOD_RATE = { rate: 1000, burst: 1000 } as const;
 /** Answers to what a policy rejects, of one host: a scan of thousands of ports must not keep the agent busy. */
 const REJECT_RATE = { rate: 100, burst: 100 } as const;
 
+/** What staged policies would have decided otherwise, of one host: counters count all of it, these are for who reads the log. */
+const STAGED_RATE = { rate: 10, burst: 100 } as const;
+
 /** ICMP errors between endpoints and their host, which the agent translates. */
 const ERROR_RATE = { rate: 200, burst: 200 } as const;
 
-type Rate = typeof PUNT_RATE | typeof FLOOD_RATE | typeof REJECT_RATE | typeof ERROR_RATE;
+/** Packets that cannot be routed, of one host: the agent says why. */
+const ROUTE_RATE = { rate: 100, burst: 100 } as const;
+
+type Rate =
+  | typeof ROUTE_RATE
+  | typeof PUNT_RATE
+  | typeof FLOOD_RATE
+  | typeof REJECT_RATE
+  | typeof ERROR_RATE
+  | typeof STAGED_RATE;
 
 const PUNT_METER = 1;
 const REJECT_METER = 2;
 const ERROR_METER = 3;
+const ROUTE_METER = 4;
+const STAGED_METER = 5;
 /** Meters of endpoints: this plus the OpenFlow port. */
 const FLOOD_METERS = 16;
 
@@ -47,6 +64,8 @@ export function renderMeters(model: BridgeModel): Map<number, Meter> {
   add(PUNT_METER, PUNT_RATE);
   if (model.gateway != null) add(ERROR_METER, ERROR_RATE);
   if (model.networks.some((n) => n.policies?.rules.some((r) => r.action === 'reject'))) add(REJECT_METER, REJECT_RATE);
+  if (model.networks.some((n) => n.routing !== undefined)) add(ROUTE_METER, ROUTE_RATE);
+  if (model.networks.some((n) => n.policies?.staged === true)) add(STAGED_METER, STAGED_RATE);
   for (const n of model.networks) for (const port of n.locals) add(FLOOD_METERS + port.ofport, FLOOD_RATE);
   return meters;
 }
@@ -77,6 +96,31 @@ export const rejected = (most: number): Action => ({
   userdata: PUNT.reject.toString(16).padStart(2, '0'),
   ...(most >= REJECT_METER ? { meter: REJECT_METER } : {}),
 });
+
+/**
+ * The packet goes to the agent, which tells its sender why it is not routed.
+ * @param most greatest number of a meter
+ * @param mtu that it is too big for
+ */
+export const unrouted = (most: number, why: (typeof ROUTE)[keyof typeof ROUTE], mtu = 0): Action => ({
+  type: 'controller',
+  maxLen: 0xffff,
+  userdata: [PUNT.route, why, mtu >> 8, mtu & 255].map((byte) => byte.toString(16).padStart(2, '0')).join(''),
+  ...(most >= ROUTE_METER ? { meter: ROUTE_METER } : {}),
+});
+
+/** The frame goes to the agent too, which tells of it; nothing where it cannot be metered. @param most greatest number of a meter */
+export const told = (most: number): Action[] =>
+  most < STAGED_METER
+    ? []
+    : [
+        {
+          type: 'controller',
+          maxLen: 0xffff,
+          userdata: PUNT.staged.toString(16).padStart(2, '0'),
+          meter: STAGED_METER,
+        },
+      ];
 
 /** The punt stage: what comes here goes to the agent, or nowhere. */
 export function renderPunt(maxMeters: number): Flow[] {

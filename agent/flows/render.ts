@@ -3,18 +3,20 @@
  * A backend says how frames reach other hosts; the stages know only localPort and remote.
  */
 import { MAC_PREFIX } from '../../lib/mac.ts';
-import { entryMac } from '../gateway/addresses.ts';
+import { entryMac, routerMac } from '../gateway/addresses.ts';
 import type { Action, Flow } from '../openflow/flow.ts';
 import { type Backend, backendOf } from './backend.ts';
-import { ARP_REQUEST, arpAnswer, arpReply, ETH_ARP, flow, goto, inCidr, is, masked, move, set } from './build.ts';
+import { ARP_REQUEST, arpAnswer, arpReply, ETH_ARP, flow, goto, inCidr, is, move, set } from './build.ts';
 import { renderChecks } from './checks.ts';
 import { gateway, gatewayBase } from './gateway.ts';
+import { l2Block, l2Entry, l2Local } from './l2.ts';
 import type { BridgeModel, Entry, LocalPort, NetworkModel, Remote } from './model.ts';
 import { cappedClassify, multicast } from './multicast.ts';
 import { ndAlias, ndBase, ndBlock, ndBlock4, ndEntry, ndLocal } from './nd.ts';
 import { PRIORITY, REG, SIDE } from './pipeline.ts';
-import { committed, delivery, isJudged, policyBase, renderJudge, renderRules } from './policies.ts';
+import { committed, isJudged, policyBase, renderJudge, renderRules } from './policies.ts';
 import { renderPunt } from './punt.ts';
+import { isRouted, renderNeighbours, renderReached, renderRoutes, routesBase } from './routes.ts';
 import { portSecurity, securityBase } from './security.ts';
 import { renderAddress, virtualAddresses } from './services.ts';
 import { renderShared } from './shared.ts';
@@ -26,6 +28,7 @@ export function render(model: BridgeModel): Flow[] {
   return [
     ...renderBase(model),
     ...(model.networks.some(isJudged) ? policyBase() : []),
+    ...(model.networks.some(isRouted) ? routesBase(model) : []),
     ...model.networks.flatMap((n) => [...renderNetwork(n, model), ...renderRules(n, model.maxMeters), ...addresses(n)]),
   ];
 }
@@ -47,11 +50,12 @@ export function renderBase({ maxMeters, gateway: port }: Omit<BridgeModel, 'netw
   ];
 }
 
-/** All flows of one network, but for those of virtual addresses and rules of policies; none where it has no local endpoint: then nothing of it concerns this host. */
+/** All flows of one network, but for those of virtual addresses and rules of policies; where it has no local endpoint, only those that routed frames take to it. */
 export function renderNetwork(n: NetworkModel, bridge: Omit<BridgeModel, 'networks'>): Flow[] {
-  if (n.locals.length === 0) return [];
   const { maxMeters, relaysNd = false, gateway: port } = bridge;
   const backend = backendOf(n, bridge.tunnels);
+  if (n.locals.length === 0)
+    return n.reached === true ? [...renderReached(n, backend), ...renderNeighbours(n, maxMeters)] : [];
   // Only machines that are not Weft's need to hear what an endpoint says of itself.
   const heard: Action[] = n.encap === 'vlan' ? [goto('l2')] : backend.ask(n, externals(n));
   return [
@@ -67,6 +71,9 @@ export function renderNetwork(n: NetworkModel, bridge: Omit<BridgeModel, 'networ
     // Beyond the kernel's tunnels eBPF knows them.
     ...(bridge.tunnels.kind === 'ovs' ? renderEntries(n, backend) : []),
     ...renderShared(n, backend),
+    ...(n.routers ?? []).flatMap((host) => backend.enters(n, host, routerMac(host.hostId))),
+    ...renderRoutes(n, bridge),
+    ...renderNeighbours(n, maxMeters),
     ...(n.policies == null ? [] : renderJudge(n, n.policies)),
     ...(port == null ? [] : [...gateway(n, port, relaysNd), ...renderChecks(n, port, relaysNd)]),
   ];
@@ -161,28 +168,4 @@ function arpBlock(n: NetworkModel, block: Remote['blocks'][number], out: readonl
     flow('arpNd', n.index, priority, match, [...actions, { type: 'in_port' }]),
     flow('arpNd', n.index, priority + PRIORITY.probe, [...match, is('arp_spa', 0)], out),
   ];
-}
-
-const l2Local = (n: NetworkModel, port: LocalPort): Flow =>
-  flow(
-    'l2',
-    n.index,
-    PRIORITY.local,
-    [inNetwork(n), is('eth_dst', port.mac)],
-    [set(REG.out, port.ofport), delivery(n)],
-  );
-
-const l2Entry = (n: NetworkModel, e: Pick<Entry, 'mac'>, out: readonly Action[]): Flow =>
-  flow('l2', n.index, PRIORITY.entry, [inNetwork(n), is(REG.side, SIDE.local), is('eth_dst', e.mac)], out);
-
-function l2Block(n: NetworkModel, block: Remote['blocks'][number], out: readonly Action[]): Flow {
-  const bits = BigInt(32 - block.prefix);
-  const mask = ((1n << 48n) - 1n) & ~((1n << bits) - 1n);
-  const mac = (BigInt(MAC_PREFIX) << 32n) | BigInt(block.base);
-  const match = [
-    inNetwork(n),
-    is(REG.side, SIDE.local),
-    bits === 0n ? is('eth_dst', mac) : masked('eth_dst', mac, mask),
-  ];
-  return flow('l2', n.index, PRIORITY.block + block.prefix, match, out);
 }

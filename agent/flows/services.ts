@@ -36,7 +36,7 @@ export function renderAddress(
 const ECHO6 = { request: 128, reply: 129 } as const;
 
 /** RFC 4443 §4: the answer to a ping. */
-const echo6 = (n: Pick<NetworkModel, 'index'>, to: readonly MatchField[], ip: bigint): Flow =>
+export const echo6 = (n: Pick<NetworkModel, 'index'>, to: readonly MatchField[], ip: bigint): Flow =>
   flow(
     'l2',
     n.index,

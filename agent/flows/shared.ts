@@ -6,10 +6,10 @@
 import type { Action, Flow, LearnAction } from '../openflow/flow.ts';
 import { LEARN } from '../openflow/learn.ts';
 import type { Backend } from './backend.ts';
-import { ARP_REQUEST, ETH_ARP, ETH_IPV6, flow, goto, ICMPV6, is, MULTICAST_BIT, masked, ND } from './build.ts';
+import { ARP_REQUEST, ETH_ARP, ETH_IPV6, flow, goto, ICMPV6, is, MULTICAST_BIT, masked, ND, set } from './build.ts';
 import type { LocalPort, NetworkModel, Remote } from './model.ts';
 import { learnedCookie, PRIORITY, REG, SIDE, type Stage, TABLE } from './pipeline.ts';
-import { committed, copyTo, judgedStage } from './policies.ts';
+import { committed, copyTo, JUDGED, judgedStage } from './policies.ts';
 
 /** MACs that one trusted endpoint, or one peer of a network, may have at a time. */
 export const LEARNED_LIMIT = 256;
@@ -37,9 +37,13 @@ const learned = (cookie: bigint, more: LearnAction['specs']): LearnAction => ({
 });
 const whole = (field: Parameters<typeof is>[0], nBits: number) => ({ field, ofs: 0, nBits });
 
-/** Where a trusted endpoint's MACs are: behind its port. */
-export const learnLocal = (port: LocalPort): Action =>
-  learned(learnedCookie('port', port.ofport), [{ to: 'output', from: whole('in_port', 16) }]);
+/** Where a trusted endpoint's MACs are: behind its port, which is where it is judged, too. */
+const learnLocal = (n: Pick<NetworkModel, 'policies'>, port: LocalPort): Action =>
+  learned(learnedCookie('port', port.ofport), [
+    n.policies == null
+      ? { to: 'output', from: whole('in_port', 16) }
+      : { to: 'load', dst: whole(REG.out, 16), from: whole('in_port', 16) },
+  ]);
 
 /** Entries that were learned from a peer go with it: few others of the network have its number. */
 const which = (r: Remote): number =>
@@ -61,7 +65,7 @@ export function trustedSecurity(n: NetworkModel, port: LocalPort): Flow[] {
   if (!port.trusted) return [];
   const from = [is('in_port', port.ofport), masked('eth_src', 0, MULTICAST_BIT)];
   const pass = (more: Parameters<typeof flow>[3], priority: number, to: Stage): Flow =>
-    flow('portSecurity', n.index, priority, [...from, ...more], [learnLocal(port), goto(to)]);
+    flow('portSecurity', n.index, priority, [...from, ...more], [learnLocal(n, port), goto(to)]);
   return [
     pass([is('eth_type', ETH_ARP), is('arp_op', ARP_REQUEST)], PRIORITY.trusted + 1, 'arpNd'),
     pass(
@@ -121,13 +125,25 @@ function open(n: NetworkModel, backend: Backend): Flow[] {
   ];
 }
 
+/** It has MACs that no record tells of. */
+export const learns = (n: Pick<NetworkModel, 'remotes' | 'locals'>): boolean =>
+  n.remotes.some((r) => r.learn) || n.locals.some((p) => p.trusted);
+
+/** What goes to a MAC behind an endpoint of this host is judged as what goes to the endpoint; what goes to other hosts goes from there. */
+const toLearned = (n: Pick<NetworkModel, 'policies'>): Action[] =>
+  n.policies == null
+    ? [goto('learned')]
+    : [set(REG.out, 0), { type: 'resubmit', table: TABLE.learned }, goto('policyIngress')];
+
 function learnedStage(n: NetworkModel, backend: Backend): Flow[] {
+  if (!learns(n)) return [];
   const behind = n.remotes.filter((r) => r.learn);
-  if (behind.length === 0 && !n.locals.some((p) => p.trusted)) return [];
   const unknown = backend.unknown(n, behind);
   const committing = unknown.length === 0 ? [] : committed(n);
   return [
-    flow('l2', n.index, PRIORITY.default + 1, [inNetwork(n)], [goto('learned')]),
+    flow('l2', n.index, PRIORITY.default + 1, [inNetwork(n)], toLearned(n)),
+    // Nobody here is known by it.
+    ...(n.policies == null ? [] : [flow('policyIngress', n.index, JUDGED.nowhere, [inNetwork(n), is(REG.out, 0)], [])]),
     ...(unknown.length === 0
       ? []
       : [

@@ -35,6 +35,11 @@ export const HOST_MAC = parseMac('02:57:65:66:74:02');
  */
 export const entryMac = (hostId: string): bigint => (0x025bn << 32n) | BigInt(hash32(hostId));
 
+/** First two bytes of the MACs of hosts as routers. */
+export const ROUTER_PREFIX = 0x025c;
+/** A host's own MAC of what it has routed from one network into another. */
+export const routerMac = (hostId: string): bigint => (BigInt(ROUTER_PREFIX) << 32n) | BigInt(hash32(hostId));
+
 const SIZE = 2 ** (32 - TRANSIT.prefix);
 /** The last of them, but for the broadcast address, stand for published services. */
 const SERVICES = MAX_PUBLISHED_SERVICES + 1;

@@ -30,6 +30,8 @@ export interface Joined {
   readonly addresses: readonly string[];
   /** CIDR; reached directly. */
   readonly routes?: readonly string[];
+  /** Ranges that are reached by a gateway of its network. */
+  readonly ways?: readonly { readonly cidr: string; readonly via: string }[];
   /** Addresses that lead everywhere else. */
   readonly gateways?: readonly string[];
 }
@@ -166,7 +168,7 @@ export const moveCommand = ({ container, joined }: Restore): Command =>
 
 /** Commands inside the sandbox. */
 export function sandboxCommands({ container, joined }: Restore): Command[] {
-  const { interfaceName, addresses, routes = [], gateways = [] } = joined;
+  const { interfaceName, addresses, routes = [], ways = [], gateways = [] } = joined;
   return [
     // Nobody else can have it: no need to ask (RFC 4862 §5.4). Before the name, which somebody else's link may have by now.
     ...addresses.map((a) =>
@@ -177,6 +179,7 @@ export function sandboxCommands({ container, joined }: Restore): Command[] {
     command`link set dev ${container} name ${interfaceName}`,
     command`link set dev ${interfaceName} up`,
     ...routes.map((cidr) => command`route replace ${cidr} dev ${interfaceName}`),
+    ...ways.map(({ cidr, via }) => command`route replace ${cidr} via ${via} dev ${interfaceName}`),
     ...gateways.map((ip) => command`route replace default via ${ip} dev ${interfaceName}`),
   ];
 }

@@ -5,6 +5,7 @@ import { FIELDS, NICIRA } from './fields.ts';
 import { type Action, type CtAction, canonicalAction, type FieldName, OFPP } from './flow.ts';
 import { readLearn, writeLearn } from './learn.ts';
 import { readFieldHeader, readOxm, writeFieldHeader, writeOxm } from './oxm.ts';
+import { readCheckLarger, readMultipath, writeCheckLarger, writeMultipath } from './routing-actions.ts';
 import { Reader, type Writer } from './wire.ts';
 
 const ACTION = {
@@ -21,6 +22,7 @@ const NX = {
   resubmit: 1,
   move: 6,
   load: 7,
+  multipath: 10,
   resubmitTable: 14,
   outputReg: 15,
   learn: 16,
@@ -30,6 +32,7 @@ const NX = {
   controller2: 37,
   ctClear: 43,
   learn2: 45,
+  checkLarger: 49,
 };
 const INSTRUCTION = { goto: 1, apply: 4, meter: 6 };
 const NX_IN_PORT = 0xfff8;
@@ -112,6 +115,8 @@ export function writeAction(writer: Writer, action: Action): void {
     case 'ct':
     case 'ct_clear':
     case 'learn':
+    case 'multipath':
+    case 'check_larger':
       return writeNicira(writer, action);
   }
 }
@@ -120,7 +125,19 @@ function writeNicira(
   writer: Writer,
   action: Extract<
     Action,
-    { type: 'move' | 'load' | 'output_reg' | 'resubmit' | 'conjunction' | 'ct' | 'ct_clear' | 'learn' }
+    {
+      type:
+        | 'move'
+        | 'load'
+        | 'output_reg'
+        | 'resubmit'
+        | 'conjunction'
+        | 'ct'
+        | 'ct_clear'
+        | 'learn'
+        | 'multipath'
+        | 'check_larger';
+    }
   >,
 ): void {
   switch (action.type) {
@@ -170,6 +187,10 @@ function writeNicira(
       const extended = (action.limit ?? 0) !== 0;
       return nicira(writer, extended ? NX.learn2 : NX.learn, () => writeLearn(writer, action, extended));
     }
+    case 'multipath':
+      return nicira(writer, NX.multipath, () => writeMultipath(writer, action));
+    case 'check_larger':
+      return nicira(writer, NX.checkLarger, () => writeCheckLarger(writer, action));
   }
 }
 
@@ -306,6 +327,10 @@ function readNicira(body: Reader, depth: number): Action | undefined {
       return readLearn(body, false);
     case NX.learn2:
       return readLearn(body, true);
+    case NX.multipath:
+      return readMultipath(body);
+    case NX.checkLarger:
+      return readCheckLarger(body);
     default:
       return undefined;
   }

@@ -63,9 +63,9 @@ export class FlowDriver {
     this.#client = client;
   }
 
-  /** All flows of all tables, asked of the switch now, with their counters. */
-  async observe(timeoutMs = 10_000): Promise<FlowStats[]> {
-    const parts = await this.#client.request(writeFlowStatsRequest, timeoutMs);
+  /** All flows of all tables, or of one, asked of the switch now, with their counters. */
+  async observe(timeoutMs = 10_000, table?: number): Promise<FlowStats[]> {
+    const parts = await this.#client.request((writer, xid) => writeFlowStatsRequest(writer, xid, table), timeoutMs);
     return parts.flatMap((part) => readFlowStats(readMultipart(part.body).body));
   }
 

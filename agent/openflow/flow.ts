@@ -80,6 +80,16 @@ export type Action =
   | { readonly type: 'conjunction'; readonly id: number; readonly clause: number; readonly nClauses: number }
   | CtAction
   | { readonly type: 'ct_clear' }
+  /** A number below `links`, the same for all packets of a connection, both ways. */
+  | {
+      readonly type: 'multipath';
+      readonly hash: 'symmetric_l3l4+udp' | 'symmetric_l3l4' | 'symmetric_l3';
+      readonly algorithm: 'hrw';
+      readonly links: number;
+      readonly to: Subfield;
+    }
+  /** Sets the bit where the frame has more bytes, its Ethernet header among them. */
+  | { readonly type: 'check_larger'; readonly bytes: number; readonly field: FieldName; readonly bit: number }
   | LearnAction
   /** An action, or an instruction, that this program does not know, as its bytes in hexadecimal. Only ever observed. */
   | { readonly type: 'raw'; readonly raw: string }

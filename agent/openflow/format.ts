@@ -14,6 +14,7 @@ import {
   type MatchField,
 } from './flow.ts';
 import { formatLearn } from './learn.ts';
+import { formatCheckLarger, formatMultipath } from './routing-actions.ts';
 import { formatMatchValue, formatPort, formatSetValue, formatSubfield, hashHex } from './values.ts';
 
 const DEFAULT_PRIORITY = 32768;
@@ -141,6 +142,10 @@ function formatAction(action: Action): string {
       return `conjunction(${action.id},${action.clause + 1}/${action.nClauses})`;
     case 'ct':
       return formatCt(action);
+    case 'multipath':
+      return formatMultipath(action);
+    case 'check_larger':
+      return formatCheckLarger(action);
     case 'pop_vlan':
     case 'dec_ttl':
     case 'ct_clear':

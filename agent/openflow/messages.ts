@@ -111,11 +111,11 @@ export function readBundleControl(body: Buffer): { bundle: number; type: number 
   return { bundle: reader.u32(), type: reader.u16() };
 }
 
-/** Multipart request for all flows of all tables. */
-export const writeFlowStatsRequest = (writer: Writer, xid: number): void =>
+/** Multipart request for all flows of a table, or of all tables. */
+export const writeFlowStatsRequest = (writer: Writer, xid: number, table = 0xff): void =>
   writeMessage(writer, TYPE.multipartRequest, xid, () => {
     writer.u16(STATS_FLOW).u16(0).u32(0);
-    writer.u8(0xff).zeros(3).u32(NONE).u32(NONE).u32(0).u64(0n).u64(0n);
+    writer.u8(table).zeros(3).u32(NONE).u32(NONE).u32(0).u64(0n).u64(0n);
     writeMatch(writer, []);
   });
 

@@ -2,17 +2,19 @@
 import { type Cidr, isIp4, lowOf, subnetOf, tryParseIp } from '../../lib/addr.ts';
 import { parseIp } from '../../lib/ip.ts';
 import { parseMac } from '../../lib/mac.ts';
-import type { ExternalPeer, NetworkView, View, Vtep } from '../../lib/model.ts';
+import type { ExternalPeer, Network, NetworkView, View, Vtep } from '../../lib/model.ts';
+import { linkedTo } from '../../lib/routers.ts';
 import { deviceOf, type LocalEndpoint, type LocalNetwork } from '../contract.ts';
 import { standingOf } from '../express.ts';
 import type { Encap, Entry, LocalPort, NetworkModel, Published, Remote, TunnelEncap } from '../flows/model.ts';
 import { entryMac } from '../gateway/addresses.ts';
 import { egressOf, gatewaysOf } from '../gateway/egress.ts';
-import { type PolicySources, policyModel, type Subject } from '../policies/resolve.ts';
+import { type NameSource, NO_NAMES, type PolicySources, policyModel, type Subject } from '../policies/resolve.ts';
 import { shapedOf } from '../rates.ts';
 import { type HostServices, NO_HOST_SERVICES } from '../services/members.ts';
 import { addressesOf, behindHost } from './entries.ts';
 import { multicastModel, type Snooped } from './multicast.ts';
+import { routingOf } from './routing.ts';
 import { allowedFor, sharedOf } from './shared.ts';
 
 /** What this host is, as far as its networks are concerned. */
@@ -44,6 +46,7 @@ export function networkModels(
   ports: PortNumbers,
   snooped: Snooped | null = null,
   services: HostServices = NO_HOST_SERVICES,
+  names: NameSource = NO_NAMES,
 ): NetworkModel[] {
   const locals = new Map<string, LocalPort[]>();
   const mtus = new Map<string, number>();
@@ -77,7 +80,10 @@ export function networkModels(
     mtus.set(e.networkId, Math.min(e.mtu, mtus.get(e.networkId) ?? e.mtu));
   }
   const models: NetworkModel[] = [];
-  for (const id of new Set([...locals.keys(), ...services.published.models.keys()])) {
+  /** Where routers lead from networks that have endpoints here. */
+  const reached = new Set([...locals.keys()].flatMap((id) => [...linkedTo(view.routers.values(), id)]));
+  const mtuOf = (n: Network): number => mtus.get(n.id) ?? n.mtu;
+  for (const id of new Set([...locals.keys(), ...services.published.models.keys(), ...reached])) {
     const list = locals.get(id) ?? [];
     const network = networks.get(id);
     if (network === undefined) continue;
@@ -101,7 +107,8 @@ export function networkModels(
       remotes,
       ...sharedOf(interest, list, remotes),
       ...servicesOf(network, interest, services, self, list.length > 0),
-      ...policiesOf(network, { hostId: self.hostId, view, subjects: subjects.get(id) ?? [], endpoints: here }),
+      ...routingPart(network, reached.has(id)),
+      ...policiesOf(network, { hostId: self.hostId, view, subjects: subjects.get(id) ?? [], endpoints: here, names }),
       multicast:
         interest === undefined || encap === 'vlan'
           ? null
@@ -109,6 +116,17 @@ export function networkModels(
     });
   }
   return models.sort((a, b) => a.index - b.index);
+
+  function routingPart({ network }: LocalNetwork, led: boolean): Pick<NetworkModel, 'routing' | 'routers' | 'reached'> {
+    const routing = locals.has(network.id) || led ? routingOf(view, self.hostId, networks, network, mtuOf) : null;
+    const interest = view.interests.get(network.id);
+    const routers = interest === undefined ? [] : besides(interest, self, encapOf(network.encap), 'routed');
+    return {
+      ...(routing === null ? {} : { routing }),
+      ...(routers.length === 0 ? {} : { routers }),
+      ...(led ? { reached: true as const } : {}),
+    };
+  }
 }
 
 function policiesOf(
@@ -135,7 +153,7 @@ function servicesOf(
   // Who is asked must know all who may be asking.
   const entry = interest?.services.values().some((s) => s.publish !== '') === true ? entryMac(self.hostId) : null;
   const led = services.published.models.get(network.id) ?? [];
-  const hosts = used && interest !== undefined ? entriesOf(interest, self, encapOf(network.encap)) : [];
+  const hosts = used && interest !== undefined ? besides(interest, self, encapOf(network.encap), 'entry') : [];
   const checks = interest?.services.values().some((s) => s.health !== undefined) ? gatewaysOf(network) : null;
   return {
     ...(models === undefined || !used ? {} : { services: models }),
@@ -154,7 +172,7 @@ export function remotesOf(interest: NetworkView, self: Self, n: Wire): Remote[] 
   const blocks = Map.groupBy(interest.blocks.values(), (b) => b.hostId);
   const endpoints = Map.groupBy(interest.endpoints.values(), (e) => e.hostId);
   for (const peer of interest.peers.values()) {
-    if (peer.hostId === self.hostId || peer.entry) continue;
+    if (peer.hostId === self.hostId || peer.entry || peer.routed) continue;
     const vtep = vtepFor(peer.vteps, n.encap, self);
     if (vtep === null) continue;
     const theirs = endpoints.get(peer.hostId) ?? [];
@@ -172,10 +190,11 @@ export function remotesOf(interest: NetworkView, self: Self, n: Wire): Remote[] 
   return remotes.sort((a, b) => (a.vtep < b.vtep ? -1 : a.vtep > b.vtep ? 1 : a.key - b.key));
 }
 
-/** Hosts that are peers by their ports alone, in the order of their ids. */
-function entriesOf({ peers }: NetworkView, self: Self, encap: Encap): Published['hosts'] {
-  const hosts = [...peers.values()].flatMap(({ hostId, vteps, entry }) => {
-    const vtep = entry && hostId !== self.hostId ? vtepFor(vteps, encap, self) : null;
+/** Hosts that are peers by their ports alone, or because a router leads here from there, in the order of their ids. */
+function besides({ peers }: NetworkView, self: Self, encap: Encap, why: 'entry' | 'routed'): Published['hosts'] {
+  const hosts = [...peers.values()].flatMap((peer) => {
+    const { hostId, vteps } = peer;
+    const vtep = peer[why] && hostId !== self.hostId ? vtepFor(vteps, encap, self) : null;
     return vtep === null ? [] : [{ hostId, vtep }];
   });
   return hosts.sort((a, b) => (a.hostId < b.hostId ? -1 : 1));

@@ -10,14 +10,16 @@ import type {
   BpfGroup,
   BpfList,
   BpfModel,
+  BpfNeighbour,
   BpfPlace,
   BpfPort,
+  BpfRoute,
   BpfService,
   BpfSource,
 } from '../bpf/model.ts';
 import type { LocalPort, NetworkModel, Published, Remote } from '../flows/model.ts';
 import { asked } from '../flows/shared.ts';
-import { entryMac } from '../gateway/addresses.ts';
+import { entryMac, routerMac } from '../gateway/addresses.ts';
 import {
   GATEWAY_SWITCH,
   gateExit,
@@ -30,6 +32,7 @@ import {
   TUNNEL_SWITCH,
 } from '../link/names.ts';
 import { MAX_TAGGED_INDEX, type Wiring } from '../wiring.ts';
+import { kernelNeighbours, kernelRoutes } from './kernel-routes.ts';
 
 /** Under it stands the list of those who may know of addresses that no record tells of. */
 const ASKED_GROUP = 0xffff_ffff_ffffn;
@@ -79,7 +82,13 @@ export function kernelSide(
     lists: [] as BpfList[],
     groups: [] as BpfGroup[],
     services: [] as BpfService[],
+    routes: [] as BpfRoute[],
+    neighbours: [] as BpfNeighbour[],
   };
+  const carried = new Set(
+    networks.filter((n) => n.encap !== 'vlan' && n.index <= MAX_TAGGED_INDEX).map((n) => n.index),
+  );
+  const router = networks.find((n) => n.routing !== undefined)?.routing?.mac;
   for (const n of networks) {
     const { index } = n;
     for (const p of n.locals) {
@@ -87,10 +96,15 @@ export function kernelSide(
       else addName(n, p);
     }
     // The tag has twelve bits; a vlan network has no tunnels.
-    if (n.encap === 'vlan' || index > MAX_TAGGED_INDEX) continue;
+    if (n.encap === 'vlan' || !carried.has(index)) continue;
     model.services.push(...(n.services ?? []).map((s) => ({ ...s, index })));
     if (n.published !== undefined && host !== null) addEntry(n, n.published, host);
     addHosts(n);
+    addRouters(n);
+    if (wiring.express) {
+      model.routes.push(...kernelRoutes(n, carried));
+      model.neighbours.push(...kernelNeighbours(n));
+    }
     model.nets.push({ index, device: devices.get(n.encap) ?? 0, vni: n.vni, mtu: n.mtu });
     for (const r of n.remotes) {
       const vtep = addressOf(r.vtep);
@@ -100,6 +114,8 @@ export function kernelSide(
       const place: BpfPlace & { kind: 'remote' } = { kind: 'remote', ...at };
       if (n.published !== undefined && r.hostId !== '')
         model.fdb.push({ index, mac: entryMac(r.hostId), place, express: true });
+      if (n.routing !== undefined && r.hostId !== '')
+        model.fdb.push({ index, mac: routerMac(r.hostId), place, express: true });
       for (const e of r.entries) model.fdb.push({ index, mac: e.mac, place, express: !r.external && e.express });
       for (const mac of r.withheld) model.fdb.push({ index, mac, place, express: false });
       for (const range of [...r.blocks.map(macRange), ...r.blocks6.map(aliasRange)])
@@ -134,6 +150,7 @@ export function kernelSide(
         dontFragment: true,
         source4: tryParseIp(wiring.vtep),
         source6: tryParseIp6(wiring.vtep),
+        ...(router === undefined ? {} : { router }),
         entry: host === null ? 0n : (networks.find((n) => n.published !== undefined)?.published?.entry ?? 0n),
       },
     },
@@ -192,6 +209,21 @@ export function kernelSide(
       if (vtep === null) continue;
       const place: BpfPlace = { kind: 'remote', vtep, device: null, key: null };
       model.fdb.push({ index, mac: entryMac(hostId), place, express: true });
+      model.sources.push({ index, vtep, device: through, key: vni, external: false, learn: false });
+    }
+  }
+
+  /** What hosts have routed into the network comes from their own MACs, this one's from here alone. */
+  function addRouters({ index, encap, vni, routing, routers = [] }: NetworkModel): void {
+    if (routing === undefined) return;
+    const nobody: BpfPlace = { kind: 'local', ifindex: 0, rewrite: null };
+    model.fdb.push({ index, mac: routing.mac, place: nobody, express: false });
+    const through = encap === 'vlan' ? 0 : device({ encap });
+    for (const { hostId, vtep: text } of through === 0 ? [] : routers) {
+      const vtep = addressOf(text);
+      if (vtep === null) continue;
+      const place: BpfPlace = { kind: 'remote', vtep, device: null, key: null };
+      model.fdb.push({ index, mac: routerMac(hostId), place, express: true });
       model.sources.push({ index, vtep, device: through, key: vni, external: false, learn: false });
     }
   }

@@ -132,10 +132,10 @@ function plannedDiversions(desired: readonly Diversion[], actual: ReadonlyMap<st
     if (have === diversion.to) continue;
     planned.push({
       ...named(diversionId(diversion.link)),
-      change: have === undefined ? 'missing' : 'differs',
+      change: have === undefined || have === '' ? 'missing' : 'differs',
       want: diversionText(diversion.to),
-      have: have === undefined ? '' : diversionText(have),
-      step: { kind: 'divert', diversion, instead: have !== undefined },
+      have: have === undefined || have === '' ? '' : diversionText(have),
+      step: { kind: 'divert', diversion, instead: have !== undefined && have !== '' },
     });
   }
   for (const [link, to] of actual) {

@@ -1,6 +1,10 @@
-/** What the kernel side has to know where it only translates for services: containers' links are ports of Open vSwitch's. Pure. */
+/**
+ * What the kernel side has to know where it only translates for services, and answers for gateways: containers' links are ports of Open
+ * vSwitch's. Pure.
+ */
+import { isIp4 } from '../../lib/addr.ts';
 import { linkLocalOf } from '../../lib/ip6.ts';
-import type { BpfAttachment, BpfModel, BpfPort, BpfService } from '../bpf/model.ts';
+import type { BpfAddress, BpfAttachment, BpfModel, BpfPort, BpfService } from '../bpf/model.ts';
 import type { NetworkModel } from '../flows/model.ts';
 import { hostLink } from '../link/names.ts';
 import type { KernelSide } from './kernel.ts';
@@ -31,15 +35,19 @@ export const serviceLinks = (networks: readonly NetworkModel[]): string[] =>
   networks.flatMap((n) => n.locals.filter((p) => p.direct !== true).map((p) => hostLink(p.id)));
 
 /**
- * Links of networks without services have no programs, and cost nothing.
+ * Links of networks without services, and without routers that lead on in IPv6, have no programs, and cost nothing.
  * @param ifindex of a link by name; null while it is not there: then nothing is said of it.
  */
 export function serviceSide(networks: readonly NetworkModel[], ifindex: (link: string) => number | null): KernelSide {
   const attachments: BpfAttachment[] = [];
   const ports: BpfPort[] = [];
   const services: BpfService[] = [];
-  for (const { index, encap, locals, services: all = [] } of networks) {
-    if (all.length === 0 || encap === 'vlan') continue;
+  const answered: { index: number; address: BpfAddress }[] = [];
+  for (const { index, encap, locals, services: all = [], routing } of networks) {
+    // Flows cannot answer for them on the kernel's datapath.
+    const gateways = (routing?.own ?? []).filter((ip) => !isIp4(ip));
+    if ((all.length === 0 && gateways.length === 0) || encap === 'vlan') continue;
+    answered.push(...gateways.map((address) => ({ index, address: { family: 6, address } as const })));
     services.push(...all.map((s) => ({ ...s, index })));
     for (const { id, direct, mac, ip: ip4, ip6 } of locals) {
       const link = hostLink(id);
@@ -52,5 +60,5 @@ export function serviceSide(networks: readonly NetworkModel[], ifindex: (link: s
       ports.push({ ifindex: number, slow: 0, index, mac, ip4, ip6, linkLocal: linkLocalOf(mac), express: false });
     }
   }
-  return { model: { ...NOTHING, ports, services }, attachments };
+  return { model: { ...NOTHING, ports, services, answered }, attachments };
 }

@@ -1,6 +1,8 @@
 /** Answers what a policy rejects. While the agent is away nobody answers, and what is rejected is dropped. */
 import { REG, SIDE, TABLE } from '../flows/pipeline.ts';
 import { PUNT } from '../flows/punt.ts';
+import { ANYCAST_MAC, ROUTER_PREFIX } from '../gateway/addresses.ts';
+import { bytes } from '../multicast/frame.ts';
 import { OFPP } from '../openflow/flow.ts';
 import type { Packets } from '../openflow/packets.ts';
 import type { PacketIn, PacketOut } from '../openflow/punted.ts';
@@ -31,6 +33,8 @@ export function answerOf({
   }
   const called = fields.get(REG.out);
   if (called === undefined) return null;
+  // A caller in another network is behind the gateway.
+  if (data.readUInt16BE(0) === ROUTER_PREFIX) bytes(ANYCAST_MAC, 6).copy(data);
   // As if the endpoint itself had answered, and port security let it through: to wherever the caller is.
   return {
     data,

@@ -27,7 +27,17 @@ export interface PolicySources {
   readonly subjects: readonly Subject[];
   /** Those of the host, of whatever network. */
   readonly endpoints: readonly LocalEndpoint[];
+  readonly names: NameSource;
 }
+
+/** What names of the world stand for. */
+export interface NameSource {
+  /** Canonical, in order. @param name as policies have it */
+  addresses(networkId: string, name: string): readonly string[];
+}
+
+/** Nobody has asked for any. */
+export const NO_NAMES: NameSource = { addresses: () => [] };
 
 const isKnown = (e: LocalEndpoint): boolean => e.container !== null || e.attached !== undefined;
 
@@ -48,10 +58,12 @@ export function policyModel(s: PolicySources): PolicyModel | null {
   const policies = policiesOf(s);
   const shut = s.network.policyDefault === 'drop';
   if (!shut && policies.length === 0) return null;
-  const pending = policies.some(asksForLabels)
+  const rules = namedRules(s).map(({ model }) => model);
+  const pending = policies.some((p) => !p.staged && asksForLabels(p))
     ? s.subjects.filter(({ endpoint }) => !isKnown(endpoint)).map(({ ofport }) => ofport)
     : [];
-  return { shut, pending, rules: namedRules(s).map(({ model }) => model) };
+  const open = !shut && policies.every((p) => p.staged);
+  return { shut, pending, open, staged: rules.some((r) => r.staged !== undefined), rules };
 }
 
 /** A rule that has flows here, and what people call it. */
@@ -94,10 +106,10 @@ function rulesOf(
     // Of a coordinator that knows more than this agent, or about nobody (yet).
     if (priority === null || ends?.length === 0) return [];
     const id = numberOf(`${policy.name} ${direction} ${i}`, used);
+    const staged = policy.staged ? { staged: { policy: policy.name, rule: i + 1 } } : {};
     const action = rule.action as Verdict;
-    return [
-      { policy, rule: i + 1, model: { id, direction, priority, action, subjects, peers: ends, ports: portsOf(rule) } },
-    ];
+    const model = { id, direction, priority, action, subjects, peers: ends, ports: portsOf(rule), ...staged };
+    return [{ policy, rule: i + 1, model }];
   });
 }
 
@@ -145,8 +157,8 @@ class Peers {
         const service = this.#s.view.interests.get(this.#s.network.id)?.services.get(who.value);
         return service === undefined ? [] : this.#labelled(this.#s.network.id, service.selector);
       }
-      // Names are not resolved into rules yet: coordinators refuse them.
       case 'name':
+        return cidrsOf(this.#s.names.addresses(this.#s.network.id, who.value));
       case undefined:
         return [];
     }

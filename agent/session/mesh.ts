@@ -10,6 +10,7 @@ import type { Family } from '../../lib/addr.ts';
 import { WeftError } from '../../lib/errors.ts';
 import type { Log } from '../../lib/log.ts';
 import type { Conflict, Endpoint, Event, Host, Revision, View } from '../../lib/model.ts';
+import { linkedTo } from '../../lib/routers.ts';
 import { callUnary, type Method } from '../../lib/rpc.ts';
 import type { ConflictSource, Journal, LocalEndpoint, Mesh } from '../contract.ts';
 import { standingOf } from '../express.ts';
@@ -160,7 +161,11 @@ export class SessionMesh implements Mesh {
   }
 
   async interested(networkId: string, signal: AbortSignal): Promise<void> {
-    const has = (view: View) => view.interests.has(networkId);
+    // From there routers lead to others: what is sent to them needs them known.
+    const has = (view: View) =>
+      [networkId, ...linkedTo(view.routers.values(), networkId)].every(
+        (id) => view.interests.has(id) || !view.networks.has(id),
+      ) && view.interests.has(networkId);
     if (this.#session === null && !has(this.#view)) throw unconnected();
     this.#pinned.add(networkId);
     this.#sendInterest();
@@ -319,6 +324,10 @@ export class SessionMesh implements Mesh {
     const wanted = new Set(this.#pinned);
     for (const e of endpoints.values()) wanted.add(e.networkId);
     for (const b of blocks.values()) wanted.add(b.networkId);
+    const used = [...wanted];
+    for (const id of used)
+      for (const other of linkedTo(this.#view.routers.values(), id))
+        if (this.#view.networks.has(other)) wanted.add(other);
     if (this.#o.leads) for (const n of this.#view.networks.values()) if (n.published) wanted.add(n.id);
     return wanted;
   }

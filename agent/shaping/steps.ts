@@ -23,7 +23,7 @@ export type FoundQueue = ({ readonly kind: 'ours' } & Queue) | { readonly kind: 
 /** All that there is of both, by link. */
 export interface FoundShaping {
   readonly queues: Map<string, FoundQueue>;
-  /** Where frames of the link go first; empty: nowhere, but a filter could be there. */
+  /** Where frames of the link go first; empty: nowhere, but a filter could be there; ELSEWHERE: something of another kind is. */
   readonly diversions: Map<string, string>;
 }
 
@@ -31,16 +31,21 @@ export type QueueStep =
   /** @param instead something of another kind is there, and has to go first */
   | { readonly kind: 'setQueue'; readonly queue: Queue; readonly instead: boolean }
   | { readonly kind: 'delQueue'; readonly link: string }
-  /** @param instead there is a place for filters, whatever is in it */
+  /** @param instead something is in the place of the filter */
   | { readonly kind: 'divert'; readonly diversion: Diversion; readonly instead: boolean }
   | { readonly kind: 'undivert'; readonly link: string };
+
+/** What is in the place of a diversion leads nowhere that has a name. */
+export const ELSEWHERE = '?';
+/** Of the filter: behind the program that translates for services (TC_PRIORITY in datapath/weft-bpf.c), which lets all go on. */
+const PREFERENCE = 2;
 
 /** By its handle a queue is known as ours, to an agent without memory. */
 export const HANDLE = '57ef:';
 
 export const queueText = ({ rate, burst, limit }: Omit<Queue, 'link'>): string =>
   `tbf rate ${rate * 8}bit burst ${burst}b limit ${limit}b`;
-export const diversionText = (to: string): string => `redirect to ${to === '' ? 'nothing' : to}`;
+export const diversionText = (to: string): string => `redirect to ${to === '' || to === ELSEWHERE ? 'nothing' : to}`;
 /** Of a diversion, beside the link's queue. */
 export const diversionId = (link: string): string => `${link} ingress`;
 
@@ -58,14 +63,16 @@ export function lines(step: QueueStep): string[] {
       return [`qdisc del dev ${step.link} root`];
     case 'divert': {
       const { link, to } = step.diversion;
+      const at = `dev ${link} ingress`;
       return [
-        ...(step.instead ? [`qdisc del dev ${link} clsact`] : []),
-        `qdisc add dev ${link} clsact`,
-        `filter add dev ${link} ingress protocol all pref 1 u32 match u32 0 0 action mirred egress redirect dev ${to}`,
+        // It may be there for a program, which stays.
+        `qdisc replace dev ${link} clsact`,
+        ...(step.instead ? [`filter del ${at} pref ${PREFERENCE}`] : []),
+        `filter add ${at} protocol all pref ${PREFERENCE} u32 match u32 0 0 action mirred egress redirect dev ${to}`,
       ];
     }
     case 'undivert':
-      return [`qdisc del dev ${step.link} clsact`];
+      return [`filter del dev ${step.link} ingress pref ${PREFERENCE}`];
   }
 }
 
@@ -75,6 +82,7 @@ interface Shown {
   readonly dev?: unknown;
   readonly root?: unknown;
   readonly options?: unknown;
+  readonly pref?: unknown;
 }
 
 /** Reads `tc -j -r qdisc show`: what concerns us. What links have by themselves (its handle is 0) is left out. */
@@ -95,9 +103,11 @@ export function parseQueues(json: string, concerns: (link: string) => boolean): 
 export const parseClassified = (json: string, concerns: (link: string) => boolean): string[] =>
   listOf(json).flatMap(({ kind, dev }) => (kind === 'clsact' && typeof dev === 'string' && concerns(dev) ? [dev] : []));
 
-/** Reads `tc -j filter show dev … ingress`: where all frames go, if that is all that is said; else empty. */
+/** Reads `tc -j filter show dev … ingress`: where all frames go, if that is all that is said in our place; else ELSEWHERE. */
 export function parseDiversion(json: string): string {
-  const said = listOf(json).flatMap(({ options }) => {
+  const ours = listOf(json).filter((one) => one.pref === PREFERENCE);
+  if (ours.length === 0) return '';
+  const said = ours.flatMap(({ options }) => {
     const { actions, match } = (options ?? {}) as { actions?: unknown; match?: { mask?: unknown } };
     return Array.isArray(actions)
       ? [{ actions: actions as Readonly<Record<string, unknown>>[], mask: match?.mask }]
@@ -105,9 +115,9 @@ export function parseDiversion(json: string): string {
   });
   const [only, more] = said;
   const [action, another] = only?.actions ?? [];
-  if (more !== undefined || another !== undefined || only?.mask !== '0') return '';
+  if (more !== undefined || another !== undefined || only?.mask !== '0') return ELSEWHERE;
   const redirects = action?.['mirred_action'] === 'redirect' && action['direction'] === 'egress';
-  return redirects && typeof action['to_dev'] === 'string' ? action['to_dev'] : '';
+  return redirects && typeof action['to_dev'] === 'string' ? action['to_dev'] : ELSEWHERE;
 }
 
 function listOf(json: string): Shown[] {

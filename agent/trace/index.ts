@@ -13,6 +13,7 @@ import { vswitchdControl } from '../facts.ts';
 import { NFT_TABLE } from '../gateway/nft.ts';
 import { appctl } from '../ovs/appctl.ts';
 import type { OvsDriver } from '../ovs/driver.ts';
+import type { NameSource } from '../policies/resolve.ts';
 import type { Wiring } from '../wiring.ts';
 import { checked } from './packet.ts';
 import type { Route, TraceSources } from './sources.ts';
@@ -26,6 +27,7 @@ export interface TracingParts {
   readonly ovs: Pick<OvsDriver, 'observe'>;
   readonly bpf: Pick<BpfDriver, 'lookup' | 'ifindexes' | 'attached'>;
   readonly wiring: Wiring;
+  readonly names: NameSource;
   /** Of Open vSwitch. */
   readonly rundir: string;
 }
@@ -71,6 +73,7 @@ function sourcesOf(parts: TracingParts): TraceSources {
     endpoints: journal.endpoints,
     networks: journal.networks,
     view: mesh.view(),
+    names: parts.names,
     ofport: (id) => reconciler.ofport(id),
     port: (name) => {
       const port = ovs.observe().bridges.get(BRIDGE)?.ports.get(name)?.ofport ?? null;

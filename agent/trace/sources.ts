@@ -2,6 +2,7 @@
 import type { View } from '../../lib/model.ts';
 import type { LocalEndpoint, LocalNetwork } from '../contract.ts';
 import type { AttachedProgram } from '../plan/maps.ts';
+import type { NameSource } from '../policies/resolve.ts';
 import type { Wiring } from '../wiring.ts';
 
 /** Where the host's kernel sends a packet. */
@@ -23,6 +24,8 @@ export interface TraceSources {
   readonly endpoints: ReadonlyMap<string, LocalEndpoint>;
   readonly networks: ReadonlyMap<string, LocalNetwork>;
   readonly view: View;
+  /** What names in policies stand for. */
+  readonly names: NameSource;
   /** OpenFlow port of an endpoint; null while it has none. */
   ofport(endpointId: string): number | null;
   /** OpenFlow port of a port of br-weft by its name; null: there is none. */

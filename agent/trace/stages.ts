@@ -59,6 +59,8 @@ export function tell(f: MetFlow, at: At, w: Words): { readonly what: string; rea
       return security(f, at, w);
     case 'conntrack':
       return same(`connections of network ${w.network(at.index)} are tracked`);
+    case 'entered':
+      return same(`it is tracked in network ${w.network(at.index)}, which it has come to`);
     case 'policyEgress':
       return judged('egress', at.inPort, f, at, w);
     case 'policyIngress':
@@ -67,6 +69,10 @@ export function tell(f: MetFlow, at: At, w: Words): { readonly what: string; rea
       return f.priority === PRIORITY.default ? nowhere(f, at, w) : same(`to ${w.host} itself, ${setText(f)}`);
     case 'l2':
       return l2(f, at, w);
+    case 'route':
+    case 'hop':
+    case 'neighbour':
+      return routed(f, at, w);
     case 'commit':
       return same(f.priority === 0 ? 'the connection is known already' : 'the connection is remembered as allowed');
     case 'revoke':
@@ -127,8 +133,34 @@ function security(f: MetFlow, at: At, w: Words): { what: string; reason: string 
   return same(`port security: ${sourceMac} is not the MAC of ${who}`);
 }
 
+/** Why a router answers its sender itself (flows/punt.ts, ROUTE). */
+const UNROUTED: Readonly<Record<string, string>> = {
+  '01': 'its time to live ends at the gateway, which tells its sender',
+  '03': 'it is too big for the network that it is routed to, which its sender is told',
+};
+
+/** Of a router's tables. */
+function routed(f: MetFlow, at: At, w: Words): { what: string; reason: string } {
+  const { destinationIp: ip } = at.packet;
+  const [, why = ''] = /userdata=04\.(\d\d)/.exec(f.actions.join()) ?? [];
+  if (why === '02') return same(`no host holds ${ip}, which its sender is told`);
+  const told = UNROUTED[why];
+  if (told !== undefined) return same(told);
+  if (f.actions.length === 0 || f.actions.join() === 'drop')
+    return same(
+      stageOf(f.table) === 'neighbour' ? `no host holds ${ip}` : `no route leads from ${w.network(at.index)} to ${ip}`,
+    );
+  const into = registerOf(f, 'reg0');
+  if (into !== null) return same(`routed into network ${w.network(into)}`);
+  return same(
+    stageOf(f.table) === 'neighbour' ? `whose MAC ${ip} has in network ${w.network(at.index)}` : 'a way is chosen',
+  );
+}
+
 /** Priorities of table 16 and 32 that are no rules' (flows/policies.ts). */
 const JUDGE: Readonly<Record<number, string>> = {
+  65100: 'it was to go to nobody',
+  64950: 'routed: it is tracked in this network, and judged then',
   64900: 'not judged: ARP, or not tracked',
   64800: 'it belongs to no connection, and opens none (conntrack: invalid)',
   64700: 'it belongs to a connection that was allowed',
@@ -165,6 +197,7 @@ function l2(f: MetFlow, at: At, w: Words): { what: string; reason: string } {
   const network = w.network(at.index);
   const out = outOf(f);
   if (f.actions.includes('IN_PORT')) return same(`${ip} is answered for by ${w.host}`);
+  if (f.actions.some((a) => a.includes('userdata=04'))) return routed(f, at, w);
   if (f.actions.some((a) => a.startsWith('controller('))) return same('to the agent');
   if (f.actions.includes('drop') || f.actions.length === 0) {
     if (f.priority === PRIORITY.virtual) {

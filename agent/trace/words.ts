@@ -33,7 +33,7 @@ export function wordsOf(s: TraceSources): Words {
       const ofport = s.ofport(endpoint.id);
       return endpoint.networkId === network.id && ofport !== null ? [{ endpoint, ofport }] : [];
     });
-    const sources = { hostId: s.hostId, network, view: s.view, subjects, endpoints };
+    const sources = { hostId: s.hostId, network, view: s.view, subjects, endpoints, names: s.names };
     const model = policyModel(sources);
     return model === null ? NOTHING : { rules: namedRules(sources), shut: model.shut, pending: model.pending };
   };

@@ -6,7 +6,7 @@ const COLUMNS = 2;
 const GAP = 24;
 const PANEL = (WIDTH - GAP * (COLUMNS + 1)) / COLUMNS;
 const BAR = 20;
-const LABEL = 128;
+const LABEL = 150;
 const VALUE = 70;
 const HEAD = 34;
 const TOP = 64;
@@ -16,8 +16,11 @@ const COLOURS: Readonly<Record<PathName, string>> = {
   'bridge-vxlan': '#5b6472',
   swarm: '#2f6fb3',
   'weft-express': '#d9601a',
+  'weft-express-routed': '#b3784f',
   'weft-netdev': '#e9a15f',
+  'weft-netdev-routed': '#c9a988',
   'weft-system': '#b8430a',
+  'weft-system-routed': '#8f5a44',
 };
 const PLACES: Readonly<Record<Where, string>> = {
   native: 'on the machine',

@@ -8,7 +8,9 @@ import {
   PATHS,
   type PathName,
   type Row,
+  routed,
   type Sample,
+  WEFT_PATHS,
   type Where,
 } from './shape.ts';
 
@@ -82,23 +84,26 @@ export interface Aim {
   readonly is: number | null;
 }
 
-/** What Weft should reach of Swarm, and what it does; null where one of the two was not measured. */
+/** What Weft should reach of Swarm, and between networks of what it reaches within one, and what it does; null where one of the two was not measured. */
 export function aimsOf(rows: readonly Row[]): Aim[] {
-  const of = (path: PathName, where: Where, key: Metric['key']): number | null => {
+  const of = (path: PathName, where: Where, key: Metric['key'], to: PathName): number | null => {
     const row = rows.find((r) => r.path === path && r.where === where);
     const metric = METRICS.find((m) => m.key === key);
-    return row === undefined || metric === undefined ? null : ratio(rows, row, 'swarm', metric);
+    return row === undefined || metric === undefined ? null : ratio(rows, row, to, metric);
   };
   const full = ['tcp1_gbps', 'tcp4_gbps', 'rr_p50_us', 'udp64_kpps'] as const;
-  const aim = (path: PathName, where: Where, key: Metric['key'], value: number): Aim => ({
-    what: `${path} (${where}) to swarm, ${key}`,
+  const aim = (path: PathName, where: Where, key: Metric['key'], value: number, to: PathName = 'swarm'): Aim => ({
+    what: `${path} (${where}) to ${to}, ${key}`,
     aim: value,
-    is: of(path, where, key),
+    is: of(path, where, key, to),
   });
   return [
     ...full.map((key) => aim('weft-express', 'native', key, 1)),
     ...full.map((key) => aim('weft-system', 'guest', key, 1)),
     ...(['tcp1_gbps', 'tcp4_gbps'] as const).map((key) => aim('weft-netdev', 'native', key, 0.6)),
+    ...WEFT_PATHS.flatMap((path) =>
+      full.map((key) => aim(routed(path), path === 'weft-system' ? 'guest' : 'native', key, 0.95, path)),
+    ),
   ];
 }
 

@@ -4,10 +4,10 @@ import { auditClean } from '../../test/harness/lab.ts';
 import { measure } from './measure.ts';
 import { bridgePath, type DataPath, rawPath } from './plain.ts';
 import { rounded } from './report.ts';
-import type { Missing, PathName, Sample, Where } from './shape.ts';
+import { type Missing, type PathName, routed, type Sample, WEFT_PATHS, type WeftPath, type Where } from './shape.ts';
 import { swarmPath } from './swarm.ts';
 import { underlayOf } from './underlay.ts';
-import { hostFacts, pathOf, setExpress, weftPath } from './weft.ts';
+import { hostFacts, pathOf, routedPath, setExpress, weftPath } from './weft.ts';
 
 export interface Plan {
   /** Name of a lab that is up, with two hosts for each of Weft's paths. */
@@ -76,20 +76,26 @@ async function bringUp(plan: Plan, leaveOut: (path: PathName, reason: string) =>
   await add('bridge-vxlan', () => bridgePath(underlay));
   await add('swarm', () => swarmPath(underlay, plan.say));
   let free = (await hostFacts()).map((h) => h.name);
-  for (const path of ['weft-express', 'weft-netdev', 'weft-system'] as const) {
+  for (const path of WEFT_PATHS) {
+    let taken: readonly [string, string] | null = null;
     await add(path, async () => {
       const [from, to, ...rest] = free;
       if (from === undefined || to === undefined) throw new Error('the lab has too few hosts for it');
       await prepare(path, [from, to]);
       free = rest;
-      return weftPath(path, [from, to]);
+      taken = [from, to];
+      return weftPath(path, taken);
+    });
+    await add(routed(path), async () => {
+      if (taken === null) throw new Error(`it is measured beside ${path}`);
+      return routedPath(path, taken);
     });
   }
   return paths;
 }
 
 /** @throws when two hosts cannot take that path, with the reason. */
-async function prepare(path: PathName, names: readonly string[]): Promise<void> {
+async function prepare(path: WeftPath, names: readonly string[]): Promise<void> {
   const look = async () => (await hostFacts()).filter((h) => names.includes(h.name));
   if (path === 'weft-netdev' && (await look()).some((h) => h.express)) await setExpress(names, false);
   for (const host of await look()) {
@@ -109,7 +115,7 @@ async function sampleOf({ path, ends, ovsBytes }: DataPath, plan: Plan, round: n
   const { carried, ...measured } = await measure(ends, plan.seconds);
   const after = await ovsBytes?.();
   const share = before === undefined || after === undefined ? null : (after - before) / carried;
-  if (share !== null && (path === 'weft-express' ? share > EXPRESS_MOST : share < OVS_LEAST)) {
+  if (share !== null && (path.startsWith('weft-express') ? share > EXPRESS_MOST : share < OVS_LEAST)) {
     throw new Error(`Open vSwitch received ${Math.round(100 * share)} % of what was carried`);
   }
   return { path, where: plan.where, round, ...measured, ovs_share: share };

@@ -1,7 +1,21 @@
 /** What bench:datapath compares, and the names of what it measures. Pure. */
 
-export const PATHS = ['raw', 'bridge-vxlan', 'swarm', 'weft-express', 'weft-netdev', 'weft-system'] as const;
+/** Weft's own; of each there is the same between two networks that a router joins. */
+export const WEFT_PATHS = ['weft-express', 'weft-netdev', 'weft-system'] as const;
+export type WeftPath = (typeof WEFT_PATHS)[number];
+export const PATHS = [
+  'raw',
+  'bridge-vxlan',
+  'swarm',
+  'weft-express',
+  'weft-express-routed',
+  'weft-netdev',
+  'weft-netdev-routed',
+  'weft-system',
+  'weft-system-routed',
+] as const;
 export type PathName = (typeof PATHS)[number];
+export const routed = (path: WeftPath): PathName => `${path}-routed`;
 export type Where = 'native' | 'guest';
 
 /** One round of one path. */

@@ -5,7 +5,7 @@ import { onOk, until, weftJson, weftOk } from '../../test/harness/lab.ts';
 import { labStatus } from '../../test/harness/lab-direct.ts';
 import { type BenchHost, stay, whereIs } from '../docker.ts';
 import type { DataPath } from './plain.ts';
-import type { PathName } from './shape.ts';
+import { type PathName, routed, type WeftPath } from './shape.ts';
 
 export interface HostFacts {
   readonly name: string;
@@ -26,7 +26,7 @@ export const hostFacts = async (): Promise<HostFacts[]> =>
   }));
 
 /** Which of Weft's paths a host's containers take. */
-export function pathOf({ datapath, express }: Pick<HostFacts, 'datapath' | 'express'>): PathName {
+export function pathOf({ datapath, express }: Pick<HostFacts, 'datapath' | 'express'>): WeftPath {
   if (datapath === 'system') return 'weft-system';
   return express ? 'weft-express' : 'weft-netdev';
 }
@@ -56,20 +56,30 @@ export async function weftPath(path: PathName, hosts: readonly [string, string])
   return pairOn(network, path, hosts);
 }
 
-/** A container on each of two hosts, on a network that is there. */
+/** The server in another network, to which a router leads. @param path whose network, on the same hosts, is there */
+export async function routedPath(path: WeftPath, hosts: readonly [string, string]): Promise<DataPath> {
+  const [near, far] = [`bench-${path}`, `bench-${routed(path)}`];
+  await weftOk('network', 'create', far);
+  await weftOk('router', 'create', `bench-${path}`, '--network', near, '--network', far);
+  await weftOk('wait');
+  return pairOn(near, routed(path), hosts, far);
+}
+
+/** A container on each of two hosts, on a network that is there; the server on another one, if that is given. */
 export async function pairOn(
   network: string,
   path: PathName,
   [from, to]: readonly [string, string],
+  other = network,
 ): Promise<DataPath> {
   const { hosts } = await labStatus();
-  const on = async (name: string): ReturnType<typeof whereIs> => {
+  const on = async (name: string, network: string): ReturnType<typeof whereIs> => {
     const socket = hosts.find((h) => h.name === name)?.dockerSocket;
     if (socket === undefined) throw new Error(`the lab has no host ${name}`);
     const host: BenchHost = { name, socket };
     return whereIs(host, await stay(host, network), network);
   };
-  const [client, server] = [await on(from), await on(to)];
+  const [client, server] = [await on(from, network), await on(to, other)];
   await weftOk('wait');
   const ends = { client: `/proc/${client.pid}/ns/net`, server: `/proc/${server.pid}/ns/net`, address: server.ip };
   return { path, ends, ovsBytes: () => ovsBytes(from) };

@@ -114,9 +114,7 @@ function checkPeer(
       return { who: { $case: 'service', value: who.value } };
     case 'name':
       onlyOut('a DNS name');
-      if (dnsName(who.value) === null)
-        throw refuse(`"${middleCut(who.value)}" is no DNS name`, 'write one like db.example.org or *.example.org');
-      throw refuse('DNS names in policies are not there yet', 'name addresses: cidr', 'UNIMPLEMENTED');
+      return { who: { $case: 'name', value: checkName(refuse, who.value) } };
     case undefined:
       throw refuse('a peer says nobody', 'give it labels, a network, a cidr, a service or a name');
   }
@@ -144,6 +142,13 @@ function checkRange(network: Network, asked: { cidr: string; except: readonly st
     return formatCidr(part);
   });
   return { cidr: formatCidr(range), except };
+}
+
+function checkName(refuse: Refuse, text: string): string {
+  const name = dnsName(text);
+  if (name === null)
+    throw refuse(`"${middleCut(text)}" is no DNS name`, 'write one like db.example.org or *.example.org');
+  return name;
 }
 
 /** Lower case, without a final dot; null for what is none. "*." stands in front of it only. */

@@ -34,7 +34,7 @@ export function checkReservation(network: Network, asked: Reservation): NewReser
   if (mac !== '' && isDefaultForm(mac) && !ips.some((ip) => familyOfText(ip) === 4 && macOfIp(ip) === mac))
     throw invalid(
       `The MAC ${mac} is of the form that the mesh gives, and belongs to another address.`,
-      'leave --mac out, or choose a MAC that does not begin with 02:57 to 02:5b',
+      'leave --mac out, or choose a MAC that does not begin with 02:57 to 02:5c',
     );
   return { networkId: network.id, name: asked.name, ips, mac, labels: { ...asked.labels } };
 }

@@ -12,6 +12,7 @@ import { networkMethods } from './networks.ts';
 import { peerMethods } from './peers.ts';
 import { policyMethods } from './policies.ts';
 import { reservationMethods } from './reservations.ts';
+import { routerMethods } from './routers.ts';
 import { serviceMethods } from './services.ts';
 import { statusMethods } from './status.ts';
 import { traceMethods } from './trace.ts';
@@ -32,6 +33,7 @@ export function controlService(parts: Parts): ControlServer {
     ...reservationMethods(parts, method),
     ...serviceMethods(parts, method),
     ...policyMethods(parts, method),
+    ...routerMethods(parts, method),
     ...mtuMethods(parts, method),
     ...traceMethods(parts, method),
     ...eventMethods(parts),

@@ -8,7 +8,7 @@ import type { Host, Network } from '../../lib/model.ts';
 import { isEncap, overheadOf, USUAL_MTU } from '../alloc/encap.ts';
 import type { State } from '../contract.ts';
 import type { Parts } from '../parts.ts';
-import { holdersOf } from '../view.ts';
+import { holdersOf } from '../reach.ts';
 import type { Method } from './method.ts';
 import { networkOf } from './resolve.ts';
 import { probeTunnels } from './tunnels.ts';

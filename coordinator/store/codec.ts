@@ -10,6 +10,7 @@ import {
   Network,
   Policy,
   Reservation,
+  Router,
   Service,
 } from '../../gen/weft/v1/types.ts';
 import { parseCidr, tryParseIp } from '../../lib/addr.ts';
@@ -49,6 +50,7 @@ export type Decoded =
   | { readonly kind: 'reservation'; readonly value: Reservation }
   | { readonly kind: 'service'; readonly value: Service }
   | { readonly kind: 'policy'; readonly value: Policy }
+  | { readonly kind: 'router'; readonly value: Router }
   | { readonly kind: 'presence'; readonly value: Presence }
   | { readonly kind: 'coordinator'; readonly value: CoordinatorRecord }
   | { readonly kind: 'cluster'; readonly value: Cluster }
@@ -75,6 +77,7 @@ export const encode = {
     stored(Reservation.toJSON({ ...reservation, revision: 0n }) as object),
   service: (service: Service): string => stored(Service.toJSON({ ...service, revision: 0n }) as object),
   policy: (policy: Policy): string => stored(Policy.toJSON({ ...policy, revision: 0n }) as object),
+  router: (router: Router): string => stored(Router.toJSON({ ...router, revision: 0n }) as object),
   presence: (presence: Presence): string => stored(presence),
   coordinator: (record: CoordinatorRecord): string => stored(record),
   cluster: (cluster: Cluster): string => stored({ id: cluster.id, epoch: String(cluster.epoch) }),
@@ -165,6 +168,11 @@ function decodeObject(key: Key, json: Record<string, unknown>, revision: bigint)
       const ok = value.networkId === key.networkId && value.name === key.name && value.id !== '';
       return ok && sanePolicy(value) ? { kind: 'policy', value } : null;
     }
+    case 'router': {
+      const value: Router = { ...Router.fromJSON(json), revision };
+      const ok = value.project === key.project && value.name === key.name && value.networkIds.length > 0;
+      return ok && saneRoutes(value) ? { kind: 'router', value } : null;
+    }
     case 'presence': {
       const { hostId, coordinatorId, sessionId } = json;
       if (hostId !== key.hostId || typeof coordinatorId !== 'string' || typeof sessionId !== 'string') return null;
@@ -225,4 +233,10 @@ function sanePolicy({ ingress, egress }: Policy): boolean {
   for (const { who } of [...ingress, ...egress].flatMap((rule) => rule.peers))
     if (who?.$case === 'addresses') for (const cidr of [who.value.cidr, ...who.value.except]) parseCidr(cidr);
   return true;
+}
+
+/** They too. @throws what no range is */
+function saneRoutes({ routes }: Router): boolean {
+  for (const { cidr } of routes) parseCidr(cidr);
+  return routes.every(({ via }) => via.length > 0 && via.every((ip) => tryParseIp(ip) !== null));
 }

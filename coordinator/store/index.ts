@@ -21,6 +21,7 @@ import * as networks from './networks.ts';
 import { addPeer, removePeer } from './peers.ts';
 import * as policies from './policies.ts';
 import * as reservations from './reservations.ts';
+import * as routers from './routers.ts';
 import * as services from './services.ts';
 import { updateSettings } from './settings.ts';
 import { Committer } from './txn.ts';
@@ -160,6 +161,9 @@ function makeStore(deps: Deps): Store {
     removeService: (networkId, name) => services.removeService(deps, networkId, name),
     applyPolicies: (wanted) => policies.applyPolicies(deps, wanted),
     removePolicy: (networkId, name) => policies.removePolicy(deps, networkId, name),
+    createRouter: (wanted) => routers.createRouter(deps, wanted),
+    updateRouter: (project, name, edit) => routers.updateRouter(deps, project, name, edit),
+    removeRouter: (project, name) => routers.removeRouter(deps, project, name),
     caughtUp: async () => deps.cache.reached(await deps.committer.barrier()),
     registerEndpoints: (hostId, upserts, removed) => endpoints.registerEndpoints(deps, hostId, upserts, removed),
     addPeer: (peer) => addPeer(deps, peer),

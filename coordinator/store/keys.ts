@@ -44,6 +44,7 @@ export type Key =
   | { readonly kind: 'reservation'; readonly project: string; readonly networkId: string; readonly name: string }
   | { readonly kind: 'service'; readonly project: string; readonly networkId: string; readonly name: string }
   | { readonly kind: 'policy'; readonly project: string; readonly networkId: string; readonly name: string }
+  | { readonly kind: 'router'; readonly project: string; readonly name: string }
   | { readonly kind: 'portguard' }
   | { readonly kind: 'memberships'; readonly project: string; readonly networkId: string; readonly hostId: string }
   | { readonly kind: 'host'; readonly id: string }
@@ -73,7 +74,7 @@ export const keys = {
   blocks: (project: string, networkId: string): string => `${ROOT}${project}/blocks/${networkId}/`,
   block: (project: string, networkId: string, cidr: string): string =>
     `${ROOT}${project}/blocks/${networkId}/${cidrSegment(cidr)}`,
-  /** Compared and rewritten by whatever adds a block, an address, a reservation, a service or a policy to the network. */
+  /** Compared and rewritten by whatever adds a block, an address, a reservation, a service, a policy or a router to the network. */
   blockguard: (project: string, networkId: string): string => `${ROOT}${project}/blockguard/${networkId}`,
   addresses: (project: string, networkId: string): string => `${ROOT}${project}/addresses/${networkId}/`,
   address: (project: string, networkId: string, address: string): string =>
@@ -97,6 +98,7 @@ export const keys = {
   policies: (project: string, networkId: string): string => `${ROOT}${project}/policies/${networkId}/`,
   policy: (project: string, networkId: string, name: string): string =>
     `${ROOT}${project}/policies/${networkId}/${name}`,
+  router: (project: string, name: string): string => `${ROOT}${project}/routers/${name}`,
   /** Compared and rewritten by whatever publishes a port of the hosts. */
   portguard: (): string => `${ROOT}portguard`,
   /** Under the lease of the coordinator that has the host's session: they go with its presence. */
@@ -121,6 +123,7 @@ export function parseKey(text: string): Key | null {
   if (parts.length === 3) {
     if (second === 'networks') return { kind: 'network', project, id: third };
     if (second === 'names') return { kind: 'name', project, name: third };
+    if (second === 'routers') return { kind: 'router', project, name: third };
     if (second === 'pools') return { kind: 'pool', project, space: third };
     if (second === 'blockguard') return { kind: 'blockguard', project, networkId: third };
     return null;

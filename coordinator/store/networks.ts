@@ -327,10 +327,17 @@ function planDelete(deps: Deps, present: Network, lease: string): Planned<Revisi
   if (network === undefined) return { done: revisionOf(deps, cache.revision) };
   const endpoints = [...(cache.endpoints.get(id)?.values() ?? [])];
   if (endpoints.length > 0) throw inUse(deps, network, endpoints);
+  const router = [...cache.routers.values()].find((r) => r.networkIds.includes(id));
+  if (router !== undefined)
+    throw new WeftError('FAILED_PRECONDITION', `${ownerName(network)} is in router ${router.name}`, {
+      hint: `take it out first: weft router set ${router.name} --remove-network ${network.name}, or weft router rm ${router.name}`,
+    });
   const record = keys.network(project, id);
   const compares: Compare[] = [
     { key: record, mod: modOf(cache, record) },
     { prefix: keys.endpoints(project, id), empty: true },
+    // Whoever leads there now has changed it.
+    { key: keys.blockguard(project, id), mod: modOf(cache, keys.blockguard(project, id)) },
   ];
   const value = encode.resting({ networkId: id, since: rfc3339(deps.clock) });
   const rest = [

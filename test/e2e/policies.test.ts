@@ -1,5 +1,6 @@
 /** Policies over real hosts: who may call whom, from everywhere, by packets; and what becomes of connections when rules come and go. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { agentMetrics, metricOf } from '../harness/drift.ts';
 import {
   auditClean,
   clean,
@@ -28,6 +29,13 @@ const [OPEN] = [8080];
 const servers: Backend[] = [];
 const ips = new Map<string, string[]>();
 const four = (name: string): string => ips.get(name)?.find((ip) => !ip.includes(':')) ?? '';
+
+interface Told {
+  readonly type: string;
+  readonly action: string | null;
+  readonly object: string | null;
+  readonly message: string | null;
+}
 
 interface Shown {
   readonly ips: string[];
@@ -218,6 +226,53 @@ egress:
     expect(await reaches('h3', 'other-3', 'db-1')).toEqual(NO);
     expect(await reaches('h3', 'web-3', 'db-1')).toEqual(YES);
     await remove('db');
+  });
+});
+
+describe('a staged policy', () => {
+  it('stops nobody, and says whom it would have stopped', async () => {
+    await apply(`${ALLOW_WEB}staged: true\n`);
+    const counted = async (host: string): Promise<number> =>
+      metricOf(await agentMetrics(host), 'weft_policy_staged_total', { network: NET, policy: 'db', rule: '2' });
+    const before = await counted('h1');
+    expect(await reaches('h3', 'other-3', 'db-1')).toEqual(YES);
+    expect(await reaches('h3', 'web-3', 'db-1')).toEqual(YES);
+    // One connection in each family.
+    expect((await counted('h1')) - before).toBe(2);
+    expect(await counted('h2')).toBe(0);
+    const explained = await weftOk('policy', 'explain', 'other-3', 'db-1', `${PORT}/tcp`, '--network', NET);
+    expect(explained).toContain('staged: would drop, policy db, ingress rule 2 (application, order 100)');
+    await until('it is told of', async () =>
+      (await weftOk('events', '--json'))
+        .trim()
+        .split('\n')
+        .map((line) => JSON.parse(line) as Told)
+        .some(
+          (e) =>
+            e.type === 'policy' &&
+            e.action === 'staged' &&
+            e.object === `${NET}/db` &&
+            e.message?.startsWith(`ingress rule 2 would drop tcp ${four('other-3')}:`) &&
+            e.message.endsWith(`→ ${four('db-1')}:${PORT}; in force: allow`),
+        ),
+    );
+    await auditClean();
+    // In force, the same says no; a staged one that would let them in changes nothing.
+    await apply(ALLOW_WEB);
+    await apply(`
+name: soon
+network: ${NET}
+order: 10
+select: { app: db }
+ingress: [{ action: allow }]
+staged: true
+`);
+    expect(await reaches('h3', 'other-3', 'db-1')).toEqual(NO);
+    expect(
+      metricOf(await agentMetrics('h1'), 'weft_policy_staged_total', { policy: 'soon', direction: 'ingress' }),
+    ).toBeGreaterThan(0);
+    await remove('db', 'soon');
+    await auditClean();
   });
 });
 

@@ -14,6 +14,7 @@ import {
   on,
   onOk,
   pings,
+  run,
   sleeper,
   until,
   weft,
@@ -254,6 +255,28 @@ describe('a trusted endpoint', () => {
     );
     const { code, stdout } = await weft('audit', '--json', '--no-heal');
     expect({ code, stdout: code === 0 ? '' : stdout }).toEqual({ code: 0, stdout: '' });
+  });
+
+  it('is judged by its labels, also at the addresses that it has by itself', async () => {
+    const policy = `
+name: appliance
+network: trust
+select: { weft.trust: "true" }
+ingress:
+  - { action: allow, from: [{ cidr: ${await addressOf('h3', 'user-h3', 'trust')}/32 }] }
+  - { action: drop }
+`;
+    const reached = (): Promise<boolean[]> =>
+      Promise.all(
+        ['h1/plain', 'h2/user-h2', 'h3/user-h3'].map((at) => pings(...(at.split('/') as [string, string]), IP)),
+      );
+    const applied = await run(WEFT, ['policy', 'apply', '-f', '-'], { input: policy });
+    expect({ code: applied.code, stderr: applied.stderr }).toEqual({ code: 0, stderr: '' });
+    await until('it is found by whom it lets in', async () => (await reached())[2] === true);
+    expect(await reached()).toEqual([false, false, true]);
+    await weftOk('policy', 'rm', 'appliance', '--network', 'trust');
+    await until('it is found by all', async () => (await reached()).every(Boolean));
+    expect((await weft('audit', '--json', '--no-heal')).code).toBe(0);
   });
 
   it('but one that is not trusted does not', async () => {

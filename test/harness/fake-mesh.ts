@@ -204,7 +204,10 @@ export class FakeMesh implements Mesh {
       const of = <T extends { networkId: string }>(map: ReadonlyMap<string, T>): Map<string, T> =>
         new Map([...map].filter(([, value]) => value.networkId === networkId));
       const peers = new Map(
-        [...world.hosts].map(([id, host]) => [id, { hostId: id, name: host.hostName, vteps: [], entry: false }]),
+        [...world.hosts].map(([id, host]) => [
+          id,
+          { hostId: id, name: host.hostName, vteps: [], entry: false, routed: false },
+        ]),
       );
       interests.set(networkId, {
         networkId,
@@ -222,7 +225,7 @@ export class FakeMesh implements Mesh {
         ),
       });
     }
-    return { revision: world.revision, networks: new Map(world.networks), interests };
+    return { revision: world.revision, networks: new Map(world.networks), routers: new Map(), interests };
   }
 
   async #call(name: string): Promise<void> {

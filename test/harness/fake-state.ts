@@ -11,6 +11,7 @@ import type {
   Network,
   Policy,
   Reservation,
+  Router,
   Service,
 } from '../../lib/model.ts';
 
@@ -29,6 +30,7 @@ export type Write =
   | { readonly reservation: string; readonly of: string; readonly after: Reservation | null }
   | { readonly service: string; readonly of: string; readonly after: Service | null }
   | { readonly policy: string; readonly of: string; readonly after: Policy | null }
+  | { readonly router: string; readonly after: Router | null }
   | { readonly presence: string; readonly after: Presence | null };
 
 export class FakeState implements State {
@@ -46,6 +48,7 @@ export class FakeState implements State {
   readonly reservations: Nested<Reservation> = new Map();
   readonly services: Nested<Service> = new Map();
   readonly policies: Nested<Policy> = new Map();
+  readonly routers = new Map<string, Router>();
   readonly presences = new Map<string, Presence>();
   readonly coordinators = new Map<string, CoordinatorRecord>();
   readonly #listeners = new Set<(set: ChangeSet) => void>();
@@ -100,6 +103,13 @@ export class FakeState implements State {
     if ('host' in write) return { kind: 'host', id: write.host, ...put(this.hosts, write.host, write.after) };
     if ('presence' in write)
       return { kind: 'presence', hostId: write.presence, ...put(this.presences, write.presence, write.after) };
+    if ('router' in write)
+      return {
+        kind: 'router',
+        project: 'default',
+        name: write.router,
+        ...put(this.routers, `default/${write.router}`, write.after),
+      };
     if ('block' in write)
       return {
         kind: 'block',

@@ -114,6 +114,7 @@ export async function clean(hosts: readonly string[]): Promise<void> {
       if (ids.length > 0) await docker(host, 'rm', '-f', ...ids);
     }),
   );
+  for (const r of await weftJson<{ name: string }[]>('router', 'ls')) await weftOk('router', 'rm', r.name);
   const networks = await weftJson<{ name: string }[]>('network', 'ls');
   for (const n of networks) await weftOk('network', 'rm', n.name);
 }

@@ -1,31 +1,43 @@
-/** Random meshes with policies: as the reference evaluator sees them, and as each host's bridge does. */
+/** Random meshes with policies and routers, as the reference evaluators see them. */
 import fc from 'fast-check';
-import type { LocalEndpoint, LocalNetwork } from '../../agent/contract.ts';
-import type { BridgeModel } from '../../agent/flows/model.ts';
-import { networkModels } from '../../agent/plan/bridge.ts';
-import { Peer } from '../../gen/weft/v1/session.ts';
-import { Endpoint, Policy, Service } from '../../gen/weft/v1/types.ts';
+import { Policy } from '../../gen/weft/v1/types.ts';
 import { defaultMac } from '../../lib/mac.ts';
-import type { NetworkView, View } from '../../lib/model.ts';
-import type { RefEndpoint, RefMesh, RefPacket } from '../reference/policy.ts';
-import { networkOf } from './fake-network.ts';
+import type { RefEndpoint, RefPacket } from '../reference/policy.ts';
+import type { RefRoutedMesh, RefRouter } from '../reference/routing.ts';
 
 export const HOSTS = ['h1', 'h2'] as const;
-export const VTEPS = { h1: '192.0.2.1', h2: '192.0.2.2' } as const;
-/** OpenFlow port to the tunnels; endpoints have those after it. */
-export const TUNNEL_PORT = 1;
 
 export interface MeshEndpoint extends RefEndpoint {
   readonly id: string;
   readonly mac: string;
+  /** It does not follow from the address. */
+  readonly given?: boolean;
   readonly ofport: number;
 }
 
-export interface Mesh extends RefMesh {
+export interface Mesh extends RefRoutedMesh {
   readonly endpoints: readonly MeshEndpoint[];
+  /** Absent: sixteen addresses of each host in each network. */
+  readonly blocks?: readonly { readonly network: string; readonly cidr: string; readonly host: string }[];
 }
 
-const IDS = ['n1', 'n2'];
+/** In the order of their local indexes, which begin with 1. */
+export const IDS = ['n1', 'n2', 'n3'];
+/** Where routes of the first router lead, and of the second. */
+const RANGES = [
+  ['192.168.0.0/16', '10.0.0.0/8', '::/0'],
+  ['192.168.7.0/24', '0.0.0.0/0', 'fd00:9::/48'],
+] as const;
+/** Addresses that no endpoint has: in those ranges, and in subnets. */
+export const ELSEWHERE = [
+  '192.168.7.9',
+  '192.168.1.1',
+  '10.9.0.1',
+  '198.51.100.1',
+  '10.2.0.14',
+  'fd00:9::1',
+  'fd00:3::e',
+];
 const subnetsOf = (id: string): string[] => {
   const n = IDS.indexOf(id) + 1;
   return [`10.${n}.0.0/24`, `fd00:${n}::/64`];
@@ -35,6 +47,7 @@ const labels = fc.dictionary(fc.constantFrom('app', 'tier'), fc.constantFrom('a'
   maxKeys: 2,
   noNullPrototype: true,
 });
+const SOME = { minLength: 1, maxLength: 2 };
 const action = fc.constantFrom('allow', 'allow', 'drop', 'reject');
 const port = fc.oneof(
   fc.record({
@@ -51,7 +64,7 @@ const port = fc.oneof(
 const peer = fc.oneof(
   {
     weight: 4,
-    arbitrary: fc.record({ $case: fc.constant('endpoints'), networkId: fc.constantFrom('', '', 'n1', 'n2'), labels }),
+    arbitrary: fc.record({ $case: fc.constant('endpoints'), networkId: fc.constantFrom('', '', ...IDS), labels }),
   },
   {
     weight: 2,
@@ -63,53 +76,159 @@ const peer = fc.oneof(
   },
   { weight: 1, arbitrary: fc.record({ $case: fc.constant('service'), name: fc.constantFrom('s1', 's2', 'none') }) },
 );
+/** Often about everybody, on all ports: only rules that overlap tell in which order they are tried. */
 const rule = fc.record({
   action,
-  peers: fc.array(peer, { maxLength: 2 }),
-  ports: fc.array(port, { maxLength: 2 }),
+  peers: fc.oneof({ weight: 2, arbitrary: fc.constant([]) }, { weight: 3, arbitrary: fc.array(peer, SOME) }),
+  ports: fc.oneof({ weight: 2, arbitrary: fc.constant([]) }, { weight: 3, arbitrary: fc.array(port, SOME) }),
 });
 const policy = fc.record({
   networkId: fc.constantFrom(...IDS),
-  tier: fc.constantFrom('platform', 'application', 'application', 'baseline'),
-  order: fc.constantFrom(0, 100, 100, 499),
-  selector: labels,
+  tier: fc.constantFrom('application', 'application', 'application', 'platform', 'baseline'),
+  order: fc.constantFrom(100, 100, 100, 100, 0, 499),
+  selector: fc.oneof(fc.constant({}), labels),
   ingress: fc.array(rule, { maxLength: 3 }),
   egress: fc.array(rule, { maxLength: 3 }),
+  staged: fc.constantFrom(false, false, true),
 });
+/** Two rules of one tier, order and level, about everybody, that want different things: which one comes first is seen in all that happens. */
+const contest: fc.Arbitrary<DrawnPolicy[]> = fc
+  .record({
+    networkId: fc.constantFrom(...IDS),
+    direction: fc.constantFrom('ingress', 'egress'),
+    actions: fc.constantFrom(['drop', 'reject'] as const, ['reject', 'allow'] as const, ['allow', 'drop'] as const),
+  })
+  .map(({ networkId, direction, actions }) =>
+    actions.map((one) => {
+      const rules = [{ action: one, peers: [], ports: [] }];
+      const none = { networkId, tier: 'application', order: 100, selector: {}, staged: false } as const;
+      return { ...none, ingress: direction === 'ingress' ? rules : [], egress: direction === 'egress' ? rules : [] };
+    }),
+  );
 const endpoint = fc.record({
   network: fc.constantFrom(...IDS),
   host: fc.constantFrom(...HOSTS),
   labels: fc.option(labels, { freq: 8 }),
   families: fc.constantFrom<readonly number[]>([4, 6], [4, 6], [4], [6]),
+  given: fc.constantFrom(false, false, true),
 });
 
-export const mesh: fc.Arbitrary<Mesh> = fc
+const router = fc.record({
+  networks: fc.subarray(IDS, { minLength: 2 }),
+  /** For each of its ranges, endpoints by number: those that are in its networks. */
+  hops: fc.array(fc.array(fc.nat(6), { maxLength: 3 }), { minLength: 3, maxLength: 3 }),
+});
+
+/** A mesh as it is drawn. Null: it has gone, and its place keeps its number. */
+export interface DrawnMesh {
+  readonly shut: readonly boolean[];
+  readonly endpoints: readonly (DrawnEndpoint | null)[];
+  readonly policies: readonly (DrawnPolicy | null)[];
+  readonly services: readonly Record<string, string>[];
+  readonly routers: readonly (DrawnRouter | null)[];
+}
+type DrawnRouter = typeof router extends fc.Arbitrary<infer T> ? T : never;
+export type DrawnEndpoint = typeof endpoint extends fc.Arbitrary<infer T> ? T : never;
+type DrawnRule = typeof rule extends fc.Arbitrary<infer T> ? T : never;
+export type DrawnPolicy = typeof policy extends fc.Arbitrary<infer T> ? T : never;
+
+export const drawn: fc.Arbitrary<DrawnMesh> = fc
   .record({
-    shut: fc.tuple(fc.boolean(), fc.boolean()),
+    shut: fc.array(fc.constantFrom(false, false, true), { minLength: 3, maxLength: 3 }),
     endpoints: fc.array(endpoint, { minLength: 4, maxLength: 7 }),
-    policies: fc.array(policy, { minLength: 0, maxLength: 5 }),
+    random: fc.array(policy, { maxLength: 8 }),
+    contests: fc.oneof(fc.constant([]), contest),
     services: fc.tuple(labels, labels),
+    routers: fc.oneof(
+      { weight: 1, arbitrary: fc.array(router, { maxLength: 0 }) },
+      { weight: 5, arbitrary: fc.array(router, { minLength: 1, maxLength: 2 }) },
+    ),
   })
-  .map(({ shut, endpoints, policies, services }) => ({
+  .map(({ random, contests, ...rest }) => ({ ...rest, policies: [...random, ...contests] }));
+
+function routerOf({ networks, hops }: DrawnRouter, i: number, endpoints: readonly (MeshEndpoint | null)[]): RefRouter {
+  const routes = RANGES[i === 0 ? 0 : 1].flatMap((cidr, k) => {
+    const at = [...new Set(hops[k])].map((n) => endpoints[n] ?? null).filter((e) => e !== null);
+    const via = at
+      .filter((e) => networks.includes(e.network))
+      .flatMap((e) => e.ips.filter((ip) => ip.includes(':') === cidr.includes(':')));
+    return via.length === 0 ? [] : [{ cidr, via }];
+  });
+  return { networks, routes };
+}
+
+/** @param i its number */
+function placed({ network, host, labels: known, families, given }: DrawnEndpoint, i: number): MeshEndpoint {
+  const n = IDS.indexOf(network) + 1;
+  // Each host has a block of each network; an IPv6 address alone, too, comes from one.
+  const last = (host === 'h1' ? 0 : 16) + i + 2;
+  const ip = families.includes(4) ? `10.${n}.0.${last}` : '';
+  const ip6 = families.includes(6) ? `fd00:${n}::${last.toString(16)}` : '';
+  const ips = [ip, ip6].filter((text) => text !== '');
+  const two = i.toString(16).padStart(2, '0');
+  const mac = given ? `02:42:00:00:00:${two}` : defaultMac(ip, ip6, 64).mac;
+  return { id: two.repeat(32), network, host, ips, labels: known, mac, given, ofport: i + 2 };
+}
+
+export function meshOf({ shut, endpoints, policies, services, routers }: DrawnMesh): Mesh {
+  const all = endpoints.map((e, i) => (e === null ? null : placed(e, i)));
+  return {
     networks: new Map(IDS.map((id, i) => [id, { shut: shut[i] === true, subnets: subnetsOf(id) }])),
-    endpoints: endpoints.map(({ network, host, labels: known, families }, i) => {
-      const n = IDS.indexOf(network) + 1;
-      // Each host has a block of each network; an IPv6 address alone, too, comes from one.
-      const last = (host === 'h1' ? 0 : 16) + i + 2;
-      const ip = families.includes(4) ? `10.${n}.0.${last}` : '';
-      const ip6 = families.includes(6) ? `fd00:${n}::${last.toString(16)}` : '';
-      const ips = [ip, ip6].filter((text) => text !== '');
-      const { mac } = defaultMac(ip, ip6, 64);
-      return { id: String(i).repeat(64), network, host, ips, labels: known, mac, ofport: i + 2 };
-    }),
-    policies: policies.map((p, i) => Policy.fromPartial({ ...p, name: `p${i}`, ...rulesOf(p) })),
+    endpoints: all.filter((e) => e !== null),
+    routers: routers.flatMap((r, i) => (r === null ? [] : [routerOf(r, i, all)])),
+    policies: policies.flatMap((p, i) =>
+      p === null ? [] : [Policy.fromPartial({ ...p, name: `p${i}`, ...rulesOf(p) })],
+    ),
     services: new Map(
       [
         ['n1/s1', services[0]],
         ['n1/s2', services[1]],
       ].filter(([, of]) => Object.keys(of as object).length > 0) as [string, Record<string, string>][],
     ),
-  }));
+  };
+}
+
+export const mesh: fc.Arbitrary<Mesh> = drawn.map(meshOf);
+
+/** A step from one mesh to another. `at` is a place, counted round; a place behind the last is a new one. */
+export const edit: fc.Arbitrary<(m: DrawnMesh) => DrawnMesh> = fc
+  .record({
+    what: fc.oneof(
+      fc.record({ labels: fc.option(labels, { freq: 4 }) }),
+      fc.record({ labels: fc.option(labels, { freq: 4 }) }),
+      fc.record({ endpoint: fc.option(endpoint, { freq: 3 }) }),
+      fc.record({ policy: fc.option(policy, { freq: 3 }) }),
+      fc.record({ ports: fc.array(port, { maxLength: 2 }) }),
+      fc.record({ peers: fc.array(peer, { maxLength: 2 }) }),
+      fc.record({ staged: fc.boolean() }),
+      fc.record({ shut: fc.boolean() }),
+      fc.record({ service: labels }),
+      fc.record({ router: fc.option(router, { freq: 3 }) }),
+    ),
+    at: fc.nat(14),
+  })
+  .map(({ what, at }) => (m) => {
+    const put = <T>(items: readonly T[], most: number, change: (old: T | null) => T): T[] => {
+      const i = Math.min(at % most, items.length);
+      return i === items.length ? [...items, change(null)] : items.with(i, change(items[i] ?? null));
+    };
+    if ('labels' in what)
+      return { ...m, endpoints: put(m.endpoints, m.endpoints.length, (e) => e && { ...e, labels: what.labels }) };
+    if ('endpoint' in what) return { ...m, endpoints: put(m.endpoints, 14, () => what.endpoint) };
+    if ('policy' in what) return { ...m, policies: put(m.policies, 10, () => what.policy) };
+    if ('router' in what) return { ...m, routers: put(m.routers, 2, () => what.router) };
+    const firstRule = (change: Partial<DrawnRule>): DrawnMesh => {
+      const of = (rules: DrawnRule[]): DrawnRule[] => rules.map((r, i) => (i === 0 ? { ...r, ...change } : r));
+      const all = m.policies.length || 1;
+      const policies = put(m.policies, all, (p) => p && { ...p, ingress: of(p.ingress), egress: of(p.egress) });
+      return { ...m, policies };
+    };
+    if ('ports' in what || 'peers' in what) return firstRule(what);
+    if ('staged' in what)
+      return { ...m, policies: put(m.policies, m.policies.length || 1, (p) => p && { ...p, staged: what.staged }) };
+    if ('shut' in what) return { ...m, shut: put<boolean>(m.shut, 3, () => what.shut) };
+    return { ...m, services: put<Record<string, string>>(m.services, 2, () => what.service) };
+  });
 
 interface Drawn {
   readonly action: string;
@@ -149,106 +268,3 @@ export const packet: fc.Arbitrary<RefPacket> = fc.record({
   type: fc.constantFrom(8, 128, 3, 1),
   code: fc.constantFrom(0, 1),
 });
-
-const by = <T>(items: readonly T[], key: (item: T) => string): Map<string, T> =>
-  new Map(items.map((item) => [key(item), item]));
-
-function viewOf(m: Mesh): View {
-  const interests = [...m.networks.keys()].map((id): NetworkView => {
-    const n = IDS.indexOf(id) + 1;
-    const blocks = HOSTS.flatMap((hostId, i) =>
-      [`10.${n}.0.${16 * i}/28`, `fd00:${n}::${(16 * i).toString(16)}/124`.replace('::0/', '::/')].map((cidr) => ({
-        networkId: id,
-        cidr,
-        hostId,
-        revision: 1n,
-      })),
-    );
-    const endpoints = m.endpoints
-      .filter((e) => e.network === id)
-      .map(({ labels: known, host: hostId, ips, mac, id: endpointId }) =>
-        Endpoint.fromPartial({
-          id: endpointId,
-          networkId: id,
-          hostId,
-          ips: [...ips],
-          mac,
-          state: known === null ? 'pending' : 'known',
-          labels: known ?? {},
-        }),
-      );
-    const services = [...m.services]
-      .filter(([key]) => key.startsWith(`${id}/`))
-      .map(([key, selector]) => Service.fromPartial({ id: key, networkId: id, name: key.slice(3), selector }));
-    const peers = HOSTS.map((hostId) =>
-      Peer.fromPartial({ hostId, name: hostId, vteps: [{ address: VTEPS[hostId], encaps: ['vxlan'] }] }),
-    );
-    return {
-      networkId: id,
-      blocks: by(blocks, (b) => b.cidr),
-      endpoints: by(endpoints, (e) => e.id),
-      peers: by(peers, (p) => p.hostId),
-      addresses: new Map(),
-      externals: new Map(),
-      memberships: new Map(),
-      settings: new Map(),
-      reservations: new Map(),
-      services: by(services, (s) => s.name),
-      policies: by(
-        m.policies.filter((p) => p.networkId === id),
-        (p) => p.name,
-      ),
-    };
-  });
-  return { revision: { epoch: 1n, number: 1n }, networks: new Map(), interests: by(interests, (n) => n.networkId) };
-}
-
-/** What one host holds, and was told. */
-export function holdingsOf(m: Mesh, hostId: (typeof HOSTS)[number]) {
-  const networks = new Map(
-    [...m.networks].map(([id, { shut, subnets }], i): [string, LocalNetwork] => {
-      const network = networkOf({
-        id,
-        name: id,
-        vni: 4096 + i,
-        subnets: [...subnets],
-        internal: true,
-        policyDefault: shut ? 'drop' : '',
-      });
-      return [id, { networkId: id, dockerNetworkId: null, name: id, index: i + 1, network }];
-    }),
-  );
-  const own = m.endpoints.filter((e) => e.host === hostId);
-  const ports = new Map(own.map((e) => [e.id, e.ofport]));
-  const locals = own.map((e): LocalEndpoint => {
-    const [ip = ''] = e.ips.filter((text) => !text.includes(':'));
-    const [ip6 = ''] = e.ips.filter((text) => text.includes(':'));
-    return {
-      id: e.id,
-      networkId: e.network,
-      dockerNetworkId: null,
-      ip,
-      prefix: 24,
-      ip6,
-      prefix6: 64,
-      mac: e.mac,
-      givenMac: false,
-      mtu: 1450,
-      createdAt: '',
-      sandbox: null,
-      container: e.labels === null ? null : { id: e.id, name: e.id.slice(0, 4) },
-      labels: e.labels ?? {},
-      aliases: [],
-      interfaceName: null,
-    };
-  });
-  const numbers = { endpoint: (id: string) => ports.get(id) ?? null, uplink: () => null };
-  return { networks, locals, numbers, view: viewOf(m) };
-}
-
-/** What the bridge of one host has to know. */
-export function bridgeOf(m: Mesh, hostId: (typeof HOSTS)[number]): BridgeModel {
-  const { networks, locals, numbers, view } = holdingsOf(m, hostId);
-  const models = networkModels(view, { hostId, ipv6: false }, networks, locals, numbers);
-  return { tunnels: { kind: 'kernel', port: TUNNEL_PORT }, networks: models, maxMeters: 0 };
-}

@@ -3,14 +3,16 @@ import { type EncodedMaps, encode } from '../../agent/bpf/encode.ts';
 import type { BpfProgram } from '../../agent/bpf/model.ts';
 import { TUNNEL_DEVICE, TUNNEL_SWITCH } from '../../agent/link/names.ts';
 import { kernelSide } from '../../agent/plan/kernel.ts';
+import { NO_NAMES } from '../../agent/policies/resolve.ts';
 import type { TraceSources } from '../../agent/trace/sources.ts';
 import type { Wiring } from '../../agent/wiring.ts';
-import { bridgeOf, type HOSTS, holdingsOf, type Mesh, TUNNEL_PORT, VTEPS } from './policy-mesh.ts';
+import { bridgeOf, holdingsOf, TUNNEL_PORT, VTEPS } from './mesh-models.ts';
+import type { HOSTS, Mesh } from './policy-mesh.ts';
 
-/** As the kernel looks it up: of blocks the longest prefix. Keys and values as in encode.ts. */
+/** As the kernel looks it up: of blocks and routes the longest prefix. Keys and values as in encode.ts. */
 export function lookupIn(maps: EncodedMaps, map: string, key: string): string | null {
   const entries = maps.get(map as 'fdb');
-  if (map !== 'blocks') return entries?.get(key) ?? null;
+  if (map !== 'blocks' && map !== 'routes') return entries?.get(key) ?? null;
   const bits = (hex: string): string => BigInt(`0x1${hex}`).toString(2).slice(1);
   const length = (hex: string): number => Buffer.from(hex.slice(0, 8), 'hex').readUInt32LE();
   const asked = bits(key.slice(8));
@@ -59,6 +61,7 @@ export function traceHost(
     endpoints: new Map(locals.map((e) => [e.id, e])),
     networks,
     view,
+    names: NO_NAMES,
     ofport: numbers.endpoint,
     port: (name) => (name === (wiring.express ? TUNNEL_SWITCH : TUNNEL_DEVICE.vxlan) ? TUNNEL_PORT : null),
     trace,

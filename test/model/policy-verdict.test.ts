@@ -5,7 +5,7 @@ import { Service } from '../../gen/weft/v1/types.ts';
 import { familyOfText } from '../../lib/addr.ts';
 import { type End, judge, type PolicyWorld, verdictOf } from '../../lib/policy-verdict.ts';
 import { type Mesh, type MeshEndpoint, mesh, packet } from '../harness/policy-mesh.ts';
-import { passes } from '../reference/policy.ts';
+import { judged, passes, stagedOf } from '../reference/policy.ts';
 
 function worldOf(m: Mesh, id: string): PolicyWorld {
   const { shut, subnets } = m.networks.get(id)!;
@@ -24,7 +24,7 @@ function worldOf(m: Mesh, id: string): PolicyWorld {
 const endOf = (e: MeshEndpoint, ip: string): End => ({ ip, endpoint: { networkId: e.network, labels: e.labels } });
 
 test('every pair of endpoints of a network, in each family', () => {
-  let [allowed, judged] = [0, 0];
+  let [allowed, all, staged] = [0, 0, 0];
   fc.assert(
     fc.property(mesh, fc.array(packet, { minLength: 3, maxLength: 3 }), (m, packets) => {
       for (const source of m.endpoints)
@@ -36,18 +36,33 @@ test('every pair of endpoints of a network, in each family', () => {
               for (const { protocol, port, type, code } of packets) {
                 const first = { protocol, port, icmpType: type, icmpCode: code };
                 const [a, b] = [endOf(source, from), endOf(destination, to)];
-                const verdict = verdictOf(judge(world, 'egress', a, b, first), judge(world, 'ingress', b, a, first));
+                const [egress, ingress] = [judge(world, 'egress', a, b, first), judge(world, 'ingress', b, a, first)];
+                const verdict = verdictOf(egress, ingress);
+                const sides = [
+                  [egress, 'egress', source, to],
+                  [ingress, 'ingress', destination, from],
+                ] as const;
+                for (const [said, direction, self, other] of sides) {
+                  const p = { protocol, port, type, code };
+                  expect(said.action).toBe(judged(m, direction, self, other, p));
+                  const would = stagedOf(m, direction, self, other, p);
+                  expect(said.staged?.action).toBe(would?.action);
+                  if (would === null) continue;
+                  expect(would.rules).toContain(`${said.staged?.policy?.name} ${said.staged?.rule}`);
+                  staged++;
+                }
                 const wanted = passes(m, [source, from], [destination, to], { protocol, port, type, code });
                 expect(verdict === 'allow').toBe(wanted);
-                judged++;
+                all++;
                 if (wanted) allowed++;
               }
         }
     }),
-    { numRuns: 300 },
+    { numRuns: 120 },
   );
   // Neither all nor nothing.
-  expect(judged).toBeGreaterThan(1000);
-  expect(allowed / judged).toBeGreaterThan(0.1);
-  expect(allowed / judged).toBeLessThan(0.9);
-});
+  expect(all).toBeGreaterThan(1000);
+  expect(allowed / all).toBeGreaterThan(0.1);
+  expect(allowed / all).toBeLessThan(0.9);
+  expect(staged / all).toBeGreaterThan(0.02);
+}, 120_000);

@@ -41,37 +41,94 @@ export function passes(
   );
 }
 
+/**
+ * What staged policies would decide otherwise in one direction, as policy name and rule's place; null: nothing. Where several of one rank
+ * would, all are named: any of them may be the one.
+ */
+export function stagedOf(
+  mesh: RefMesh,
+  direction: 'ingress' | 'egress',
+  endpoint: RefEndpoint,
+  other: string,
+  packet: RefPacket,
+): { action: string; rules: string[] } | null {
+  if (isPending(mesh, endpoint)) return null;
+  const mine = mesh.policies.filter((p) => p.networkId === endpoint.network);
+  const now = judged(mesh, direction, endpoint, other, packet);
+  const would = first(mesh, mine, direction, endpoint, other, packet);
+  return would === null || would.action === now ? null : { action: would.action, rules: would.rules };
+}
+
 const TIERS = ['platform', 'application', 'baseline'];
 const ACTIONS = ['drop', 'reject', 'allow'];
 
-function judged(
+/** In force, in one direction. */
+export function judged(
   mesh: RefMesh,
   direction: 'ingress' | 'egress',
   endpoint: RefEndpoint,
   other: string,
   packet: RefPacket,
 ): string {
-  const policies = mesh.policies.filter((p) => p.networkId === endpoint.network);
-  const { labels } = endpoint;
-  if (labels === null) {
-    const askForLabels = policies.some((p) => Object.keys(p.selector).length > 0 || peersOf(p).some(byLabel));
-    if (askForLabels) return 'drop';
-  }
-  let best: { rank: number[]; action: string } | null = null;
+  if (isPending(mesh, endpoint)) return 'drop';
+  const inForce = mesh.policies.filter((p) => p.networkId === endpoint.network && !p.staged);
+  const found = first(mesh, inForce, direction, endpoint, other, packet);
+  if (found !== null) return found.action;
+  return mesh.networks.get(endpoint.network)?.shut === true ? 'drop' : 'allow';
+}
+
+/** Its labels are not known, and policies in force ask for some. */
+const isPending = (mesh: RefMesh, { network, labels }: RefEndpoint): boolean =>
+  labels === null &&
+  mesh.policies.some(
+    (p) => p.networkId === network && !p.staged && (Object.keys(p.selector).length > 0 || peersOf(p).some(byLabel)),
+  );
+
+function first(
+  mesh: RefMesh,
+  policies: readonly Policy[],
+  direction: 'ingress' | 'egress',
+  endpoint: RefEndpoint,
+  other: string,
+  packet: RefPacket,
+): { action: string; rules: string[]; rank: number[] } | null {
+  let best: { rank: number[]; action: string; rules: string[] } | null = null;
   for (const policy of policies) {
-    if (!hasAll(labels ?? {}, policy.selector)) continue;
+    if (!hasAll(endpoint.labels ?? {}, policy.selector)) continue;
     let level = 0;
     policy[direction].forEach((rule, i) => {
       if (i > 0 && policy[direction][i - 1]?.action !== rule.action) level += 1;
       if (!isAbout(mesh, policy, rule, other, packet)) return;
       const rank = [TIERS.indexOf(policy.tier), policy.order, level, ACTIONS.indexOf(rule.action)];
-      if (best === null || before(rank, best.rank)) best = { rank, action: rule.action };
+      const name = `${policy.name} ${i + 1}`;
+      if (best === null || before(rank, best.rank)) best = { rank, action: rule.action, rules: [name] };
+      else if (!before(best.rank, rank)) best.rules.push(name);
     });
   }
-  const found = best as { action: string } | null;
-  if (found !== null) return found.action;
-  return mesh.networks.get(endpoint.network)?.shut === true ? 'drop' : 'allow';
+  return best;
 }
+
+/** Actions of all rules in force that are about it at the first tier, order and level: of several, the order of actions decides. */
+export function rivals(
+  mesh: RefMesh,
+  direction: 'ingress' | 'egress',
+  endpoint: RefEndpoint,
+  other: string,
+  packet: RefPacket,
+): string[] {
+  const inForce = mesh.policies.filter((p) => p.networkId === endpoint.network && !p.staged);
+  const one = (action: string): Policy[] =>
+    inForce.map((p) => ({
+      ...p,
+      [direction]: p[direction].map((r) => (r.action === action ? r : { ...r, ...NOBODY })),
+    }));
+  const ranks = ACTIONS.map((action) => first(mesh, one(action), direction, endpoint, other, packet)?.rank.slice(0, 3));
+  const [best] = ranks.filter((r) => r !== undefined).sort((a, b) => (before(a, b) ? -1 : 1));
+  return ACTIONS.filter((_, i) => String(ranks[i]) === String(best) && best !== undefined);
+}
+
+/** A rule that is about nothing, and counts among its neighbours all the same. */
+const NOBODY = { peers: [{ who: undefined }] };
 
 const peersOf = (p: Policy): PolicyPeer[] => [...p.ingress, ...p.egress].flatMap((rule) => rule.peers);
 const byLabel = (peer: PolicyPeer): boolean =>
@@ -107,7 +164,7 @@ function isPeer(mesh: RefMesh, policy: Policy, { who }: PolicyPeer, ip: string):
 const inRange = (range: AddressRange, ip: string): boolean =>
   contains(range.cidr, ip) && !range.except.some((part) => contains(part, ip));
 
-function contains(cidr: string, ip: string): boolean {
+export function contains(cidr: string, ip: string): boolean {
   const [base = '', length = ''] = cidr.split('/');
   if (base.includes(':') !== ip.includes(':')) return false;
   const [a, b] = [bitsOf(base), bitsOf(ip)];

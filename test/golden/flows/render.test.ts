@@ -100,6 +100,20 @@ describe('the pipeline', () => {
     await expect(`${text({ ...MODEL, tunnels, networks }).join('\n')}\n`).toMatchFileSnapshot('encapsulations.flows');
   });
 
+  it('judges what goes to a learned MAC where it is: at the port of its trusted endpoint', () => {
+    const judged = { shut: true, pending: [], open: false, staged: false, rules: [] };
+    const locals = [{ ...local(3, '10.128.0.3'), trusted: true }];
+    const flows = text({ ...MODEL, networks: [network(1, { locals, remotes: [], policies: judged })] });
+    const learning = flows.filter((line) => line.includes('learn('));
+    expect(learning.length).toBeGreaterThan(2);
+    for (const line of learning)
+      expect(line).toMatch(/NXM_OF_ETH_DST\[\]=NXM_OF_ETH_SRC\[\],load:NXM_OF_IN_PORT\[\]->NXM_NX_REG2\[0\.\.15\]\),/);
+    expect(flows.filter((line) => /resubmit\(,48\)|reg2=0 /.test(line))).toEqual([
+      'cookie=0x576566741c000001, table=28, priority=1,reg0=0x1 actions=set_field:0->reg2,resubmit(,48),goto_table:32',
+      'cookie=0x5765667420000001, table=32, priority=65100,reg0=0x1,reg2=0 actions=drop',
+    ]);
+  });
+
   it('asks for what several may have, and learns what only its sender knows', async () => {
     const vrrp = parseMac('00:00:5e:00:01:33');
     const learner = remote('192.0.2.3', { learn: true });

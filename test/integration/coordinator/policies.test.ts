@@ -91,7 +91,6 @@ describe('policies over two coordinators', () => {
         'NOT_FOUND',
         /^Policy web, ingress rule 1: There is no network gone/,
       ],
-      [[spec('whole', 'web', { staged: true })], 'UNIMPLEMENTED', /^Policy web: staged/],
     ];
     for (const [bad, code, message] of cases)
       await expect(bad.length === 0 ? apply(one) : apply(one, good, ...bad)).rejects.toMatchObject({

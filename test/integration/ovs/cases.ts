@@ -302,5 +302,11 @@ export const ACTION_CASES: readonly (readonly [string, readonly MatchField[], re
       out,
     ],
   ],
+  [
+    'multipath',
+    [],
+    [{ type: 'multipath', hash: 'symmetric_l3l4', algorithm: 'hrw', links: 3, to: part('reg7', 16, 16) }, out],
+  ],
+  ['check_pkt_larger', [], [{ type: 'check_larger', bytes: 1414, field: 'reg7', bit: 0 }, out]],
   ['ct bare, ct_clear', [IP], [{ type: 'ct' }, { type: 'ct_clear' }, out]],
 ];

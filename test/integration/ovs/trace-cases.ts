@@ -1,8 +1,9 @@
 /** A bridge with networks of every kind, and one packet of every kind to trace through it. */
-import type { BridgeModel, Tunnels } from '../../../agent/flows/model.ts';
-import { parseCidr as parse6 } from '../../../lib/addr.ts';
+import type { BridgeModel, Routing, Tunnels } from '../../../agent/flows/model.ts';
+import { routerMac } from '../../../agent/gateway/addresses.ts';
+import { parseCidr as parse6, parseIp as parseAny } from '../../../lib/addr.ts';
 import { parseCidr, parseIp } from '../../../lib/ip.ts';
-import { parseMac } from '../../../lib/mac.ts';
+import { formatMac, parseMac } from '../../../lib/mac.ts';
 import { localPort, network, remote } from '../../harness/flow-models.ts';
 
 /** Ports of the bridge by OpenFlow number: the tunnels' first. */
@@ -17,16 +18,26 @@ export const PORTS: Readonly<Record<number, string>> = {
   8: 'trusted',
   9: 'geneve',
   10: 'gre',
+  11: 'x',
 };
 export const OVS_TUNNELS: Tunnels = { kind: 'ovs', ports: { vxlan: 1, geneve: 9, gre: 10 } };
 export const KERNEL_TUNNELS: Tunnels = { kind: 'kernel', port: 1 };
+
+const routing = (own: number, other: number): Routing => ({
+  mac: routerMac('h1'),
+  own: [parseAny(`10.${own}.0.1`)],
+  answering: [own, other].map((n) => parseAny(`10.${n}.0.1`)),
+  subnets: [parse6(`10.${own}.0.0/24`)],
+  routes: [{ to: parse6(`10.${other}.0.0/24`), hops: [{ network: other, ip: null, mtu: 1450 }] }],
+});
 
 const peerOf = (vni: number, encap: 'geneve' | 'gre') =>
   remote('192.0.2.2', { encap, key: vni, blocks: [parseCidr('10.3.0.32/27')] });
 
 /**
  * Network 1: VXLAN, both families; a and b here, a block and an endpoint out of it elsewhere. 2: Geneve. 3: GRE. 4: tag 100 on the
- * uplink. 5: VXLAN with a trusted endpoint here and an external peer whose MACs are learned.
+ * uplink. 5: VXLAN with a trusted endpoint here and an external peer whose MACs are learned. 6 and 7: joined by a router; the second has no
+ * endpoint here, and a third host that is in neither leads into the first.
  */
 export const networks: BridgeModel['networks'] = [
   network({
@@ -68,6 +79,23 @@ export const networks: BridgeModel['networks'] = [
     locals: [{ ...localPort(8, '10.5.0.2', ''), trusted: true }],
     remotes: [remote('192.0.2.9', { key: 77, external: true, learn: true })],
   }),
+  network({
+    index: 6,
+    ipv6: false,
+    locals: [localPort(11, '10.6.0.2', '')],
+    remotes: [],
+    routing: routing(6, 7),
+    routers: [{ hostId: 'h3', vtep: '192.0.2.3' }],
+    reached: true,
+  }),
+  network({
+    index: 7,
+    ipv6: false,
+    locals: [],
+    remotes: [remote('192.0.2.2', { hostId: 'h2', key: 4102, blocks: [parseCidr('10.7.0.32/27')] })],
+    routing: routing(7, 6),
+    reached: true,
+  }),
 ];
 
 const A = '02:58:0a:01:00:02';
@@ -76,6 +104,9 @@ const G = '02:58:0a:03:00:02';
 const FAR = '02:58:0a:01:00:21';
 const ALL = 'ff:ff:ff:ff:ff:ff';
 const NOBODY = '02:00:00:00:00:99';
+const X = '02:58:0a:06:00:02';
+const GATEWAY = '02:57:65:66:74:01';
+const ROUTER = formatMac(routerMac('h3'));
 
 const ip = (port: number, src: string, dst: string, from: string, to: string, more = ''): string =>
   `in_port=${port},icmp,dl_src=${src},dl_dst=${dst},nw_src=${from},nw_dst=${to},nw_ttl=64${more}`;
@@ -93,7 +124,7 @@ export interface Arrival {
 export const viaOvs: Arrival = {
   judged: true,
   tunnel: (index, vtep) => {
-    const [port, key] = { 1: [1, 4096], 2: [9, 4097], 3: [10, 4098], 5: [1, 77] }[index] ?? [1, 0xabc];
+    const [port, key] = { 1: [1, 4096], 2: [9, 4097], 3: [10, 4098], 5: [1, 77], 6: [1, 4101] }[index] ?? [1, 0xabc];
     return `in_port=${port},tun_id=${key},tun_src=${vtep},tun_dst=192.0.2.1`;
   },
 };
@@ -184,10 +215,24 @@ const everywhere = (by: Arrival): readonly (readonly [string, string])[] => {
       'from an external peer',
       arrived(by, 5, '192.0.2.9', ip(0, NOBODY, '02:58:0a:05:00:02', '10.5.0.200', '10.5.0.2')),
     ],
+    ['ARP for a router’s gateway', arp(11, 1, ALL, X, '10.6.0.2', '10.6.0.1')],
+    ['a ping of the other network’s gateway', ip(11, X, GATEWAY, '10.6.0.2', '10.7.0.1', ',icmp_type=8')],
+    ['routed to another host', ip(11, X, GATEWAY, '10.6.0.2', '10.7.0.33')],
+    ['routed, and its time ends', ip(11, X, GATEWAY, '10.6.0.2', '10.7.0.33').replace('nw_ttl=64', 'nw_ttl=1')],
+    ['routed, to nobody', ip(11, X, GATEWAY, '10.6.0.2', '10.7.0.200')],
+    ['to its own subnet by the gateway', ip(11, X, GATEWAY, '10.6.0.2', '10.6.0.9')],
+    ['to where no router leads', ip(11, X, GATEWAY, '10.6.0.2', '10.8.0.2')],
+    ['routed by another host', arrived(by, 6, '192.0.2.3', ip(0, ROUTER, X, '10.7.0.40', '10.6.0.2'))],
+    ['routed by another host, to nobody', arrived(by, 6, '192.0.2.3', ip(0, ROUTER, NOBODY, '10.7.0.40', '10.6.0.9'))],
+    ['by tunnel to the gateway', arrived(by, 6, '192.0.2.3', ip(0, ROUTER, GATEWAY, '10.7.0.40', '10.7.0.33'))],
   ];
 };
 
 const fromNobody = (by: Arrival): readonly (readonly [string, string])[] => [
+  [
+    'from a host that only routes, with another MAC',
+    arrived(by, 6, '192.0.2.3', ip(0, FAR, X, '10.7.0.40', '10.6.0.2')),
+  ],
   ['by tunnel from a stranger', arrived(by, 1, '192.0.2.77', ip(0, FAR, A, '10.1.0.33', '10.1.0.2'))],
   ['by tunnel with a VNI that nobody has', arrived(by, 99, '192.0.2.2', ip(0, FAR, A, '10.1.0.33', '10.1.0.2'))],
   [

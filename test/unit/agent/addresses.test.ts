@@ -216,7 +216,7 @@ test('an allowed address that was granted is given to nobody, with or without th
   });
   // The agent's view may be lost or old: the journal says enough.
   mesh.setConnected(false);
-  mesh.view = () => ({ revision: world.revision, networks: new Map(), interests: new Map() });
+  mesh.view = () => ({ revision: world.revision, networks: new Map(), routers: new Map(), interests: new Map() });
   const rest = ['10.1.0.4', '10.1.0.5', '10.1.0.6'];
   for (const ip of rest) expect(await book.request(network, 4)).toBe(ip);
   await expect(book.request(network, 4)).rejects.toMatchObject({ code: 'UNAVAILABLE' });

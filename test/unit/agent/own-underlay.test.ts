@@ -82,13 +82,14 @@ describe('own VTEP', () => {
 
   it('is the flag’s rather than the file’s', () => {
     const file = 'coordinators: 192.0.2.7\nunderlay: {vtep: 192.0.2.1, mtu: 1400}\n';
-    const on = (flag: string) => parseAgentConfig(file, 'agent.yaml', flag).underlay;
-    expect(on('fd99::/64')).toEqual({ on: 'fd99::/64', mtu: 1400 });
-    expect(on('eth1')).toEqual({ on: 'eth1', mtu: 1400 });
-    expect(on('198.51.100.1')).toEqual({ vtep: '198.51.100.1', mtu: 1400 });
-    expect(parseAgentConfig('coordinators: 192.0.2.7\n', 'agent.yaml', 'eth1').underlay).toEqual({
+    const on = (underlay: string) => parseAgentConfig(file, 'agent.yaml', { underlay }).underlay;
+    expect(on('fd99::/64')).toEqual({ on: 'fd99::/64', mtu: 1400, shape: null });
+    expect(on('eth1')).toEqual({ on: 'eth1', mtu: 1400, shape: null });
+    expect(on('198.51.100.1')).toEqual({ vtep: '198.51.100.1', mtu: 1400, shape: null });
+    expect(parseAgentConfig('coordinators: 192.0.2.7\n', 'agent.yaml', { underlay: 'eth1' }).underlay).toEqual({
       on: 'eth1',
       mtu: null,
+      shape: null,
     });
   });
 });
@@ -111,6 +112,7 @@ it('names peers that cannot be reached', () => {
                 name: 'h3',
                 vteps: [{ address: '192.0.2.3', encaps: [], encrypted: false }],
                 entry: false,
+                routed: false,
               },
             ],
           ]),

@@ -9,6 +9,7 @@ import { desiredShaping, planQueues, queueOf } from '../../../agent/plan/queues.
 import { QueueSide } from '../../../agent/queueside.ts';
 import { askedBy, DSCP, rateProblems, shapedOf } from '../../../agent/rates.ts';
 import {
+  ELSEWHERE,
   type FoundQueue,
   type FoundShaping,
   lines,
@@ -170,8 +171,8 @@ describe('where the kernel’s Open vSwitch forwards', () => {
     const [first, , third, none] = planQueues(wanted, { queues: new Map(), diversions: new Map() });
     expect([first?.object, third?.object, none]).toEqual([wft, `${wft} ingress`, undefined]);
     expect(lines(third?.step as QueueStep)).toEqual([
-      `qdisc add dev ${wft} clsact`,
-      `filter add dev ${wft} ingress protocol all pref 1 u32 match u32 0 0 action mirred egress redirect dev ${wfi}`,
+      `qdisc replace dev ${wft} clsact`,
+      `filter add dev ${wft} ingress protocol all pref 2 u32 match u32 0 0 action mirred egress redirect dev ${wfi}`,
     ]);
   });
 
@@ -180,9 +181,17 @@ describe('where the kernel’s Open vSwitch forwards', () => {
     expect(steps[0]).toEqual({ kind: 'undivert', link: wft });
     expect(steps).toHaveLength(3);
     expect(planQueues({ queues: [], diversions: [] }, there('eth7')).map((p) => p.step.kind)).not.toContain('undivert');
-    // Another one's filter, or one that leads nowhere any more, gives way.
-    for (const other of ['', 'eth7'])
+    // Another one's filter, or one that leads nowhere any more, gives way; where a program is there may be none.
+    for (const other of [ELSEWHERE, 'eth7'])
       expect(planQueues(wanted, there(other))).toMatchObject([{ change: 'differs', step: { instead: true } }]);
+    expect(planQueues(wanted, there(''))).toMatchObject([{ change: 'missing', step: { instead: false } }]);
+    const [p] = planQueues(wanted, there('eth7'));
+    expect(lines(p?.step as QueueStep).slice(0, 2)).toEqual([
+      `qdisc replace dev ${wft} clsact`,
+      `filter del dev ${wft} ingress pref 2`,
+    ]);
+    // The program that translates for services stays.
+    expect(lines({ kind: 'undivert', link: wft })).toEqual([`filter del dev ${wft} ingress pref 2`]);
   });
 
   it('what leads to a link that is new leads nowhere', async () => {
@@ -194,17 +203,20 @@ describe('where the kernel’s Open vSwitch forwards', () => {
 
   it('is read from what tc says', () => {
     const mirred = { kind: 'mirred', mirred_action: 'redirect', direction: 'egress', to_dev: wfi };
-    const rule = { protocol: 'all', kind: 'u32', options: { match: { value: '0', mask: '0' }, actions: [mirred] } };
-    const table = { protocol: 'all', kind: 'u32', options: { fh: '800:', ht_divisor: 1 } };
-    expect(parseDiversion(JSON.stringify([{ kind: 'u32' }, table, rule]))).toBe(wfi);
+    const rule = { protocol: 'all', pref: 2, kind: 'u32', options: { match: { value: '0', mask: '0' }, actions: [mirred] } };
+    const table = { protocol: 'all', pref: 2, kind: 'u32', options: { fh: '800:', ht_divisor: 1 } };
+    const program = { protocol: 'all', pref: 1, kind: 'bpf', options: { handle: '0x1', 'direct-action': true } };
+    expect(parseDiversion(JSON.stringify([program, { kind: 'u32', pref: 2 }, table, rule]))).toBe(wfi);
+    expect(parseDiversion(JSON.stringify([program]))).toBe('');
+    expect(parseDiversion('[]')).toBe('');
     for (const other of [
-      [],
+      [table],
       [table, rule, rule],
       [{ ...rule, options: { ...rule.options, match: { mask: 'ff' } } }],
       [{ ...rule, options: { ...rule.options, actions: [{ ...mirred, mirred_action: 'mirror' }] } }],
       [{ ...rule, options: { ...rule.options, actions: [mirred, mirred] } }],
     ])
-      expect(parseDiversion(JSON.stringify(other))).toBe('');
+      expect(parseDiversion(JSON.stringify(other))).toBe(ELSEWHERE);
     const shown = [
       { kind: 'clsact', dev: wft, parent: 'ffff:fff1' },
       { kind: 'clsact', dev: 'eth0' },

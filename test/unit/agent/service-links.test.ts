@@ -1,7 +1,8 @@
 /** Programs on ports of Open vSwitch's: which links have them. */
 import { describe, expect, it } from 'vitest';
+import { describeMaps } from '../../../agent/bpf/describe.ts';
 import type { BpfDriver } from '../../../agent/bpf/driver.ts';
-import { type EncodedMaps, SERVICE_MAPS } from '../../../agent/bpf/encode.ts';
+import { type EncodedMaps, encode, SERVICE_MAPS } from '../../../agent/bpf/encode.ts';
 import { type BpfPlaceOnLink, hookOf, placeId } from '../../../agent/bpf/model.ts';
 import type { NetworkModel, ServiceModel, Tunnels } from '../../../agent/flows/model.ts';
 import { renderNetwork } from '../../../agent/flows/render.ts';
@@ -73,6 +74,19 @@ describe('links with programs', () => {
     expect(new Set(model.ports.map((p) => p.index))).toEqual(new Set([first.index]));
     expect([model.fdb, model.blocks, model.nets, model.sources]).toEqual([[], [], [], []]);
     expect(serviceLinks(SERVED)).toEqual([...links(first), ...links(second)]);
+  });
+
+  it('answer for gateways of IPv6, where a router leads on', () => {
+    const gateway = (0xfd00_0001n << 96n) | 1n;
+    const routing = { mac: 1n, own: [0xffff_0a80_0001n, gateway], answering: [], subnets: [], routes: [] };
+    const { model, attachments } = serviceSide([{ ...first, routing }, second], numbering());
+    expect(attachments).toHaveLength(2 * links(first).length);
+    expect(model.answered).toEqual([{ index: first.index, address: { family: 6, address: gateway } }]);
+    const said = describeMaps(encode(model, ['services', 'ports'])).split('\n');
+    expect(said).toContain(`services net ${first.index} fd00:1::1 = virtual in net ${first.index}`);
+    expect(said.filter((text) => text.endsWith(' served'))).toHaveLength(links(first).length);
+    const only4 = { ...routing, own: [0xffff_0a80_0001n] };
+    expect(serviceSide([{ ...first, routing: only4 }], numbering()).attachments).toEqual([]);
   });
 
   it('lose them with the last service', async () => {

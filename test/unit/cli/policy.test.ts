@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { explain, type Known, packetOf } from '../../../cli/policy-explain.ts';
+import { explain, explainText, type Known, packetOf } from '../../../cli/policy-explain.ts';
 import { endpointJson } from '../../../cli/shapes.ts';
 import { ListEndpointsResponse } from '../../../gen/weft/v1/control.ts';
 import { Network, Policy, type PolicyRule, Service } from '../../../gen/weft/v1/types.ts';
@@ -167,7 +167,7 @@ test('apply with a file that cannot be: nothing is sent', async () => {
 });
 
 test('ls, inspect and rm', async () => {
-  list(DB, { ...DB, name: 'all', networkId: 'other', selector: {}, egress: [] });
+  list(DB, { ...DB, name: 'all', networkId: 'other', selector: {}, egress: [], staged: true });
   expect((await fake.run('policy', 'ls', '--network', 'blue', '--json')).json()).toMatchObject([
     DB_JSON,
     { name: 'all', network: 'green' },
@@ -175,14 +175,16 @@ test('ls, inspect and rm', async () => {
   expect(fake.calls[0]?.request).toEqual({ project: '', network: 'blue' });
   expect((await fake.run('policy', 'ls')).out).toBe(
     [
-      'NAME   NETWORK   TIER          ORDER   SELECT   INGRESS   EGRESS\n',
-      'db     blue      application   100     app=db   2         1\n',
-      'all    green     application   100     all      2         0\n',
+      'NAME   NETWORK   TIER          ORDER   SELECT   INGRESS   EGRESS   STATE\n',
+      'db     blue      application   100     app=db   2         1        in force\n',
+      'all    green     application   100     all      2         0        staged\n',
     ].join(''),
   );
   expect((await fake.run('policy', 'inspect', 'db', '--json')).json()).toEqual(DB_JSON);
   expect((await fake.run('policy', 'inspect', 'db')).out).toBe(DB_YAML);
   expect(await fake.run('policy', 'inspect', 'x')).toMatchObject({ code: 1, err: expect.stringContaining('“x”') });
+  list({ ...DB, staged: true });
+  expect((await fake.run('policy', 'inspect', 'db')).out).toMatch(/^# staged: decides nothing; .*\nname: db\n/);
   list(DB, { ...DB, networkId: 'other' });
   expect((await fake.run('policy', 'inspect', 'db')).err).toContain('is in several networks: blue, green');
   expect((await fake.run('__complete', '--', 'policy', 'inspect', '')).out).toBe('db\n');
@@ -231,8 +233,26 @@ describe('explain', () => {
     explain(known, { source, destination }, packetOf(port));
 
   test('each family, both directions, and the rule that decides', () => {
-    const allow = { action: 'allow', by: 'rule', policy: 'db', rule: 1, tier: 'application', order: 100 };
-    const rest = { action: 'allow', by: 'default', policy: null, rule: null, tier: null, order: null };
+    const allow = {
+      action: 'allow',
+      by: 'rule',
+      policy: 'db',
+      rule: 1,
+      tier: 'application',
+      order: 100,
+      staged: null,
+      named: null,
+    };
+    const rest = {
+      action: 'allow',
+      by: 'default',
+      policy: null,
+      rule: null,
+      tier: null,
+      order: null,
+      staged: null,
+      named: null,
+    };
     expect(asked('h1/web', 'db')).toEqual({
       source: 'h1/web',
       destination: 'h2/db',
@@ -251,6 +271,42 @@ describe('explain', () => {
     // An echo request is type 8 in IPv4, and 128 in IPv6.
     expect(asked('h1/web', 'db', 'icmp').paths.map((p) => p.verdict)).toEqual(['allow', 'drop']);
     expect(asked('h1/web', 'db', 'icmp/8').paths.map((p) => p.verdict)).toEqual(['allow', 'allow']);
+  });
+
+  test('what a staged policy would do', async () => {
+    const staged = { ...DB, name: 'soon', order: 10, staged: true };
+    const all = { ...known, policies: [{ ...DB, ingress: [] }, staged] };
+    const one = explain(all, { source: 'h1/web', destination: 'db' }, packetOf('80/tcp'));
+    expect(one).toMatchObject({
+      allowed: true,
+      paths: [
+        { verdict: 'allow', egress: { staged: null }, ingress: { by: 'default', staged: { action: 'drop', rule: 2 } } },
+        { verdict: 'allow' },
+      ],
+    });
+    expect(explainText(one).split('\n').slice(0, 4)).toEqual([
+      'h1/web → h2/db, 80/tcp on blue (10.128.0.2 → 10.128.0.3): allow',
+      '  egress of h1/web: allow, no rule is about it: the default of network blue',
+      '  ingress of h2/db: allow, no rule is about it: the default of network blue',
+      '    staged: would drop, policy soon, ingress rule 2 (application, order 10)',
+    ]);
+  });
+
+  test('where a name may be meant', () => {
+    const peers = [{ who: { $case: 'name' as const, value: '*.example.org' } }];
+    const egress = [
+      { action: 'allow', peers, ports: [parsePort('443/tcp')!] },
+      { action: 'drop', peers: [], ports: [] },
+    ];
+    const all = { ...known, policies: [{ ...DB, name: 'out', selector: {}, ingress: [], egress }] };
+    const to = (port: string): string[] =>
+      explainText(explain(all, { source: 'h1/web', destination: '192.0.2.7' }, packetOf(port))).split('\n');
+    expect(to('443/tcp').slice(0, 3)).toEqual([
+      'h1/web → 192.0.2.7, 443/tcp on blue (10.128.0.2 → 192.0.2.7): drop',
+      '  egress of h1/web: drop, policy out, egress rule 2 (application, order 100)',
+      '    where the address stands for a name in it: allow, policy out, egress rule 1 (application, order 100)',
+    ]);
+    expect(to('80/tcp').join()).not.toContain('stands for');
   });
 
   test('addresses: of an endpoint, or of nobody', () => {

@@ -1,9 +1,10 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import { peersOf } from '../../../coordinator/reach.ts';
 import { CATALOGUE, Topics } from '../../../coordinator/topics.ts';
-import { completeCatalogue, completeNetwork, peersOf } from '../../../coordinator/view.ts';
+import { completeCatalogue, completeNetwork } from '../../../coordinator/view.ts';
 import type { CoordinatorMessage, NetworkUpdate } from '../../../gen/weft/v1/session.ts';
-import { ExternalPeer, Policy, Service } from '../../../gen/weft/v1/types.ts';
+import { ExternalPeer, Policy, Router, Service } from '../../../gen/weft/v1/types.ts';
 import type { Endpoint } from '../../../lib/model.ts';
 import { FakeState, type Write } from '../../harness/fake-state.ts';
 import { aHost, aNetworkRecord, anEndpoint } from './samples.ts';
@@ -87,7 +88,7 @@ function expected(state: FakeState) {
 
 const arbitraryWrite: fc.Arbitrary<Write> = fc
   .record({
-    what: fc.integer({ min: 0, max: 9 }),
+    what: fc.integer({ min: 0, max: 10 }),
     n: fc.integer({ min: 0, max: 4 }),
     host: fc.integer({ min: 1, max: 3 }),
     gone: fc.boolean(),
@@ -137,6 +138,15 @@ const arbitraryWrite: fc.Arbitrary<Write> = fc
           publish: ['all', 'local', ''][host - 1]!,
         });
         return { service: service.name, of, after: gone ? null : service };
+      }
+      case 9: {
+        const networkIds = [
+          [N, 'n2'],
+          ['n2', 'n3'],
+          [N, 'n2', 'n3'],
+        ][host - 1]!;
+        const router = Router.fromPartial({ name: `r${n % 2}`, project: 'default', networkIds });
+        return { router: router.name, after: gone ? null : router };
       }
       default: {
         const host = aHost(hostId, { name: `${hostId}-${n % 2}`, express: n > 1 });
@@ -284,6 +294,44 @@ test('who leads ports into a network is its peer, and is told of it, for as long
   const before = topics.get(CATALOGUE)!.head;
   state.commit({ service: 'b', of: N, after: null }, { network: N, after: null });
   expect(catalogue(before)).toMatchObject({ value: { networks: [], removed: [N] } });
+});
+
+test('who holds something where a router leads here from is a peer that nothing goes to; the catalogue tells of routers', () => {
+  const { state, topics } = three();
+  const catalogue = (cursor: bigint): unknown => topics.get(CATALOGUE)?.since(cursor)?.message.body;
+  const reader = new Reader();
+  reader.read(topics);
+  const held = anEndpoint('n2', 'h3', 9, '10.9.0.9');
+  state.commit({ network: 'n2', after: aNetworkRecord('n2') }, { endpoint: held.id, of: 'n2', after: held });
+  expect(reader.read(topics)).toBeNull();
+  const router = Router.fromPartial({ name: 'r', project: 'default', networkIds: [N, 'n2'] });
+  const before = topics.get(CATALOGUE)!.head;
+  state.commit({ router: 'r', after: router });
+  expect(catalogue(before)).toMatchObject({ value: { routers: [{ name: 'r' }], networks: [] } });
+  const routed = { hostId: 'h3', entry: false, routed: true };
+  expect(reader.read(topics)?.body).toMatchObject({ value: { peers: [routed], endpoints: [] } });
+  expect(completeNetwork(state, N, { epoch: 1n, number: 0n }).peers).toHaveLength(3);
+  // It goes from there, and another host comes.
+  const other = anEndpoint('n2', 'h4', 8, '10.9.0.8');
+  state.commit(
+    { host: 'h4', after: aHost('h4') },
+    { endpoint: held.id, of: 'n2', after: null },
+    { endpoint: other.id, of: 'n2', after: other },
+  );
+  expect(reader.read(topics)?.body).toMatchObject({
+    value: { peers: [{ ...routed, hostId: 'h4' }], removedPeers: ['h3'] },
+  });
+  // Who holds something of the network itself is a peer as ever.
+  const own = anEndpoint(N, 'h4', 7, '10.0.0.7');
+  state.commit({ endpoint: own.id, of: N, after: own });
+  reader.read(topics);
+  expect(reader.view.peers.get('h4')).toMatchObject({ routed: false });
+  state.commit({ endpoint: own.id, of: N, after: null });
+  reader.read(topics);
+  const last = topics.get(CATALOGUE)!.head;
+  state.commit({ router: 'r', after: null });
+  expect(catalogue(last)).toMatchObject({ value: { routers: [], removedRouters: ['r'] } });
+  expect(reader.read(topics)?.body).toMatchObject({ value: { removedPeers: ['h4'] } });
 });
 
 test('a network that nobody follows has no log; what another network does marks nobody', () => {

@@ -1,6 +1,7 @@
 /** The examples of docs/policies.md are policies: the CLI reads them, and a coordinator takes them. */
 import { readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
+import { HOLD, MOST } from '../../../agent/policies/name-table.ts';
 import { parsePolicies } from '../../../cli/policy-yaml.ts';
 import { checkPolicy, MAX_POLICIES, MAX_POLICY_SIZE } from '../../../coordinator/alloc/policies.ts';
 import { MAX_EXCEPT, MAX_PEERS, MAX_PORTS, MAX_RULES } from '../../../coordinator/alloc/policy-rules.ts';
@@ -29,6 +30,12 @@ test('limits and defaults are as the page says', () => {
   expect(page).toContain(`${MAX_POLICIES.toLocaleString('en')} policies in a network`);
   expect(page).toContain(`more than ${MAX_POLICY_SIZE / 1024} KiB`);
   expect(page).toContain(`0 to ${ORDERS - 1}, lower ones first (default ${DEFAULT_ORDER})`);
+  const { answer, name, host } = MOST;
+  expect(page).toContain(
+    `Of one answer the first ${answer} addresses are taken; of a name (or all names below one), in one network, ${name} are held, and of a host ${host.toLocaleString('en')}.`,
+  );
+  expect(HOLD).toEqual({ least: 60_000, most: 3_600_000 });
+  expect(page).toContain('at least a minute and at most an hour');
   expect(page).toContain(
     TIERS.map((tier) => (tier === DEFAULT_TIER ? `\`${tier}\` (default)` : `\`${tier}\``))
       .join(', ')

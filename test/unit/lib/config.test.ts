@@ -27,7 +27,7 @@ test('an agent’s defaults', () => {
     dockerSocket: '/var/run/docker.sock',
     ovs: { db: '/var/run/openvswitch/db.sock', rundir: '/var/run/openvswitch' },
     datapath: 'auto',
-    underlay: { vtep: '192.0.2.1', mtu: null },
+    underlay: { vtep: '192.0.2.1', mtu: null, shape: null },
     metrics: '127.0.0.1:7472',
     resolvConf: '/etc/resolv.conf',
     log: { level: 'info', file: null },
@@ -43,11 +43,31 @@ test('an agent’s defaults', () => {
 
 test('the underlay by address, CIDR or interface', () => {
   const of = (underlay: string) => parseAgentConfig(`name: h1\ncoordinators: a\nunderlay: ${underlay}\n`).underlay;
-  expect(of('192.0.2.1')).toEqual({ vtep: '192.0.2.1', mtu: null });
-  expect(of('"2001:DB8::0:1"')).toEqual({ vtep: '2001:db8::1', mtu: null });
-  expect(of('192.0.2.0/24')).toEqual({ on: '192.0.2.0/24', mtu: null });
-  expect(of('{on: eth1, mtu: 9000}')).toEqual({ on: 'eth1', mtu: 9000 });
+  const none = { mtu: null, shape: null };
+  expect(of('192.0.2.1')).toEqual({ vtep: '192.0.2.1', ...none });
+  expect(of('"2001:DB8::0:1"')).toEqual({ vtep: '2001:db8::1', ...none });
+  expect(of('192.0.2.0/24')).toEqual({ on: '192.0.2.0/24', ...none });
+  expect(of('{on: eth1, mtu: 9000}')).toEqual({ ...none, on: 'eth1', mtu: 9000 });
   expect(() => of('{on: eth1, vtep: 192.0.2.1}')).toThrow(/either vtep or on/);
+});
+
+test('the rate that the underlay is shaped to: the file’s, or the flag’s', () => {
+  const of = (underlay: string, shape?: string) =>
+    parseAgentConfig(`name: h1\ncoordinators: a\nunderlay: ${underlay}\n`, 'f', { shape }).underlay;
+  expect(of('{vtep: 192.0.2.1, shape: 950mbit}')).toEqual({ vtep: '192.0.2.1', mtu: null, shape: 950_000_000 });
+  expect(of('{on: eth1, shape: none}').shape).toBe(null);
+  expect(of('{on: eth1, shape: null}').shape).toBe(null);
+  expect(of('eth1', '1gbit')).toEqual({ on: 'eth1', mtu: null, shape: 1e9 });
+  expect(of('{vtep: 192.0.2.1, mtu: 1400, shape: 1gbit}', 'none')).toEqual({
+    vtep: '192.0.2.1',
+    mtu: 1400,
+    shape: null,
+  });
+  for (const text of ['950', '999kbit', '101gbit', 'fast'])
+    expect(message(() => of(`{on: eth1, shape: ${text}}`))).toMatch(/^f: underlay\.shape must be a rate from 1mbit/);
+  expect(message(() => of('eth1', '900kbit'))).toBe(
+    '--shape-underlay takes a rate from 1mbit to 100gbit, not "900kbit".',
+  );
 });
 
 test('the agent’s socket is in its run directory', () => {

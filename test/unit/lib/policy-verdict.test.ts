@@ -52,13 +52,30 @@ const about = (...ingress: PolicyRule[]): Policy[] => [policy('p', { ingress })]
 describe('which rule decides', () => {
   test('none: the default of the network', () => {
     expect(said([], WEB)).toBe('allow default');
-    const dropped: Judgement = { action: 'drop', by: 'default', policy: null, rule: null };
+    const dropped: Judgement = { action: 'drop', by: 'default', policy: null, rule: null, staged: null, named: null };
     expect(judge(world([], 'drop'), 'egress', WEB, DB, tcp(80))).toEqual(dropped);
     // Of another network, staged, for others, or of the other direction: not about it.
     const ingress = [rule('drop')];
     for (const fields of [{ networkId: 'n2' }, { staged: true }, { selector: { app: 'web' } }])
       expect(said([policy('p', { ingress, ...fields })], WEB)).toBe('allow default');
     expect(said([policy('p', { egress: ingress })], WEB)).toBe('allow default');
+  });
+
+  test('what staged policies would decide otherwise, as if all were in force', () => {
+    const rules = [
+      policy('real', { ingress: [rule('drop', [labelled({ app: 'web' })])], order: 50 }),
+      policy('first', { ingress: [rule('allow', [], ['tcp'])], order: 10, staged: true }),
+      policy('last', { ingress: [rule('allow', [], ['udp']), rule('reject')], order: 400, staged: true }),
+    ];
+    const would = (other: End, packet: Packet): unknown => {
+      const { action, staged } = judge(world(rules), 'ingress', DB, other, packet);
+      return [action, staged === null ? null : `${staged.action} ${staged.policy?.name} ${staged.rule}`];
+    };
+    expect(would(WEB, tcp(80))).toEqual(['drop', 'allow first 1']);
+    // What is in force comes first, and would.
+    expect(would(WEB, icmp(8))).toEqual(['drop', null]);
+    expect(would(outside('192.0.2.7'), icmp(8))).toEqual(['allow', 'reject last 2']);
+    expect(would(outside('192.0.2.7'), tcp(80))).toEqual(['allow', null]);
   });
 
   test('the first of a list', () => {
@@ -159,7 +176,14 @@ test('neighbour discovery and the resolver are never judged', () => {
 });
 
 test('both directions must allow', () => {
-  const j = (action: 'allow' | 'drop' | 'reject'): Judgement => ({ action, by: 'default', policy: null, rule: null });
+  const j = (action: 'allow' | 'drop' | 'reject'): Judgement => ({
+    action,
+    by: 'default',
+    policy: null,
+    rule: null,
+    staged: null,
+    named: null,
+  });
   expect(verdictOf(j('allow'), j('allow'))).toBe('allow');
   expect(verdictOf(j('reject'), j('drop'))).toBe('reject');
   expect(verdictOf(j('allow'), j('drop'))).toBe('drop');

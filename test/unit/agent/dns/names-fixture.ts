@@ -93,6 +93,7 @@ export const interest = (networkId: string, endpoints: readonly Endpoint[]): Net
 export const view = (networks: readonly Network[], endpoints: readonly Endpoint[]): View => ({
   revision: { epoch: 1n, number: 1n },
   networks: new Map(networks.map((n) => [n.id, n])),
+  routers: new Map(),
   interests: new Map(
     networks.map((n) => [
       n.id,

@@ -1,9 +1,9 @@
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { connect } from 'node:net';
-import { decode } from 'dns-packet';
+import { decode, encode } from 'dns-packet';
 import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { DnsServer } from '../../../../agent/dns/server.ts';
 import { parseQuery } from '../../../../agent/dns/wire.ts';
 import { systemClock } from '../../../../lib/clock.ts';
@@ -134,6 +134,38 @@ describe('the resolver', () => {
     );
   });
 
+  it('answers with addresses once they have been learned, and not before', async () => {
+    const told: unknown[] = [];
+    const installed = Promise.withResolvers<void>();
+    const learn = (...of: unknown[]): Promise<void> => {
+      told.push(of);
+      return installed.promise;
+    };
+    const forward = (message: Buffer): Promise<Buffer> => {
+      const { id = 0, questions = [] } = decode(message);
+      const answers = [{ name: questions[0]!.name, type: 'A', data: '198.51.100.7', ttl: 30 } as const];
+      return Promise.resolve(encode({ type: 'response', id, questions, answers }));
+    };
+    await using dns = await running({ forward, learn });
+    let answered = 0;
+    const asked = ['One.', 'www.Example.org'].map(async (name) => {
+      const reply = await udp(dns.ports.udp, query(name, 'A'));
+      answered++;
+      return reply.answers?.length;
+    });
+    await vi.waitFor(() => expect(told).toHaveLength(2));
+    expect(answered).toBe(0);
+    installed.resolve();
+    expect(await Promise.all(asked)).toEqual([1, 1]);
+    const asker = { networks: ['web'] };
+    expect(told).toEqual(
+      expect.arrayContaining([
+        [asker, 'one', [{ ip: '10.128.0.2', ttl: 0 }], true],
+        [asker, 'www.example.org', [{ ip: '198.51.100.7', ttl: 30 }], false],
+      ]),
+    );
+  });
+
   it('gives back what was forwarded, cut to what fits', async () => {
     const forward = (message: Buffer): Promise<Buffer> =>
       Promise.resolve(flag(Buffer.concat([message, Buffer.alloc(600)]), 0x8000));
@@ -179,7 +211,8 @@ describe('a TCP connection', () => {
       const socket = connect(dns.ports.tcp, '127.0.0.1').on('error', () => undefined);
       socket.write(bytes);
       socket.resume();
-      await once(socket, 'close', { signal: AbortSignal.timeout(10_000) });
+      // Not events.once(), which a reset, too, would fail.
+      await new Promise<void>((resolve) => void socket.on('close', () => resolve()));
     };
     await closed(Buffer.alloc(0));
     await closed(tcpQuery('one', 'A').subarray(0, 10));

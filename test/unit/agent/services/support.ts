@@ -88,7 +88,7 @@ export function viewOf(world: World): View {
     policies: new Map(),
   };
   const networks = world.published === true ? new Map([[N, { ...row.network, published: true }]]) : new Map();
-  return { revision: { epoch: 1n, number: 1n }, networks, interests: new Map([[N, interest]]) };
+  return { revision: { epoch: 1n, number: 1n }, networks, routers: new Map(), interests: new Map([[N, interest]]) };
 }
 
 export const sourcesOf = (
