@@ -233,7 +233,7 @@ describe('the way', () => {
   });
 
   it('by a route, to its next hop', async () =>
-    expect(await way('web-1', '192.168.7.9', tunnel('192.0.2.2'), to(b))).toMatchObject({
+    expect(await way('h2/twin', '192.168.7.9', to(b))).toMatchObject({
       verdict: 'delivered',
       reason: 'web-2 on h2 gets it, a next hop of router edge',
     }));
