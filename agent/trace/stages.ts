@@ -1,6 +1,6 @@
 /** Flows of br-weft in plain words: what a packet meets in each table (flows/pipeline.ts), and why it goes no further. Pure. */
 import type { TraceHop, TracePacket } from '../../lib/model.ts';
-import { PRIORITY, type Stage, TABLE } from '../flows/pipeline.ts';
+import { PRIORITY, REG, type Stage, TABLE } from '../flows/pipeline.ts';
 import { packetAfter, registerOf } from './effects.ts';
 import { fieldOf, type MetFlow, type Section } from './ofproto.ts';
 import { serviceText } from './packet.ts';
@@ -73,6 +73,12 @@ export function tell(f: MetFlow, at: At, w: Words): { readonly what: string; rea
     case 'hop':
     case 'neighbour':
       return routed(f, at, w);
+    case 'staged':
+      return same(
+        f.priority === PRIORITY.default
+          ? 'no staged rule would have it otherwise'
+          : `${stagedText(w.policing(at.index).rules, Number(fieldOf(f.match, REG.staged) ?? 0))} would have it otherwise: counted`,
+      );
     case 'commit':
       return same(f.priority === 0 ? 'the connection is known already' : 'the connection is remembered as allowed');
     case 'revoke':
@@ -178,6 +184,9 @@ function judged(
 ): { what: string; reason: string } {
   const who = `${direction} of ${w.port(subject)}`;
   const { rules } = w.policing(at.index);
+  const noted = registerOf(f, REG.staged) ?? 0;
+  if (noted !== 0)
+    return same(`${who}: ${stagedText(rules, noted)} would decide; it is staged, so the others are asked`);
   const allowed = f.actions.some((a) => /^goto_table|^resubmit\(,(28|36)\)/.test(a));
   const action = f.actions.some((a) => a.startsWith('controller(')) ? 'reject' : allowed ? 'allow' : 'drop';
   const say = (by: string): { what: string; reason: string } => ({ what: `${who}: ${action}, ${by}`, reason: by });
@@ -190,6 +199,11 @@ function judged(
   if (rule === null) return say(`a rule of no policy that ${w.host} knows (${flowLine(f)})`);
   const reason = `policy ${rule.policy.name}, ${direction} rule ${rule.rule} of network ${w.network(at.index)}`;
   return { what: say(ruleText(rule)).what, reason };
+}
+
+function stagedText(rules: Policing['rules'], id: number): string {
+  const found = rules.find(({ model }) => model.staged !== undefined && model.id === id);
+  return found === undefined ? 'a staged rule' : ruleText(found);
 }
 
 function l2(f: MetFlow, at: At, w: Words): { what: string; reason: string } {
@@ -227,10 +241,13 @@ const nowhere = (f: MetFlow, at: At, w: Words): { what: string; reason: string }
 /** Port that a flow sets to leave by. */
 export const outOf = (f: MetFlow): number | null => registerOf(f, 'reg2');
 
+/** Called by who decides, and no decision themselves. */
+const ASIDE: ReadonlySet<string> = new Set(['commit', 'revoke', 'staged'] satisfies Stage[]);
+
 /**
  * Hops of one way through the bridge, a flow each.
  * @param packet as it came in
- * @returns `reason`: of the last flow that is not one that others have called
+ * @returns `reason`: of the last flow that decides
  */
 export function bridgeHops(
   sections: readonly Section[],
@@ -247,8 +264,8 @@ export function bridgeHops(
       // A router's flow: the frame is of another network from now on.
       const moved = registerOf(f, 'reg0');
       const told = tell(f, at, w);
-      // Called for nothing: no connection is marked.
-      const idle = f.called && f.priority === PRIORITY.default && stageOf(f.table) === 'revoke';
+      // Called for nothing: no connection is marked, nothing is counted.
+      const idle = f.priority === PRIORITY.default && ['revoke', 'staged'].includes(stageOf(f.table)) && f.match === '';
       if (!idle)
         hops.push({
           host: w.host,
@@ -258,7 +275,7 @@ export function bridgeHops(
           what: told.what,
           detail: flowLine(f),
         });
-      if (!f.called && stageOf(f.table) !== 'revoke') {
+      if (!ASIDE.has(stageOf(f.table))) {
         reason = told.reason;
         last = f;
       }

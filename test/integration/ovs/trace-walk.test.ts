@@ -152,9 +152,10 @@ describe.each(['kernel-tunnel', 'ovs-tunnel'] as const)('weft trace, %s', (backe
             const p = packets[(64 * i + turn++) % packets.length]!;
             const found = await traced(m, from, to, family, p);
             const what = `mesh ${i} of seed ${SEED}: ${a} to ${b}, ${JSON.stringify(p)}: ${found.verdict}, ${found.reason}`;
-            expect(found.verdict === 'delivered', what).toBe(
-              receivers(m, from, b).some((e) => e !== from && passes(m, [from, a], [e, b], p)),
-            );
+            // Several next hops are as good as each other: one of them gets it.
+            const may = receivers(m, from, b).map((e) => e !== from && passes(m, [from, a], [e, b], p));
+            const want = found.verdict === 'delivered' ? may.includes(true) : !may.every(Boolean) || may.length === 0;
+            expect(want, what).toBe(true);
             counts.set(found.verdict, (counts.get(found.verdict) ?? 0) + 1);
             if (found.verdict === 'delivered') {
               if (from.network === to.network) expect(found.host, what).toBe(to.host);
