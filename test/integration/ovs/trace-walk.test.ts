@@ -162,7 +162,7 @@ describe.each(['kernel-tunnel', 'ovs-tunnel'] as const)('weft trace, %s', (backe
               continue;
             }
             // Nobody is judged on a way that there is not.
-            if (from.network !== to.network && !found.hops.some((h) => / (drop|reject), /.test(h.what))) continue;
+            if (from.network !== to.network && !found.hops.some((h) => /: (drop|reject), /.test(h.what))) continue;
             const by =
               /^policy p\d, (in|e)gress rule \d of network n\d$|the default of network n\d$|labels of .* are not known/;
             expect(found.reason, what).toMatch(by);
