@@ -262,8 +262,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
     log,
   });
   const routes = new ContainerRoutes({ journal, view: () => mesh.view(), mayRemove: () => mesh.complete, log });
-  const { names } = policies;
-  const traces = tracing({ journal, mesh: () => mesh, reconciler, ovs, bpf, wiring, names, rundir: config.ovs.rundir });
+  const traces = tracing({ journal, mesh: () => mesh, reconciler, ovs, bpf, wiring, policies, config });
   const addresses = new AddressBook({ journal, mesh, clock: systemClock, log });
   const metrics = agentMetrics({
     staged: () => policies.counts(),

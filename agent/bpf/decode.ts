@@ -1,7 +1,7 @@
 /** Values of the maps as the programs read them, and keys as they ask (datapath/maps.h, express-maps.h). Pure. */
 import { familyOfText, lowOf, parseIp } from '../../lib/addr.ts';
 import { formatIp6 } from '../../lib/ip6.ts';
-import { BLOCK_KEY_BITS, FLAG, u32 } from './encode.ts';
+import { BLOCK_KEY_BITS, FLAG, ROUTE_KEY_BITS, u32 } from './encode.ts';
 import { Fields, ip4, isZero } from './fields.ts';
 
 /** Canonical. */
@@ -117,18 +117,30 @@ export function configValue(hex: string): {
   source4: string | null;
   source6: string | null;
   entry: string;
+  router: string;
 } {
   const f = new Fields(hex);
   const tunnelPort = f.u32();
   f.take(8);
   const [source4, source6, entry] = [f.take(4), f.take(16), f.mac()];
+  f.take(2);
+  const router = f.mac();
   return {
+    router,
     tunnelPort,
     source4: isZero(source4) ? null : ip4(source4),
     source6: isZero(source6) ? null : ip6(source6),
     entry,
   };
 }
+
+/** `index` 0: Open vSwitch knows. */
+export function routeValue(hex: string): { index: number; mtu: number } {
+  const f = new Fields(hex);
+  return { index: f.u32(), mtu: f.u32() };
+}
+
+export const macValue = (hex: string): string => new Fields(hex).mac();
 
 /** Sixteen bytes as on the wire, IPv4 in the first four. */
 export function addressBytes(ip: string): string {
@@ -144,6 +156,10 @@ const u8 = (n: number): string => n.toString(16).padStart(2, '0');
 export const placeKey = (index: number, mac: string): string => `${u32(index)}${macBytes(mac)}0000`;
 /** All of the address: the kernel finds the longest prefix. */
 export const blockKey = (index: number, mac: string): string => u32(BLOCK_KEY_BITS + 48) + placeKey(index, mac);
+export const neighbourKey = (index: number, ip: string): string =>
+  u32(index) + u32(familyOfText(ip)) + addressBytes(ip);
+/** All of the address: the kernel finds the longest prefix. */
+export const routeKey = (index: number, ip: string): string => u32(ROUTE_KEY_BITS + 128) + neighbourKey(index, ip);
 export const vtepKey = (vtep: string, device: number, key: number): string =>
   addressBytes(vtep) + u32(device) + u32(key) + u32(familyOfText(vtep));
 export const serviceKeyOf = (index: number, ip: string, protocol: number, port: number): string =>

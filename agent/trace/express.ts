@@ -21,6 +21,7 @@ import { describeValue } from '../bpf/describe.ts';
 import { u32 } from '../bpf/encode.ts';
 import { entryText, hop, type Maps, type Next, type Step } from './maps.ts';
 import { is6, PROTOCOL } from './packet.ts';
+import { isForGateway, routedOn } from './routed.ts';
 import { isEntry, served } from './served.ts';
 
 interface Found {
@@ -75,13 +76,17 @@ export async function sent(m: Maps, ifindex: number, p: TracePacket): Promise<St
   if (asked.next !== null) return { ...asked, next: asked.next };
   const { packet, hops } = asked;
   if (!port.express && !isEntry(packet.destinationMac)) return bridge('the endpoint is not express', packet, hops);
-  const to = await find(m, port.index, packet.destinationMac);
+  const way = isForGateway(packet)
+    ? await routedOn(m, port.index, packet)
+    : { index: port.index, packet, hops: [], why: '' };
+  if (way.index === 0) return bridge(way.why, packet, hops);
+  const to = await find(m, way.index, way.packet.destinationMac);
   if (to === null) return bridge(`the maps do not know ${packet.destinationMac}`, packet, hops);
   if (to.place.host) return { hops: [...hops, hop(m, to.map, 'to the host', to.text)], packet, next: { kind: 'host' } };
   if (!to.place.express || (to.place.vtep === null && to.place.device === 0))
     return bridge('the destination is not express', packet, hops, to.text);
   const own = hop(m, 'ports', `${packet.sourceIp} is ${m.link(ifindex)}’s own, and express`, text);
-  return forward(m, port.index, to, packet, [own, ...hops]);
+  return forward(m, way.index, to, way.packet, [own, ...hops, ...way.hops]);
 }
 
 async function forward(

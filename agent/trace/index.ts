@@ -27,9 +27,8 @@ export interface TracingParts {
   readonly ovs: Pick<OvsDriver, 'observe'>;
   readonly bpf: Pick<BpfDriver, 'lookup' | 'ifindexes' | 'attached'>;
   readonly wiring: Wiring;
-  readonly names: NameSource;
-  /** Of Open vSwitch. */
-  readonly rundir: string;
+  readonly policies: { readonly names: NameSource };
+  readonly config: { readonly ovs: { readonly rundir: string } };
 }
 
 export interface Tracing {
@@ -62,7 +61,8 @@ export function tracing(parts: TracingParts): Tracing {
 }
 
 function sourcesOf(parts: TracingParts): TraceSources {
-  const { journal, reconciler, ovs, bpf, wiring, names, rundir } = parts;
+  const { journal, reconciler, ovs, bpf, wiring } = parts;
+  const { rundir } = parts.config.ovs;
   const mesh = parts.mesh();
   const kernelSide = wiring.express || wiring.services || wiring.backend === 'kernel-tunnel';
   return {
@@ -73,7 +73,7 @@ function sourcesOf(parts: TracingParts): TraceSources {
     endpoints: journal.endpoints,
     networks: journal.networks,
     view: mesh.view(),
-    names,
+    names: parts.policies.names,
     ofport: (id) => reconciler.ofport(id),
     port: (name) => {
       const port = ovs.observe().bridges.get(BRIDGE)?.ports.get(name)?.ofport ?? null;

@@ -25,6 +25,8 @@ export interface Section {
   readonly flows: MetFlow[];
   /** OpenFlow ports to which it was sent, in order; "in_port": back to where it came from. */
   readonly outputs: (number | 'in_port')[];
+  /** Ports that it would have left by, had it not come in by them. */
+  readonly withheld: (number | 'in_port')[];
   /** Controller actions: packets for the agent. */
   readonly punts: string[];
   /** What it is at the end, by field; empty: as it came. */
@@ -77,6 +79,7 @@ const sectionOf = (state: string | null): Section => ({
   state,
   flows: [],
   outputs: [],
+  withheld: [],
   punts: [],
   final: new Map(),
 });
@@ -102,6 +105,11 @@ function readLine(line: string, section: Section, open: Map<number, MetFlow>): v
   }
   const output = OUTPUT.exec(line);
   if (output !== null) section.outputs.push(Number(output[1]));
+  // A warning. What would go back out of the port that it came in by does not.
+  if (line.trimStart().startsWith('>>')) {
+    if (line.includes('skipping output to input port')) section.withheld.push(section.outputs.pop() ?? 0);
+    return;
+  }
   const moved = MOVED.exec(line);
   if (moved !== null) section.flows.at(-1)?.effects.push({ field: moved[1] ?? '', value: moved[2] ?? '' });
   if (REMARK.test(line) || !line.startsWith('    ')) return;

@@ -29,7 +29,9 @@ export function ruleOf(
   packet: TracePacket,
   subject: number,
 ): NamedRule | null {
-  const same = rules.filter(({ model }) => model.direction === direction && model.priority === flow.priority);
+  const same = rules.filter(
+    ({ model }) => model.direction === direction && model.priority === flow.priority && model.staged === undefined,
+  );
   const conjunction = fieldOf(flow.match, 'conj_id');
   // Without a conjunction it has one dimension, or none; several rules may share the flow.
   if (conjunction !== null) return same.find(({ model }) => model.id === Number(conjunction)) ?? null;

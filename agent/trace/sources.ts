@@ -24,7 +24,7 @@ export interface TraceSources {
   readonly endpoints: ReadonlyMap<string, LocalEndpoint>;
   readonly networks: ReadonlyMap<string, LocalNetwork>;
   readonly view: View;
-  /** What names in rules stand for. */
+  /** What names in policies stand for. */
   readonly names: NameSource;
   /** OpenFlow port of an endpoint; null while it has none. */
   ofport(endpointId: string): number | null;

@@ -1,6 +1,6 @@
 /** Flows of br-weft in plain words: what a packet meets in each table (flows/pipeline.ts), and why it goes no further. Pure. */
 import type { TraceHop, TracePacket } from '../../lib/model.ts';
-import { PRIORITY, type Stage, TABLE } from '../flows/pipeline.ts';
+import { PRIORITY, REG, type Stage, TABLE } from '../flows/pipeline.ts';
 import { packetAfter, registerOf } from './effects.ts';
 import { fieldOf, type MetFlow, type Section } from './ofproto.ts';
 import { serviceText } from './packet.ts';
@@ -59,6 +59,8 @@ export function tell(f: MetFlow, at: At, w: Words): { readonly what: string; rea
       return security(f, at, w);
     case 'conntrack':
       return same(`connections of network ${w.network(at.index)} are tracked`);
+    case 'entered':
+      return same(`it is tracked in network ${w.network(at.index)}, which it has come to`);
     case 'policyEgress':
       return judged('egress', at.inPort, f, at, w);
     case 'policyIngress':
@@ -67,6 +69,16 @@ export function tell(f: MetFlow, at: At, w: Words): { readonly what: string; rea
       return f.priority === PRIORITY.default ? nowhere(f, at, w) : same(`to ${w.host} itself, ${setText(f)}`);
     case 'l2':
       return l2(f, at, w);
+    case 'route':
+    case 'hop':
+    case 'neighbour':
+      return routed(f, at, w);
+    case 'staged':
+      return same(
+        f.priority === PRIORITY.default
+          ? 'no staged rule would have it otherwise'
+          : `${stagedText(w.policing(at.index).rules, Number(fieldOf(f.match, REG.staged) ?? 0))} would have it otherwise: counted`,
+      );
     case 'commit':
       return same(f.priority === 0 ? 'the connection is known already' : 'the connection is remembered as allowed');
     case 'revoke':
@@ -127,8 +139,34 @@ function security(f: MetFlow, at: At, w: Words): { what: string; reason: string 
   return same(`port security: ${sourceMac} is not the MAC of ${who}`);
 }
 
+/** Why a router answers its sender itself (flows/punt.ts, ROUTE). */
+const UNROUTED: Readonly<Record<string, string>> = {
+  '01': 'its time to live ends at the gateway, which tells its sender',
+  '03': 'it is too big for the network that it is routed to, which its sender is told',
+};
+
+/** Of a router's tables. */
+function routed(f: MetFlow, at: At, w: Words): { what: string; reason: string } {
+  const { destinationIp: ip } = at.packet;
+  const [, why = ''] = /userdata=04\.(\d\d)/.exec(f.actions.join()) ?? [];
+  if (why === '02') return same(`no host holds ${ip}, which its sender is told`);
+  const told = UNROUTED[why];
+  if (told !== undefined) return same(told);
+  if (f.actions.length === 0 || f.actions.join() === 'drop')
+    return same(
+      stageOf(f.table) === 'neighbour' ? `no host holds ${ip}` : `no route leads from ${w.network(at.index)} to ${ip}`,
+    );
+  const into = registerOf(f, 'reg0');
+  if (into !== null) return same(`routed into network ${w.network(into)}`);
+  return same(
+    stageOf(f.table) === 'neighbour' ? `whose MAC ${ip} has in network ${w.network(at.index)}` : 'a way is chosen',
+  );
+}
+
 /** Priorities of table 16 and 32 that are no rules' (flows/policies.ts). */
 const JUDGE: Readonly<Record<number, string>> = {
+  65100: 'it was to go to nobody',
+  64950: 'routed: it is tracked in this network, and judged then',
   64900: 'not judged: ARP, or not tracked',
   64800: 'it belongs to no connection, and opens none (conntrack: invalid)',
   64700: 'it belongs to a connection that was allowed',
@@ -146,6 +184,9 @@ function judged(
 ): { what: string; reason: string } {
   const who = `${direction} of ${w.port(subject)}`;
   const { rules } = w.policing(at.index);
+  const noted = registerOf(f, REG.staged) ?? 0;
+  if (noted !== 0)
+    return same(`${who}: ${stagedText(rules, noted)} would decide; it is staged, so the others are asked`);
   const allowed = f.actions.some((a) => /^goto_table|^resubmit\(,(28|36)\)/.test(a));
   const action = f.actions.some((a) => a.startsWith('controller(')) ? 'reject' : allowed ? 'allow' : 'drop';
   const say = (by: string): { what: string; reason: string } => ({ what: `${who}: ${action}, ${by}`, reason: by });
@@ -160,11 +201,17 @@ function judged(
   return { what: say(ruleText(rule)).what, reason };
 }
 
+function stagedText(rules: Policing['rules'], id: number): string {
+  const found = rules.find(({ model }) => model.staged !== undefined && model.id === id);
+  return found === undefined ? 'a staged rule' : ruleText(found);
+}
+
 function l2(f: MetFlow, at: At, w: Words): { what: string; reason: string } {
   const { destinationIp: ip, destinationMac: mac } = at.packet;
   const network = w.network(at.index);
   const out = outOf(f);
   if (f.actions.includes('IN_PORT')) return same(`${ip} is answered for by ${w.host}`);
+  if (f.actions.some((a) => a.includes('userdata=04'))) return routed(f, at, w);
   if (f.actions.some((a) => a.startsWith('controller('))) return same('to the agent');
   if (f.actions.includes('drop') || f.actions.length === 0) {
     if (f.priority === PRIORITY.virtual) {
@@ -194,10 +241,13 @@ const nowhere = (f: MetFlow, at: At, w: Words): { what: string; reason: string }
 /** Port that a flow sets to leave by. */
 export const outOf = (f: MetFlow): number | null => registerOf(f, 'reg2');
 
+/** Called by who decides, and no decision themselves. */
+const ASIDE: ReadonlySet<string> = new Set(['commit', 'revoke', 'staged'] satisfies Stage[]);
+
 /**
  * Hops of one way through the bridge, a flow each.
  * @param packet as it came in
- * @returns `reason`: of the last flow that is not one that others have called
+ * @returns `reason`: of the last flow that decides
  */
 export function bridgeHops(
   sections: readonly Section[],
@@ -214,8 +264,8 @@ export function bridgeHops(
       // A router's flow: the frame is of another network from now on.
       const moved = registerOf(f, 'reg0');
       const told = tell(f, at, w);
-      // Called for nothing: no connection is marked.
-      const idle = f.called && f.priority === PRIORITY.default && stageOf(f.table) === 'revoke';
+      // Called for nothing: no connection is marked, nothing is counted.
+      const idle = f.priority === PRIORITY.default && ['revoke', 'staged'].includes(stageOf(f.table)) && f.match === '';
       if (!idle)
         hops.push({
           host: w.host,
@@ -225,7 +275,7 @@ export function bridgeHops(
           what: told.what,
           detail: flowLine(f),
         });
-      if (!f.called && stageOf(f.table) !== 'revoke') {
+      if (!ASIDE.has(stageOf(f.table))) {
         reason = told.reason;
         last = f;
       }

@@ -291,8 +291,13 @@ class Walk {
     const [first] = outputs;
     if (outputs.length > 1)
       this.#say('openvswitch', 'copies', `copies go to ${outputs.map((o) => this.#portText(o)).join(', ')}`);
+    if (first === undefined && sections.some((one) => one.withheld.length > 0)) {
+      const back = 'it would go back by the port that it came in by, and Open vSwitch sends nothing back there';
+      return { outcome: 'dropped', reason: back };
+    }
     if (first === undefined) {
-      const punted = sections.some((one) => one.punts.length > 0);
+      // What a router answers itself says so in its own words; what staged policies log is a copy.
+      const punted = sections.some((one) => one.punts.some((action) => !/userdata=0[45]/.test(action)));
       return { outcome: 'dropped', reason: punted ? `the agent of ${this.#s.hostName} gets it: ${reason}` : reason };
     }
     if (first === 'in_port') return { outcome: 'answered', reason };

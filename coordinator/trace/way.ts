@@ -1,6 +1,6 @@
 /** A packet's way from host to host: each is asked for its own part, and says where it goes on. */
 import { WeftError } from '../../lib/errors.ts';
-import type { Endpoint, Host, TraceAnswer, TraceHop, TracePacket, TraceTunnel } from '../../lib/model.ts';
+import type { Endpoint, Host, Route, TraceAnswer, TraceHop, TracePacket, TraceTunnel } from '../../lib/model.ts';
 import type { State } from '../contract.ts';
 import { type Ends, endpointText, isIn, isMeant, type Party, partyText } from './parties.ts';
 
@@ -15,7 +15,7 @@ export type Start =
 /** One host's part. Rejects when the host cannot be asked. */
 export type Ask = (host: Host, packet: TracePacket, from: Start) => Promise<TraceAnswer>;
 
-type Known = Pick<State, 'endpoints' | 'services' | 'hosts' | 'networks' | 'blocks' | 'externals'>;
+type Known = Pick<State, 'endpoints' | 'services' | 'hosts' | 'networks' | 'blocks' | 'externals' | 'routers'>;
 
 export interface Found {
   readonly verdict: string;
@@ -83,6 +83,9 @@ function delivered(
 ): Pick<Found, 'verdict' | 'reason'> {
   const e = endpointOf(state, endpointId);
   const who = e === null ? endpointId.slice(0, 12) : endpointText(state, e).slice(at.name.length + 1);
+  const router = e === null ? null : routerBy(state, e, ends.to);
+  if (router !== null)
+    return { verdict: 'delivered', reason: `${who} on ${at.name} gets it, a next hop of router ${router}` };
   if (e !== null && !isMeant(ends.destination, e))
     return {
       verdict: 'misdelivered',
@@ -91,6 +94,14 @@ function delivered(
   const more = reason === '' ? '' : `: ${reason}`;
   const service = ends.destination.kind === 'service' ? `, behind service ${ends.destination.service.name}` : '';
   return { verdict: 'delivered', reason: `${who} on ${at.name} gets it${service}${more}` };
+}
+
+/** Name of the router whose route to an address leads to the endpoint; null: none does, or the address is its own. */
+function routerBy(state: Known, e: Endpoint, to: string): string | null {
+  if (e.ips.includes(to)) return null;
+  const leads = ({ cidr, via }: Route): boolean =>
+    isIn({ subnets: [cidr] }, to) && via.some((ip) => e.ips.includes(ip));
+  return [...state.routers.values()].find(({ routes }) => routes.some(leads))?.name ?? null;
 }
 
 function endpointOf(state: Known, id: string): Endpoint | null {

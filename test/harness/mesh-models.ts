@@ -103,7 +103,7 @@ function networkIn(m: Mesh, id: string): Network {
 /** What the bridge of one host has to know. */
 export const bridgeOf = (m: Mesh, hostId: (typeof HOSTS)[number]): BridgeModel => compiler(m, hostId)();
 
-/** What one host holds, and was told. */
+/** View and journal of one host. */
 export function holdingsOf(m: Mesh, hostId: (typeof HOSTS)[number]) {
   const networks = new Map(
     [...m.networks.keys()].map((id, i): [string, LocalNetwork] => [
@@ -139,7 +139,7 @@ export function holdingsOf(m: Mesh, hostId: (typeof HOSTS)[number]) {
   return { networks, locals, numbers, view: viewOf(m) };
 }
 
-/** View and journal of one host. @returns the agent's way from these to what its bridge has to know */
+/** @returns the agent's way from view and journal of one host to what its bridge has to know */
 export function compiler(m: Mesh, hostId: (typeof HOSTS)[number]): () => BridgeModel {
   const { networks, locals, numbers, view } = holdingsOf(m, hostId);
   return () => ({

@@ -9,10 +9,10 @@ import type { Wiring } from '../../agent/wiring.ts';
 import { bridgeOf, holdingsOf, TUNNEL_PORT, VTEPS } from './mesh-models.ts';
 import type { HOSTS, Mesh } from './policy-mesh.ts';
 
-/** As the kernel looks it up: of blocks the longest prefix. Keys and values as in encode.ts. */
+/** As the kernel looks it up: of blocks and routes the longest prefix. Keys and values as in encode.ts. */
 export function lookupIn(maps: EncodedMaps, map: string, key: string): string | null {
   const entries = maps.get(map as 'fdb');
-  if (map !== 'blocks') return entries?.get(key) ?? null;
+  if (map !== 'blocks' && map !== 'routes') return entries?.get(key) ?? null;
   const bits = (hex: string): string => BigInt(`0x1${hex}`).toString(2).slice(1);
   const length = (hex: string): number => Buffer.from(hex.slice(0, 8), 'hex').readUInt32LE();
   const asked = bits(key.slice(8));

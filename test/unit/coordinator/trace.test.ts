@@ -9,6 +9,7 @@ import {
   ExternalPeer,
   Host,
   Network,
+  Router,
   Service,
   TraceAnswer,
   TracePacket,
@@ -56,6 +57,16 @@ const state: Parameters<typeof follow>[0] = {
     ],
   ]),
   blocks: new Map(),
+  routers: new Map([
+    [
+      'r1',
+      Router.fromPartial({
+        name: 'edge',
+        networkIds: ['n1'],
+        routes: [{ cidr: '192.168.0.0/16', via: ['10.1.0.18'] }],
+      }),
+    ],
+  ]),
   externals: new Map([['n1', keyed(ExternalPeer.fromPartial({ id: 'p1', name: 'router', vtep: '192.0.2.99' }))]]),
 };
 const ends = (source: string, destination: string, family = 0, only: Network | null = null) =>
@@ -220,6 +231,12 @@ describe('the way', () => {
     expect((await way('web-2', '10.1.0.77', end('dropped', here))).reason).toBe(`no host holds 10.1.0.77: ${here}`);
     expect((await way('web-2', 'h2/twin', end('dropped', here))).reason).toBe(here);
   });
+
+  it('by a route, to its next hop', async () =>
+    expect(await way('h2/twin', '192.168.7.9', to(b))).toMatchObject({
+      verdict: 'delivered',
+      reason: 'web-2 on h2 gets it, a next hop of router edge',
+    }));
 
   it('in a circle it ends', async () => {
     const round = Array.from({ length: 10 }, (_, i) => tunnel(`192.0.2.${(i % 2) + 1}`));

@@ -82,6 +82,13 @@ describe('besides', () => {
     expect(Number(lastSet(t.sections, 'tun_id'))).toBe(4096);
   });
 
+  it('what would go back out of the port that it came in by goes nowhere', () => {
+    const lines = ['bridge("br-weft")', '44. priority 400', '    output:NXM_NX_REG2[]', '     -> output port is 4'];
+    const text = [...lines, '     >> skipping output to input port', ''].join('\n');
+    const [section] = parseTrace(text, 'br-weft').sections;
+    expect(section).toMatchObject({ outputs: [], withheld: [4] });
+  });
+
   it('a table without a flow, cookies left out, remarks of later versions', () => {
     const t = readFile('ovs-other-versions');
     const [first, second, third] = t.sections[0]!.flows;

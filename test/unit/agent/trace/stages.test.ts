@@ -130,6 +130,37 @@ describe('a flow that moves fields', () => {
     expect(reason).toBe('no endpoint of network net2 that h1 knows has 10.2.0.3 (02:58:0a:02:00:03)');
   });
 
+  it('a staged rule decides nothing, and who decides then is the reason', () => {
+    const text = trace(
+      ' 0. in_port=3, priority 400, cookie 0x5765667400000002',
+      '    set_field:0x4->reg2',
+      '    goto_table:32',
+      '32. conj_id=7,reg0=0x2, priority 36098, cookie 0x5765667420000002',
+      '    set_field:0x7->reg12',
+      '    resubmit(,32)',
+      '    32. reg0=0x2,reg2=0x4, priority 36096, cookie 0x5765667420000002',
+      '            set_field:0x1->reg13',
+      '            resubmit(,38)',
+      '            38. reg0=0x2,reg12=0x7,reg13=0x1, priority 1, cookie 0x5765667426000002',
+      '                    set_field:0->reg12',
+      '    drop',
+    );
+    const staged = {
+      ...words,
+      policing: () => ({
+        ...words.policing(2),
+        rules: [named(3, { id: 7, priority: 36098, staged: { policy: 'db', rule: 3 } }), ...RULES],
+      }),
+    };
+    const { hops, reason } = bridgeHops(parseTrace(text, 'br-weft').sections, { inPort: 3, packet: packet() }, staged);
+    expect(reason).toBe('policy db, ingress rule 2 of network net2');
+    expect(hops.slice(1).map((h) => h.what)).toEqual([
+      'ingress of e4: policy db, ingress rule 3 (application, order 100) would decide; it is staged, so the others are asked',
+      'ingress of e4: drop, policy db, ingress rule 2 (application, order 100)',
+      'policy db, ingress rule 3 (application, order 100) would have it otherwise: counted',
+    ]);
+  });
+
   it('a register that is moved into counts too', () => {
     const [section] = parseTrace(
       trace(
