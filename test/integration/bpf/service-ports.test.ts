@@ -83,13 +83,18 @@ describe('services on ports of a switch', () => {
         backends: behind.map((b) => ({ address: addressOf(b.ips[family]), mac: parseMac(b.mac), port: at })),
       })),
     );
-  const serve = async (behind: readonly Box[], at = PORT): Promise<number> => {
+  const serve = async (
+    behind: readonly Box[] | null,
+    at = PORT,
+    answered: BpfModel['answered'] = [],
+  ): Promise<number> => {
     const model: BpfModel = {
       ...BASE,
       nets: [],
       blocks: [],
       ports: boxes.map((b) => b.port),
-      services: services(behind, at),
+      services: behind === null ? [] : services(behind, at),
+      answered,
     };
     const attachments = boxes.flatMap(({ port }): BpfAttachment[] => [
       { ifindex: port.ifindex, link: 'wft', program: 'service_out' },
@@ -121,6 +126,18 @@ describe('services on ports of a switch', () => {
     await driver?.close();
     await mounts?.[Symbol.asyncDispose]();
     await namespaces[Symbol.asyncDispose]();
+  });
+
+  it('a gateway of IPv6 is known by its MAC, where there are no services; nobody else is', async () => {
+    const { netns: box } = boxes[0]!;
+    await serve(null, 0, [{ index: NET, address: addressOf('fd00:128::8:1') }]);
+    const known = async (ip: string): Promise<string> => {
+      await inside(box, 'ping', '-c', '1', '-W', '0.3', ip).catch(() => '');
+      return inside(box, 'ip', '-6', 'neigh', 'show', ip, 'dev', 'eth0');
+    };
+    expect(await known('fd00:128::8:1')).toContain(GATEWAY);
+    expect(await known('fd00:128::99')).not.toContain('lladdr');
+    expect(await known(boxes[1]!.ips.IPv6)).toContain(boxes[1]!.mac);
   });
 
   it.each(
