@@ -56,6 +56,7 @@ import { ServiceSide } from './services/index.ts';
 import { SessionMesh } from './session/mesh.ts';
 import { shapeUnderlay } from './shaping/start.ts';
 import { TcDriver } from './shaping/tc.ts';
+import { tracing } from './trace/index.ts';
 import { Versions } from './versions.ts';
 import { ViewStore } from './viewstore.ts';
 
@@ -254,12 +255,15 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
       disconnect: (networkId, container, force) => docker.disconnect(networkId, container, force),
       flush: () => mesh.flushed(),
       ...sizeProbes(wiring, scope),
+      trace: (query) => traces.query(query),
     }),
     onSaved: (view) => views.save(view),
     random: Math.random,
     log,
   });
   const routes = new ContainerRoutes({ journal, view: () => mesh.view(), mayRemove: () => mesh.complete, log });
+  const { names } = policies;
+  const traces = tracing({ journal, mesh: () => mesh, reconciler, ovs, bpf, wiring, names, rundir: config.ovs.rundir });
   const addresses = new AddressBook({ journal, mesh, clock: systemClock, log });
   const metrics = agentMetrics({
     staged: () => policies.counts(),
@@ -364,6 +368,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
     audit: (heal) => audit(heal && config.heal),
     flowText: async () => (await flows.observe()).map(formatFlow).join('\n'),
     mapText: () => describeMaps(bpf.observe() ?? new Map()),
+    trace: (request) => traces.local(request),
     log,
   });
   scope.defer('service', await serveAgent(config.agentSocket, service));

@@ -6,9 +6,10 @@ import type {
   ProbeTunnelAnswer,
   ProbeTunnelQuery,
   Query,
+  TraceQuery,
 } from '../gen/weft/v1/session.ts';
 import { CODES, WeftError } from '../lib/errors.ts';
-import type { Container, Drift } from '../lib/model.ts';
+import type { Container, Drift, TraceAnswer } from '../lib/model.ts';
 
 type Body = NonNullable<Answer['body']>;
 
@@ -33,6 +34,8 @@ export interface QueryHandlers {
   probeMtu(vteps: readonly string[], largest: number): Promise<readonly MtuProbe[]>;
   /** Throws FAILED_PRECONDITION where frames cannot be sent and heard that way. */
   probeTunnel(query: ProbeTunnelQuery): Promise<ProbeTunnelAnswer>;
+  /** Nothing is sent. Throws NOT_FOUND where the endpoint is not here (any more). */
+  trace(query: TraceQuery): Promise<TraceAnswer>;
 }
 
 export const answerQueries =
@@ -81,6 +84,8 @@ async function run(h: QueryHandlers, query: Query): Promise<Body | null> {
       return { $case: 'probeMtu', value: { probes: [...(await h.probeMtu(body.value.vteps, body.value.largest))] } };
     case 'probeTunnel':
       return { $case: 'probeTunnel', value: await h.probeTunnel(body.value) };
+    case 'trace':
+      return { $case: 'trace', value: await h.trace(body.value) };
     case undefined:
       throw new WeftError('UNIMPLEMENTED', 'this agent does not know the question', { hint: 'upgrade the agent' });
   }

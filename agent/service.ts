@@ -1,10 +1,10 @@
 /** weft.v1.Agent on the host's unix socket: what people and tools on the host ask the agent. */
 import { chmod, unlink } from 'node:fs/promises';
 import { Server } from '@grpc/grpc-js';
-import { type AgentServer, AgentService } from '../gen/weft/v1/agent.ts';
+import { type AgentServer, AgentService, type LocalTraceRequest } from '../gen/weft/v1/agent.ts';
 import { WeftError } from '../lib/errors.ts';
 import type { Log } from '../lib/log.ts';
-import type { Drift, Host } from '../lib/model.ts';
+import type { Drift, Host, TraceAnswer } from '../lib/model.ts';
 import { insecureServerCredentials, serverOptions, unary } from '../lib/rpc.ts';
 import type { Attachments } from './attach/index.ts';
 import type { Journal } from './contract.ts';
@@ -22,6 +22,8 @@ export interface AgentParts {
   readonly flowText: () => Promise<string>;
   /** Entries of the kernel side's maps, a line each; empty on a host without it. */
   readonly mapText: () => string;
+  /** Follows one packet as far as it stays here. */
+  readonly trace: (request: LocalTraceRequest) => Promise<TraceAnswer>;
   readonly log: Log;
 }
 
@@ -43,6 +45,7 @@ export function agentService(p: AgentParts): AgentServer {
     ),
     dump: unary(async (call) => ({ text: await dump(p, call.request.what) }), p.log),
     resync: unary(async (call) => ({ drift: await p.audit(call.request.heal) }), p.log),
+    trace: unary(({ request }) => p.trace(request), p.log),
     attach: unary(async ({ request }) => {
       const { endpoint, network } = await p.attachments.attach(request);
       return { endpoint: p.mesh.recordOf(endpoint), network: network.name, host: p.host().name };

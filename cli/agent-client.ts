@@ -1,6 +1,13 @@
 /** The agent of this host, over its unix socket: whoever may open that may ask. */
 import { createConnection } from 'node:net';
-import { AgentClient, AgentService, type AttachRequest, type AttachResponse } from '../gen/weft/v1/agent.ts';
+import {
+  AgentClient,
+  AgentService,
+  type AttachRequest,
+  type AttachResponse,
+  type LocalTraceRequest,
+} from '../gen/weft/v1/agent.ts';
+import type { TraceAnswer } from '../gen/weft/v1/types.ts';
 import { WeftError } from '../lib/errors.ts';
 import { callUnary, channelOptions, insecureChannelCredentials } from '../lib/rpc.ts';
 
@@ -22,6 +29,10 @@ export class Agent {
 
   async detach(endpoint: string, timeoutMs: number): Promise<void> {
     await this.#call((settings) => callUnary(this.#client, AgentService.detach, { endpoint }, settings), timeoutMs);
+  }
+
+  trace(request: LocalTraceRequest, timeoutMs: number): Promise<TraceAnswer> {
+    return this.#call((settings) => callUnary(this.#client, AgentService.trace, request, settings), timeoutMs);
   }
 
   close(): void {

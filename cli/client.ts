@@ -29,10 +29,12 @@ const READS: ReadonlySet<MethodName> = new Set([
   'listEndpoints',
   'listPeers',
   'listReservations',
+  'listRouters',
   'listServices',
   'listPolicies',
   'getStatus',
   'waitApplied',
+  'trace',
 ]);
 
 interface Entry {

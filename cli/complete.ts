@@ -1,4 +1,5 @@
 /** The words that may follow, one a line, for the completion scripts. Quick, and silent about every failure. */
+import { readdir } from 'node:fs/promises';
 import type { Argument, Command } from 'commander';
 import { endpointName } from '../lib/endpoint-name.ts';
 import type { Mesh } from './client.ts';
@@ -16,7 +17,7 @@ export async function complete(words: readonly string[], io: Io): Promise<void> 
   const noun = before.find((word) => !word.startsWith('-')) ?? null;
   const program = await buildProgram(noun, io, () => {});
   const { command, positional, pending } = walk(program, before);
-  const found = typed.startsWith('-') ? flags(command) : await candidates(command, positional, pending, io);
+  const found = typed.startsWith('-') ? flags(command) : await candidates(command, positional, pending, typed, io);
   const matching = [...new Set(found)].filter((word) => word.startsWith(typed)).sort();
   io.out(matching.map((word) => `${word}\n`).join(''));
 }
@@ -48,7 +49,14 @@ const flags = (command: Command): string[] => [
   '--help',
 ];
 
-async function candidates(command: Command, positional: number, pending: string | null, io: Io): Promise<string[]> {
+async function candidates(
+  command: Command,
+  positional: number,
+  pending: string | null,
+  typed: string,
+  io: Io,
+): Promise<string[]> {
+  if (pending === 'file') return files(typed);
   if (pending !== null) return [...(FIXED[pending] ?? (await names(pending, command, io)))];
   if (command.commands.length > 0) return command.commands.map((one) => one.name());
   const args: readonly Argument[] = command.registeredArguments;
@@ -57,6 +65,20 @@ async function candidates(command: Command, positional: number, pending: string 
   if (argument === undefined) return [];
   if (argument.name() === 'shell') return ['bash', 'zsh', 'fish'];
   return names(argument.name(), command, io);
+}
+
+/** Files of YAML or JSON, and directories, where the typed word leads; the shells complete no files by themselves. */
+async function files(typed: string): Promise<string[]> {
+  const folder = typed.slice(0, typed.lastIndexOf('/') + 1);
+  try {
+    const found = await readdir(folder === '' ? '.' : folder, { withFileTypes: true });
+    return found.flatMap((entry) => {
+      if (entry.isDirectory()) return [`${folder}${entry.name}/`];
+      return /\.(ya?ml|json)$/.test(entry.name) ? [`${folder}${entry.name}`] : [];
+    });
+  } catch {
+    return [];
+  }
 }
 
 /** What exists of that kind. */

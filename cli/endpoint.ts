@@ -93,8 +93,8 @@ function registerSet(noun: Command, io: Io): void {
     });
 }
 
-/** IP, IP,MAC or ,MAC: what of it is an address, the coordinator judges. */
-function allowedAddress(flag: string, text: string): { ip: string; mac: string } {
+/** IP, IP,MAC or ,MAC: what of it is an address, the coordinator judges. @throws UsageError */
+export function allowedAddress(flag: string, text: string): { ip: string; mac: string } {
   const [ip = '', mac = '', ...rest] = text.split(',').map((part) => part.trim());
   // "IP," is half of something: IP alone has no comma.
   if (rest.length > 0 || (mac === '' && (ip === '' || text.includes(','))))

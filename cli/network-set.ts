@@ -98,8 +98,8 @@ function changes(flags: SetFlags): { values: Network; fields: string[] } {
   return { values, fields };
 }
 
-/** "none" alone takes them all away. */
-function egressIps(given: readonly string[] | undefined): string[] | undefined {
+/** "none" alone takes them all away. @throws UsageError, INVALID_ARGUMENT */
+export function egressIps(given: readonly string[] | undefined): string[] | undefined {
   if (given === undefined) return undefined;
   const ips = given.map((ip) => nonEmpty('--egress-ip', ip));
   if (!ips.includes('none')) return ips;

@@ -1,36 +1,16 @@
 /** weft network: the words and flags of `docker network`, for the whole mesh. */
 import type { Command } from 'commander';
-import type { CreateNetworkRequest } from '../gen/weft/v1/control.ts';
 import type { Revision } from '../gen/weft/v1/types.ts';
 import { WeftError } from '../lib/errors.ts';
 import type { Mesh } from './client.ts';
 import { flagsOf, print, remote, withMesh } from './command.ts';
 import type { Io } from './io.ts';
+import { type CreateFlags, createRequest, given } from './network-flags.ts';
 import { registerSet } from './network-set.ts';
 import { keyValues, showError, table } from './output.ts';
 import { ofThisEpoch, settle } from './settle.ts';
 import { networkJson } from './shapes.ts';
-import { collect, labels, mtu, nonEmpty, quote, vni, wholeNumber } from './values.ts';
-
-interface CreateFlags {
-  readonly subnet?: string[];
-  readonly ipRange?: string;
-  readonly gateway?: string[];
-  readonly ipv6?: boolean;
-  readonly encap?: string;
-  readonly vni?: string;
-  readonly mtu?: string;
-  readonly internal?: boolean;
-  readonly encrypt?: boolean;
-  readonly space?: string;
-  readonly label?: string[];
-  readonly uplink?: string;
-  readonly tag?: string;
-  readonly allowTrust?: boolean;
-  readonly publishBy?: string;
-  readonly dnsOrder?: string;
-  readonly policyDefault?: string;
-}
+import { collect, nonEmpty, quote } from './values.ts';
 
 export function register(program: Command, io: Io): void {
   const noun = program.command('network').description('networks that exist on every host');
@@ -108,34 +88,6 @@ function registerCreate(noun: Command, io: Io): void {
       print(io, command, networkJson(made), () => `${made.id}\n`);
     });
 }
-
-/** Checks here only what the coordinator cannot see any more: 0 and "" mean "not given" to it. */
-function createRequest(name: string, flags: CreateFlags): CreateNetworkRequest {
-  return {
-    project: '',
-    name: nonEmpty('network name', name),
-    subnets: (flags.subnet ?? []).map((text) => nonEmpty('--subnet', text)),
-    ipRange: given('--ip-range', flags.ipRange),
-    gateways: (flags.gateway ?? []).map((text) => nonEmpty('--gateway', text)),
-    ipv6: flags.ipv6 ?? false,
-    encap: given('--encap', flags.encap),
-    vni: flags.vni === undefined ? 0 : vni('--vni', flags.vni),
-    mtu: flags.mtu === undefined ? 0 : mtu('--mtu', flags.mtu),
-    internal: flags.internal ?? false,
-    encrypted: flags.encrypt ?? false,
-    space: given('--space', flags.space),
-    labels: labels('--label', flags.label ?? []),
-    options: {},
-    uplink: given('--uplink', flags.uplink),
-    vlanTag: flags.tag === undefined ? 0 : wholeNumber('--tag', flags.tag, 1, 4094),
-    allowTrust: flags.allowTrust ?? false,
-    publishBy: given('--publish-by', flags.publishBy),
-    dnsOrder: given('--dns-order', flags.dnsOrder),
-    policyDefault: given('--policy-default', flags.policyDefault),
-  };
-}
-
-const given = (flag: string, text: string | undefined): string => (text === undefined ? '' : nonEmpty(flag, text));
 
 function registerRemove(noun: Command, io: Io): void {
   remote(noun, 'rm <network...>', 'remove networks without endpoints')

@@ -77,7 +77,7 @@ const egress = v.pipe(
   v.transform((r) => ruleOf(r, r.to)),
 );
 
-const policy = v.pipe(
+export const policySchema = v.pipe(
   v.unknown(),
   v.check(notList, 'a map with name, network and rules'),
   v.strictObject(
@@ -156,7 +156,7 @@ function plainOf(document: Document, file: string): unknown {
 }
 
 function specsOf(document: Document, at: Path, value: unknown, file: string, lines: LineCounter): PolicySpec[] {
-  const result = v.safeParse(policy, value, { abortEarly: true, abortPipeEarly: true });
+  const result = v.safeParse(policySchema, value, { abortEarly: true, abortPipeEarly: true });
   if (!result.success) {
     const [issue] = result.issues;
     const keys = (issue.path ?? []).map((step) => step.key as string | number);
@@ -169,7 +169,7 @@ function specsOf(document: Document, at: Path, value: unknown, file: string, lin
   return (networks ?? [network!]).map((one) => ({ network: one, policy: made }));
 }
 
-function explain(issue: v.BaseIssue<unknown>, keys: Path): string {
+export function explain(issue: v.BaseIssue<unknown>, keys: Path): string {
   const key = keys.map((step, i) => (typeof step === 'number' ? `[${step}]` : i === 0 ? step : `.${step}`)).join('');
   // strictObject reports both of these; its own message would say neither.
   if (issue.type === 'strict_object' && issue.expected === 'never') return `unknown key ${middleCut(key)}`;
@@ -179,7 +179,7 @@ function explain(issue: v.BaseIssue<unknown>, keys: Path): string {
 }
 
 /** File and line of a key, or of what is around it. */
-function whereIs(file: string, document: Document, path: Path, lines: LineCounter): string {
+export function whereIs(file: string, document: Document, path: Path, lines: LineCounter): string {
   for (let length = path.length; length >= 0; length--) {
     const step = path[length - 1];
     const around = length === 0 ? document.contents : document.getIn(path.slice(0, length - 1), true);
@@ -194,8 +194,8 @@ function whereIs(file: string, document: Document, path: Path, lines: LineCounte
 
 const STAGED_NOTE = '# staged: decides nothing; what it would decide otherwise is counted, and told by weft events';
 
-/** As parsePolicies takes it; what is by default is left out. */
-export function policyYaml(p: PolicyJson): string {
+/** As parsePolicies takes it, not yet as text; what is by default is left out, or undefined. */
+export function policyEntry(p: PolicyJson) {
   const some = <T extends object>(value: T): T | undefined => (Object.keys(value).length === 0 ? undefined : value);
   const rules = (direction: 'ingress' | 'egress') =>
     some(
@@ -214,7 +214,7 @@ export function policyYaml(p: PolicyJson): string {
         ports: some(rule.ports),
       })),
     );
-  const shown = {
+  return {
     name: p.name,
     network: p.network,
     tier: p.tier,
@@ -225,6 +225,10 @@ export function policyYaml(p: PolicyJson): string {
     staged: p.staged ? true : undefined,
     labels: some(p.labels),
   };
-  const yaml = stringify(shown, { lineWidth: 0 });
+}
+
+/** As parsePolicies takes it; what is by default is left out. */
+export function policyYaml(p: PolicyJson): string {
+  const yaml = stringify(policyEntry(p), { lineWidth: 0 });
   return p.staged ? `${STAGED_NOTE}\n${yaml}` : yaml;
 }

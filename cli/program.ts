@@ -48,9 +48,25 @@ export const NOUNS: Readonly<Record<string, Noun>> = {
     summary: 'rules for what endpoints may send and receive',
     load: async () => (await import('./policy.ts')).register,
   },
+  trace: {
+    summary: 'what becomes of one packet, and who decides',
+    load: async () => (await import('./trace.ts')).register,
+  },
   router: {
     summary: 'ways between networks',
     load: async () => (await import('./router.ts')).register,
+  },
+  apply: {
+    summary: 'make the mesh as files say',
+    load: async () => (await import('./apply/command.ts')).registerApply,
+  },
+  diff: {
+    summary: 'show what weft apply would do',
+    load: async () => (await import('./apply/command.ts')).registerDiff,
+  },
+  export: {
+    summary: 'print the mesh as a file that weft apply takes',
+    load: async () => (await import('./apply/command.ts')).registerExport,
   },
   wait: {
     summary: 'wait until every connected host has applied a revision',

@@ -27,6 +27,10 @@ export type {
   Router,
   Service,
   ServicePort,
+  TraceAnswer,
+  TraceHop,
+  TracePacket,
+  TraceTunnel,
   Vtep,
 } from '../gen/weft/v1/types.ts';
 

@@ -104,6 +104,13 @@ export class BpfDriver {
     return out;
   }
 
+  /** What an entry is now, of any map; null: it is not there. What this process knows of the maps stays as it is. */
+  async lookup(map: string, key: string): Promise<string | null> {
+    await this.#ready();
+    const { words } = await this.#o.helper.ask(`lookup ${map} ${key}`);
+    return words[0] === undefined || words[0] === '-' ? null : words[0];
+  }
+
   /** New entries first, then programs, then what goes. @throws the first failure; the other steps have been tried all the same. */
   async apply(steps: readonly BpfStep[]): Promise<void> {
     const errors: unknown[] = [];

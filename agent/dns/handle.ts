@@ -41,7 +41,12 @@ export interface HandlerOptions {
    * Told of the addresses that are about to be answered. @param name lower case, without a dot at the end. @param own it is a name of
    * the mesh. @returns the answer waits for it; null: it goes at once
    */
-  readonly learn?: (asker: Asker, name: string, answered: readonly Answered[], own: boolean) => Promise<void> | null;
+  readonly learn?: (
+    asker: Asker,
+    name: string,
+    answered: () => readonly Answered[],
+    own: boolean,
+  ) => Promise<void> | null;
   readonly counters: DnsCounters;
   readonly clock: Clock;
 }
@@ -73,12 +78,12 @@ export function makeHandler(o: HandlerOptions): Handler {
     if (told.kind !== 'forward') {
       const reply = encodeAnswer(query, told);
       const ips = told.kind === 'addresses' ? told.ips.map((ip) => ({ ip, ttl: 0 })) : [];
-      const done = (): Buffer => {
+      const counted = (): Buffer => {
         count(told.kind === 'empty' || told.kind === 'nxdomain' ? told.kind : 'answered');
         return reply;
       };
-      const learning = ips.length === 0 ? null : (o.learn?.(asker, normalName(query.name), ips, true) ?? null);
-      return learning === null ? done() : learning.then(done);
+      const learning = ips.length === 0 ? null : (o.learn?.(asker, normalName(query.name), () => ips, true) ?? null);
+      return learning === null ? counted() : learning.then(() => counted());
     }
     return o
       .forward(message, source)
@@ -86,7 +91,7 @@ export function makeHandler(o: HandlerOptions): Handler {
       .then(async (reply) => {
         const fitted = reply === null ? encodeReply(query, 'SERVFAIL') : fitReply(reply, query);
         if (reply !== null && asker.networks.length > 0 && o.learn !== undefined)
-          await o.learn(asker, normalName(query.name), answeredBy(fitted), false);
+          await o.learn(asker, normalName(query.name), () => answeredBy(fitted), false);
         count(reply === null ? 'servfail' : 'forwarded');
         return fitted;
       });

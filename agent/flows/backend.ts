@@ -8,6 +8,7 @@ import { tryParseIp6 } from '../../lib/ip6.ts';
 import { MAC_PREFIX, MAC_PREFIX_6 } from '../../lib/mac.ts';
 import { ROUTER_PREFIX } from '../gateway/addresses.ts';
 import type { Action, Flow, MatchField } from '../openflow/flow.ts';
+import { MAX_TAGGED_INDEX } from '../wiring.ts';
 import { flow, goto, is, masked, set } from './build.ts';
 import type { NetworkModel, Remote, Tunnels } from './model.ts';
 import { PRIORITY, REG, SIDE } from './pipeline.ts';
@@ -51,7 +52,8 @@ const ASKED = 2;
 
 export function backendOf(n: NetworkModel, tunnels: Tunnels): Backend {
   if (n.encap === 'vlan') return NOWHERE;
-  if (tunnels.kind === 'kernel') return kernelTunnel(tunnels.port, n.index);
+  // Of a network that is only led to, nobody has asked whether it can be carried.
+  if (tunnels.kind === 'kernel') return n.index > MAX_TAGGED_INDEX ? NOWHERE : kernelTunnel(tunnels.port, n.index);
   return ovsTunnel(tunnels.ports);
 }
 

@@ -2,7 +2,7 @@
 import type { Flow } from '../openflow/flow.ts';
 import { type FlowTable, keyed } from '../plan/flows.ts';
 import type { BridgeModel } from './model.ts';
-import { isJudged, policyBase, renderRules } from './policies.ts';
+import { isJudged, policyBase, ruleGroups } from './policies.ts';
 import { sameRules } from './policy-model.ts';
 import { renderBase, renderNetwork } from './render.ts';
 import { isRouted, routesBase } from './routes.ts';
@@ -47,12 +47,11 @@ export function render(model: BridgeModel, memo: Memo): FlowTable {
       typeof v === 'bigint' ? `${v}n` : v,
     );
     take(String(network.index), fingerprint, () => renderNetwork(network, bridge));
-    // A network that is only led to has none, whatever they are.
-    const rules = isJudged(n) ? (policies?.rules ?? []) : [];
-    if (rules.length > 0) {
-      const of = `${network.index} rules ${rest.maxMeters}`;
+    for (const { name, rules, render: ofGroup } of ruleGroups(n, rest.maxMeters)) {
+      if (rules.length === 0) continue;
+      const of = `${network.index} rules ${name}`;
       const before = memo.get(of)?.fingerprint;
-      take(of, sameRules(before, rules) ? before : rules, () => renderRules(n, rest.maxMeters));
+      take(of, sameRules(before, rules) ? before : rules, ofGroup);
     }
     for (const [name, address] of virtualAddresses(n))
       take(`${network.index} ${name}`, String(rest.relaysNd), () => renderAddress(network, address, rest.relaysNd));

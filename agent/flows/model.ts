@@ -164,6 +164,8 @@ export interface NetworkModel {
   /** Addresses that several endpoints may have: who has one now is asked. */
   readonly asked: readonly Pick<Allowed, 'ip' | 'ip6'>[];
   readonly macs: readonly SharedMac[];
+  /** Addresses that endpoints may have besides their own, and the one MAC that they have then. Absent: none. */
+  readonly neighbours?: readonly { readonly ip: bigint; readonly mac: bigint }[];
   /** Absent: none. */
   readonly services?: readonly ServiceModel[];
   /** Absent: no service of the network is published anywhere. */

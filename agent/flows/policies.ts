@@ -200,36 +200,41 @@ interface Slot {
   whole: Action[] | null;
 }
 
-/** Rules of one network. Identical matches of one priority are one flow with several conjunctions. */
-export function renderRules(n: Pick<NetworkModel, 'index' | 'policies' | 'locals'>, maxMeters = 0): Flow[] {
-  const rules = n.locals.length === 0 ? [] : (n.policies?.rules ?? []);
-  const staged = rules.filter((r) => r.staged !== undefined);
-  const inForce = rules.filter((r) => r.staged === undefined);
-  const decide = ({ direction, action }: RuleModel): Action[] => [
-    ...(staged.length > 0 ? compared(action) : []),
-    ...verdict(direction, action, maxMeters),
-  ];
-  return [
-    ...renderEach(n, inForce, [], decide),
-    ...renderEach(n, staged, [state(CT.new | CT.trk, CT.new | CT.trk), UNDECIDED], (rule) =>
-      suspected(rule, TABLES[rule.direction]),
-    ),
-    ...renderStaged(n, staged, maxMeters),
-  ];
+/** Rules whose flows have nothing to do with those of others. */
+export interface RuleGroup {
+  /** Unique in the network; with the same rules the flows are the same. */
+  readonly name: string;
+  readonly rules: readonly RuleModel[];
+  readonly render: () => Flow[];
 }
 
-/** @param also what else all their flows match */
-function renderEach(
-  n: Pick<NetworkModel, 'index'>,
-  rules: readonly RuleModel[],
-  also: readonly MatchField[],
-  actionsOf: (rule: RuleModel) => Action[],
-): Flow[] {
-  const flows: Flow[] = [];
-  for (const [priority, group] of Map.groupBy(rules, (r) => r.priority))
-    for (const [direction, same] of Map.groupBy(group, (r) => r.direction))
-      flows.push(...renderPriority([is(REG.network, n.index), ...also], direction, same, actionsOf, n.index, priority));
-  return flows;
+/** Rules of one network. Identical matches of one priority are one flow with several conjunctions. */
+export const renderRules = (n: Pick<NetworkModel, 'index' | 'policies' | 'locals'>, maxMeters = 0): Flow[] =>
+  ruleGroups(n, maxMeters).flatMap((group) => group.render());
+
+export function ruleGroups(n: Pick<NetworkModel, 'index' | 'policies' | 'locals'>, maxMeters: number): RuleGroup[] {
+  const all = n.locals.length === 0 ? [] : (n.policies?.rules ?? []);
+  const staged = all.filter((r) => r.staged !== undefined);
+  const watched = staged.length > 0;
+  const decide = ({ direction, action }: RuleModel): Action[] => [
+    ...(watched ? compared(action) : []),
+    ...verdict(direction, action, maxMeters),
+  ];
+  const suspect = (rule: RuleModel): Action[] => suspected(rule, TABLES[rule.direction]);
+  const here = is(REG.network, n.index);
+  const looked = [here, state(CT.new | CT.trk, CT.new | CT.trk), UNDECIDED];
+  const groups = Map.groupBy(all, (r) => `${r.staged === undefined} ${r.priority} ${r.direction}`);
+  return [
+    ...[...groups].map(([name, rules]): RuleGroup => {
+      const [{ priority, direction, staged: isStaged }] = rules as [RuleModel];
+      const render = (): Flow[] =>
+        isStaged === undefined
+          ? renderPriority([here], direction, rules, decide, n.index, priority)
+          : renderPriority(looked, direction, rules, suspect, n.index, priority);
+      return { name: `${name} ${watched} ${maxMeters}`, rules, render };
+    }),
+    { name: `staged ${maxMeters}`, rules: staged, render: () => renderStaged(n, staged, maxMeters) },
+  ];
 }
 
 function renderPriority(

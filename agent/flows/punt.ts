@@ -64,7 +64,7 @@ export function renderMeters(model: BridgeModel): Map<number, Meter> {
   add(PUNT_METER, PUNT_RATE);
   if (model.gateway != null) add(ERROR_METER, ERROR_RATE);
   if (model.networks.some((n) => n.policies?.rules.some((r) => r.action === 'reject'))) add(REJECT_METER, REJECT_RATE);
-  if (model.networks.some((n) => n.routing !== undefined)) add(ROUTE_METER, ROUTE_RATE);
+  if (model.networks.some((n) => n.routing !== undefined || n.reached === true)) add(ROUTE_METER, ROUTE_RATE);
   if (model.networks.some((n) => n.policies?.staged === true)) add(STAGED_METER, STAGED_RATE);
   for (const n of model.networks) for (const port of n.locals) add(FLOOD_METERS + port.ofport, FLOOD_RATE);
   return meters;

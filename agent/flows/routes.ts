@@ -18,7 +18,7 @@ import { PRIORITY, REG, SIDE, TABLE } from './pipeline.ts';
 import { committed, LINK } from './policies.ts';
 import { ROUTE, unrouted } from './punt.ts';
 import { echo6 } from './services.ts';
-import { learns } from './shared.ts';
+import { learns, sharedMac } from './shared.ts';
 
 /** What of the bridge routing depends on. */
 export interface RoutingBridge {
@@ -217,7 +217,7 @@ export function renderNeighbours(n: NetworkModel, maxMeters: number): Flow[] {
 }
 
 /** Addresses whose MAC does not follow from them, and that MAC. */
-export function neighboursOf(n: Pick<NetworkModel, 'locals' | 'remotes'>): Map<bigint, bigint> {
+export function neighboursOf(n: Pick<NetworkModel, 'locals' | 'remotes' | 'neighbours'>): Map<bigint, bigint> {
   const known = new Map<bigint, bigint>();
   const know = (ip: bigint | null, mac: bigint): void => {
     if (ip !== null && !known.has(ip) && mac !== derived(ip)) known.set(ip, mac);
@@ -225,12 +225,8 @@ export function neighboursOf(n: Pick<NetworkModel, 'locals' | 'remotes'>): Map<b
   for (const p of n.locals) {
     know(p.ip === null ? null : mapped(p.ip), p.mac);
     if (p.alias === null) know(p.ip6, p.mac);
-    for (const a of p.allowed)
-      if (a.mac !== null) {
-        know(a.ip === null ? null : mapped(a.ip), a.mac);
-        know(a.ip6, a.mac);
-      }
   }
+  for (const { ip, mac } of n.neighbours ?? []) known.set(ip, mac);
   for (const e of n.remotes.flatMap((r) => r.entries)) {
     know(e.ip === null ? null : mapped(e.ip), e.mac);
     // Not by its alias: that is its block's.
@@ -272,7 +268,7 @@ function byAddress(n: NetworkModel, subnet: Cidr): Flow[] {
 
 /** What leads to other hosts, of a network without an endpoint here: routed frames, and nothing else. */
 export function renderReached(n: NetworkModel, backend: Backend): Flow[] {
-  return n.remotes.flatMap((r: Remote) => {
+  const single = n.remotes.flatMap((r: Remote) => {
     const out = [...committed(n), ...backend.unicast(n, r)];
     if (out.length === 0) return [];
     return [
@@ -281,4 +277,5 @@ export function renderReached(n: NetworkModel, backend: Backend): Flow[] {
       ...r.entries.map((entry) => l2Entry(n, entry, out)),
     ];
   });
+  return [...single, ...n.macs.flatMap((m) => sharedMac(n, m, backend))];
 }

@@ -98,7 +98,7 @@ function ask(n: NetworkModel, { ip, ip6 }: NetworkModel['asked'][number]): Flow 
 }
 
 /** All who may have the MAC get the frame; those that do not have it now drop it, as on a shared wire. */
-function sharedMac(n: NetworkModel, m: NetworkModel['macs'][number], backend: Backend): Flow[] {
+export function sharedMac(n: NetworkModel, m: NetworkModel['macs'][number], backend: Backend): Flow[] {
   const locals = m.locals.flatMap((port) => copyTo(n, port));
   const at = (side: bigint, actions: readonly Action[]): Flow =>
     flow('l2', n.index, PRIORITY.local, [inNetwork(n), is(REG.side, side), is('eth_dst', m.mac)], actions);

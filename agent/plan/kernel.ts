@@ -125,13 +125,14 @@ export function kernelSide(
       const external = r.external || learn || n.macs.some((m) => m.remotes.includes(r));
       model.sources.push({ index, vtep, device: device(r), key: r.key, external, learn });
     }
+    const used = new Set<number>();
+    if (n.locals.length > 0 || n.reached === true)
+      for (const { mac, remotes } of n.macs) addGroup(index, mac, remotes, used);
     // Who has no endpoint hears, and asks, nothing.
     if (n.locals.length === 0) continue;
     model.lists.push({ id: index, vteps: receivers(n.remotes) });
-    const used = new Set<number>();
     const may = asked(n);
     if (may.length > 0) addGroup(index, ASKED_GROUP, may, used);
-    for (const { mac, remotes } of n.macs) addGroup(index, mac, remotes, used);
     if (n.multicast !== null) {
       const { groups, rest } = n.multicast;
       for (const { mac, remotes } of [{ mac: 0n, ...rest }, ...groups]) {

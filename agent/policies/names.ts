@@ -70,13 +70,14 @@ export class LearnedNames {
 
   /**
    * @param name that was asked for: lower case, without a dot at the end
+   * @param answered asked only where a policy is about the name
    * @param own a name of the mesh; any other leads to no address of the mesh or of a host, whatever its owner says
    * @returns resolves when the flows are there, or it has taken too long; null: there is nothing to wait for
    */
-  learn(asker: Asker, name: string, answered: readonly Answered[], own: boolean): Promise<void> | null {
+  learn(asker: Asker, name: string, answered: () => readonly Answered[], own: boolean): Promise<void> | null {
     const meant = asker.networks.flatMap((id) => this.#patterns(id, name).map((pattern) => [id, pattern] as const));
     if (meant.length === 0) return null;
-    const good = canonical(answered);
+    const good = canonical(answered());
     const usable = own ? good : good.filter((one) => !this.#isOurs(one.ip));
     if (usable.length < good.length)
       this.#o.log.warn({ name, refused: good.length - usable.length }, 'an outside name leads into the mesh');

@@ -55,17 +55,10 @@ export function isJudged(e: LocalEndpoint, network: Network | undefined, interes
 
 /** @returns null where nothing is judged */
 export function policyModel(s: PolicySources): PolicyModel | null {
-  const interest = s.view.interests.get(s.network.id);
-  const policies = [...(interest?.policies.values() ?? [])].sort((a, b) => (a.name < b.name ? -1 : 1));
+  const policies = policiesOf(s);
   const shut = s.network.policyDefault === 'drop';
   if (!shut && policies.length === 0) return null;
-  const peers = new Peers(s);
-  const known = s.subjects.filter(({ endpoint }) => isKnown(endpoint));
-  const subjects = new LabelIndex(known, ({ endpoint }) => endpoint.labels);
-  const used = new Set<number>();
-  const rules = policies.flatMap((policy) =>
-    (['ingress', 'egress'] as const).flatMap((direction) => rulesOf(policy, direction, subjects, peers, used)),
-  );
+  const rules = namedRules(s).map(({ model }) => model);
   const pending = policies.some((p) => !p.staged && asksForLabels(p))
     ? s.subjects.filter(({ endpoint }) => !isKnown(endpoint)).map(({ ofport }) => ofport)
     : [];
@@ -73,19 +66,41 @@ export function policyModel(s: PolicySources): PolicyModel | null {
   return { shut, pending, open, staged: rules.some((r) => r.staged !== undefined), rules };
 }
 
+/** A rule that has flows here, and what people call it. */
+export interface NamedRule {
+  readonly policy: Policy;
+  /** From 1, in its list. */
+  readonly rule: number;
+  readonly model: RuleModel;
+}
+
+/** In the order of their policies' names. */
+export function namedRules(s: PolicySources): NamedRule[] {
+  const peers = new Peers(s);
+  const known = s.subjects.filter(({ endpoint }) => isKnown(endpoint));
+  const subjects = new LabelIndex(known, ({ endpoint }) => endpoint.labels);
+  const used = new Set<number>();
+  return policiesOf(s).flatMap((policy) =>
+    (['ingress', 'egress'] as const).flatMap((direction) => rulesOf(policy, direction, subjects, peers, used)),
+  );
+}
+
+const policiesOf = (s: PolicySources): Policy[] =>
+  [...(s.view.interests.get(s.network.id)?.policies.values() ?? [])].sort((a, b) => (a.name < b.name ? -1 : 1));
+
 function rulesOf(
   policy: Policy,
   direction: Direction,
   all: LabelIndex<Subject>,
   peers: Peers,
   used: Set<number>,
-): RuleModel[] {
+): NamedRule[] {
   const rules = policy[direction];
   const levels = levelsOf(rules);
   const everybody = Object.keys(policy.selector).length === 0;
   const subjects = everybody ? null : all.find(policy.selector).map(({ ofport }) => ofport);
   if (subjects?.length === 0) return [];
-  return rules.flatMap((rule, i): RuleModel[] => {
+  return rules.flatMap((rule, i): NamedRule[] => {
     const priority = priorityOf(policy.tier, policy.order, levels[i] ?? 0, rule.action);
     const ends = rule.peers.length === 0 ? null : peers.of(rule.peers);
     // Of a coordinator that knows more than this agent, or about nobody (yet).
@@ -93,7 +108,8 @@ function rulesOf(
     const id = numberOf(`${policy.name} ${direction} ${i}`, used);
     const staged = policy.staged ? { staged: { policy: policy.name, rule: i + 1 } } : {};
     const action = rule.action as Verdict;
-    return [{ id, direction, priority, action, subjects, peers: ends, ports: portsOf(rule), ...staged }];
+    const model = { id, direction, priority, action, subjects, peers: ends, ports: portsOf(rule), ...staged };
+    return [{ policy, rule: i + 1, model }];
   });
 }
 

@@ -1,5 +1,6 @@
 /** Judges the rules of a policy, and makes them canonical. Pure: every refusal says which policy, which rule, and what to do. */
 import { containsCidr, type Family, familyOf, formatCidr, parseCidr, subnetOf } from '../../lib/addr.ts';
+import { dnsName } from '../../lib/dns-name.ts';
 import { type Code, middleCut, WeftError } from '../../lib/errors.ts';
 import type { Network, Policy, PolicyPeer, PolicyPort, PolicyRule, Service } from '../../lib/model.ts';
 import { ACTIONS, levelsOf, MAX_LEVEL } from '../../lib/policy-order.ts';
@@ -149,14 +150,6 @@ function checkName(refuse: Refuse, text: string): string {
   if (name === null)
     throw refuse(`"${middleCut(text)}" is no DNS name`, 'write one like db.example.org or *.example.org');
   return name;
-}
-
-/** Lower case, without a final dot; null for what is none. "*." stands in front of it only. */
-export function dnsName(text: string): string | null {
-  const name = text.toLowerCase().replace(/\.$/, '');
-  const labels = (name.startsWith('*.') ? name.slice(2) : name).split('.');
-  const ok = name.length <= 253 && labels.every((label) => /^[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?$/.test(label));
-  return ok ? name : null;
 }
 
 const PROTOCOLS = ['tcp', 'udp', 'sctp', 'icmp'];

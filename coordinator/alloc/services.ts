@@ -2,6 +2,7 @@
 import { familyOfText, formatIp } from '../../lib/addr.ts';
 import { middleCut, WeftError } from '../../lib/errors.ts';
 import type { HealthCheck, Network, Service, ServicePort } from '../../lib/model.ts';
+import { withHealthDefaults } from '../../lib/service-defaults.ts';
 import type { NewService } from '../contract.ts';
 import { noWayOut } from './edits.ts';
 import { checkAssignable } from './families.ts';
@@ -12,8 +13,6 @@ const MAX_AFFINITY_S = 86_400;
 const MAX_PATH = 1024;
 const MAX_LABELS = 64;
 const HOUR_MS = 3_600_000;
-/** Where nothing is said, ms and counts. */
-const DEFAULTS = { intervalMs: 1000, timeoutMs: 500, rise: 1, fall: 2 } as const;
 
 const invalid = (message: string, hint: string): WeftError => new WeftError('INVALID_ARGUMENT', message, { hint });
 
@@ -141,11 +140,10 @@ function checkPublish({ publish, headless }: Service, ports: readonly ServicePor
 }
 
 function checkHealth(asked: HealthCheck, ports: readonly ServicePort[]): HealthCheck {
-  const { type, path } = asked;
+  const { type, path, port, ...full } = withHealthDefaults(asked, ports);
   if (type !== 'tcp' && type !== 'http')
     throw invalid(`"${middleCut(type)}" is no health check.`, 'choose tcp or http, or leave it out');
   if (asked.port !== 0 && !isPort(asked.port)) throw invalid(`${asked.port} is no port.`, 'choose 1 to 65535');
-  const port = asked.port || (ports.find((p) => p.protocol === 'tcp')?.targetPort ?? 0);
   if (port === 0)
     throw invalid('The health check has no port: the service has none of TCP.', `give one, like --health ${type}:8080`);
   // It becomes a line of a request.
@@ -156,10 +154,9 @@ function checkHealth(asked: HealthCheck, ports: readonly ServicePort[]): HealthC
     if (value >= least && value <= most) return value;
     throw invalid(`${what} of ${value}${unit} is out of range.`, `give ${least}${unit} to ${most}${unit}`);
   };
-  const intervalMs = bounded('A health interval', asked.intervalMs || DEFAULTS.intervalMs, 200, HOUR_MS, ' ms');
-  const usual = Math.min(DEFAULTS.timeoutMs, intervalMs);
-  const timeoutMs = bounded('A health timeout', asked.timeoutMs || usual, 1, intervalMs, ' ms');
-  const rise = bounded('A rise', asked.rise || DEFAULTS.rise, 1, 10, '');
-  const fall = bounded('A fall', asked.fall || DEFAULTS.fall, 1, 10, '');
+  const intervalMs = bounded('A health interval', full.intervalMs, 200, HOUR_MS, ' ms');
+  const timeoutMs = bounded('A health timeout', full.timeoutMs, 1, intervalMs, ' ms');
+  const rise = bounded('A rise', full.rise, 1, 10, '');
+  const fall = bounded('A fall', full.fall, 1, 10, '');
   return { type, port, path, intervalMs, timeoutMs, rise, fall };
 }

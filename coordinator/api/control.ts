@@ -15,6 +15,7 @@ import { reservationMethods } from './reservations.ts';
 import { routerMethods } from './routers.ts';
 import { serviceMethods } from './services.ts';
 import { statusMethods } from './status.ts';
+import { traceMethods } from './trace.ts';
 import { waitMethods } from './wait.ts';
 
 export function controlService(parts: Parts): ControlServer {
@@ -34,6 +35,7 @@ export function controlService(parts: Parts): ControlServer {
     ...policyMethods(parts, method),
     ...routerMethods(parts, method),
     ...mtuMethods(parts, method),
+    ...traceMethods(parts, method),
     ...eventMethods(parts),
   };
 }

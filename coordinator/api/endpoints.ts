@@ -4,7 +4,7 @@ import { canonicalIp } from '../../lib/addr.ts';
 import { endpointName } from '../../lib/endpoint-name.ts';
 import { middleCut, WeftError } from '../../lib/errors.ts';
 import { normalMac } from '../../lib/mac.ts';
-import type { AllowedAddress, Endpoint } from '../../lib/model.ts';
+import type { AllowedAddress, Endpoint, EndpointSettings } from '../../lib/model.ts';
 import { formatRate } from '../../lib/rate.ts';
 import { changeSettings } from '../allow.ts';
 import type { State } from '../contract.ts';
@@ -52,12 +52,18 @@ export function endpointMethods(parts: Parts, method: Method): Pick<ControlServe
       }
       const draining = endpoints.filter((e) => state.settings.get(e.networkId)?.get(e.id)?.draining === true);
       const drainingIds = draining.map((e) => e.id);
+      const settings: Record<string, EndpointSettings> = {};
+      for (const { networkId, id } of endpoints) {
+        const own = state.settings.get(networkId)?.get(id);
+        if (own !== undefined) settings[id] = own;
+      }
       return {
         endpoints,
         networkNames,
         hostNames,
         revision: revisionOf(state),
         drainingIds,
+        settings,
         ...shapingInForce(state, endpoints),
       };
     }),

@@ -62,7 +62,7 @@ beforeAll(async () => {
     'host.example.test': [['A', lab.hosts[1]?.underlay.ip]],
     'example.test': [['A', two.ip]],
   };
-  const [file = '', ...args] = [...atStranger(one), process.execPath, UPSTREAM, one.ip, JSON.stringify(zone)];
+  const [file, ...args] = [...atStranger(one), process.execPath, UPSTREAM, one.ip, JSON.stringify(zone)];
   const upstream = spawn(file, args, { stdio: ['ignore', 'pipe', 'inherit'] });
   await once(upstream.stdout, 'data');
   stop.push(async () => {

@@ -251,7 +251,7 @@ export const KERNEL: readonly Case[] = [
 const DATAPATH = fileURLToPath(new URL('../../dist/datapath/', import.meta.url));
 
 /** @returns the answer's lines, by words, without the last. */
-async function bpf(...lines: string[]): Promise<string[][]> {
+export async function bpf(...lines: string[]): Promise<string[][]> {
   const input = [`load ${DATAPATH}weft.bpf.o /run/weft/bpf/pins`, ...lines, ''].join('\n');
   const r = await run(WEFT, ['lab', 'exec', 'h1', `${DATAPATH}weft-bpf`], { input });
   const [loaded, ...answer] = r.stdout.trim().split('\n');

@@ -92,6 +92,7 @@ function networkIn(m: Mesh, id: string): Network {
   return networkOf({
     id,
     name: id,
+    vni: 4095 + n,
     subnets: [...subnets],
     gateways: [`10.${n}.0.1`, `fd00:${n}::1`],
     internal: true,
@@ -102,8 +103,8 @@ function networkIn(m: Mesh, id: string): Network {
 /** What the bridge of one host has to know. */
 export const bridgeOf = (m: Mesh, hostId: (typeof HOSTS)[number]): BridgeModel => compiler(m, hostId)();
 
-/** View and journal of one host. @returns the agent's way from these to what its bridge has to know */
-export function compiler(m: Mesh, hostId: (typeof HOSTS)[number]): () => BridgeModel {
+/** What one host holds, and was told. */
+export function holdingsOf(m: Mesh, hostId: (typeof HOSTS)[number]) {
   const networks = new Map(
     [...m.networks.keys()].map((id, i): [string, LocalNetwork] => [
       id,
@@ -135,7 +136,12 @@ export function compiler(m: Mesh, hostId: (typeof HOSTS)[number]): () => BridgeM
     };
   });
   const numbers = { endpoint: (id: string) => ports.get(id) ?? null, uplink: () => null };
-  const view = viewOf(m);
+  return { networks, locals, numbers, view: viewOf(m) };
+}
+
+/** View and journal of one host. @returns the agent's way from these to what its bridge has to know */
+export function compiler(m: Mesh, hostId: (typeof HOSTS)[number]): () => BridgeModel {
+  const { networks, locals, numbers, view } = holdingsOf(m, hostId);
   return () => ({
     tunnels: { kind: 'kernel', port: TUNNEL_PORT },
     networks: networkModels(view, { hostId, ipv6: false }, networks, locals, numbers),

@@ -74,6 +74,31 @@ describe('routes', () => {
     `);
   });
 
+  it('lead nowhere where frames of the network cannot be told from others', () => {
+    const model = bridgeOf(MESH, 'h1');
+    const most = 4094;
+    const networks = model.networks.map((n) => (n.index === 3 ? { ...n, index: most + 1 } : n));
+    const flows = flowsOf({ ...model, networks });
+    expect(flowsOf(model).some((f) => f.includes('set_field:4099->vlan_vid'))).toBe(true);
+    expect(flows.filter((f) => /set_field:8191->vlan_vid|reg0=0xfff,reg1=0x1,dl_dst/.test(f))).toEqual([]);
+  });
+
+  it('lead to MACs that several endpoints of other hosts may have', () => {
+    const mac = 0x0000_5e00_0133n;
+    const { networks, ...bridge } = bridgeOf(MESH, 'h1');
+    const shared = networks.map((n) =>
+      n.index === 3
+        ? { ...n, macs: [{ mac, locals: [], remotes: n.remotes }], neighbours: [{ ip: 0xffff_0a03_0063n, mac }] }
+        : n,
+    );
+    const before = new Set(flowsOf({ ...bridge, networks }));
+    const more = flowsOf({ ...bridge, networks: shared }).filter((f) => !before.has(f));
+    expect(more.map((f) => f.replace(/cookie=\S+ /, ''))).toEqual([
+      'table=27, priority=300,ip,reg0=0x3,reg8=0xa030063 actions=set_field:00:00:5e:00:01:33->eth_dst,goto_table:28',
+      'table=28, priority=400,reg0=0x3,reg1=0x1,dl_dst=00:00:5e:00:01:33 actions=push_vlan:0x88a8,set_field:4099->vlan_vid,set_field:1->vlan_pcp,output:1',
+    ]);
+  });
+
   it('measure datagrams alone where segments pass whole', () => {
     const model = bridgeOf(MESH, 'h1');
     const whole = new Set(flowsOf(model));

@@ -98,6 +98,7 @@ describe('two coordinators as one', () => {
           case 'flush':
           case 'probeMtu':
           case 'probeTunnel':
+          case 'trace':
           case 'grant':
           case 'reserve':
           case 'giveBack':

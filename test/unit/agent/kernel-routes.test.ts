@@ -1,7 +1,12 @@
 import { expect, test } from 'vitest';
 import { describeMaps } from '../../../agent/bpf/describe.ts';
 import { encode, type MapName } from '../../../agent/bpf/encode.ts';
+import { neighboursOf } from '../../../agent/flows/routes.ts';
 import { kernelSide } from '../../../agent/plan/kernel.ts';
+import { sharedOf } from '../../../agent/plan/shared.ts';
+import { formatIp } from '../../../lib/addr.ts';
+import { formatMac } from '../../../lib/mac.ts';
+import type { NetworkView } from '../../../lib/model.ts';
 import { bridgeOf, placed, type Routed } from '../../harness/route-models.ts';
 import { EXPRESS_WIRING } from '../../harness/wiring.ts';
 
@@ -63,4 +68,24 @@ test('hosts are believed to be where what they have routed comes from, and nobod
       "vteps device 9 key 4098 192.0.2.2 = net 3",
     ]
   `);
+});
+
+test('an address that several endpoints may have is led to by the one MAC that it has', () => {
+  const setting = (endpointId: string, ...allowed: [ip: string, mac: string][]) =>
+    [endpointId, { endpointId, allowed: allowed.map(([ip, mac]) => ({ ip, mac })) }] as const;
+  const endpoint = (id: string, mac: string) => [id, { id, hostId: 'h2', mac }] as const;
+  const VRRP = '00:00:5e:00:01:33';
+  const interest = {
+    settings: new Map([
+      setting('e1', ['10.2.0.99', VRRP], ['10.2.0.98', ''], ['10.2.0.97', '']),
+      setting('e2', ['10.2.0.99', VRRP], ['10.2.0.98', '']),
+    ]),
+    endpoints: new Map([endpoint('e1', '02:58:0a:02:00:12'), endpoint('e2', '02:58:0a:02:00:13')]),
+  } as unknown as NetworkView;
+  const { neighbours = [] } = sharedOf(interest, [], []);
+  const text = ({ ip, mac }: { ip: bigint; mac: bigint }): string => `${formatIp(ip)} ${formatMac(mac)}`;
+  expect(neighbours.map(text)).toEqual([`10.2.0.97 02:58:0a:02:00:12`, `10.2.0.99 ${VRRP}`]);
+  expect(sharedOf(undefined, [], [])).not.toHaveProperty('neighbours');
+  const known = neighboursOf({ locals: [], remotes: [], neighbours });
+  expect([...known].map(([ip, mac]) => text({ ip, mac }))).toEqual(neighbours.map(text));
 });

@@ -102,6 +102,7 @@ test('endpoint ls and inspect', async () => {
     drainingIds: ['b'.repeat(64)],
     rates: { ['a'.repeat(64)]: { rate: { bits: 200_000_000n, burst: 0n }, by: 'container' } },
     priorities: { ['a'.repeat(64)]: 'high' },
+    settings: {},
   }));
   const list = (await fake.run('endpoint', 'ls', '--network', 'blue', '--host', 'h1', '--json')).json() as unknown[];
   expect(fake.calls.at(-1)?.request).toEqual({ project: '', network: 'blue', host: 'h1' });

@@ -117,6 +117,7 @@ test('endpoint set', async () => {
     drainingIds: [],
     rates: {},
     priorities: {},
+    settings: {},
   };
   fake.answers.set('listEndpoints', () => ({ endpoints: [web], ...names }));
   const argv = ['endpoint', 'set', 'web', '--network', 'blue', '--allow-address', '10.128.0.99'];

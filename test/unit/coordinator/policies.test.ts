@@ -1,9 +1,10 @@
 import { describe, expect, test } from 'vitest';
 import { checkPolicy, MAX_POLICIES, refuseTooMany, refuseTwice } from '../../../coordinator/alloc/policies.ts';
-import { dnsName, MAX_EXCEPT, MAX_PEERS, MAX_PORTS, MAX_RULES } from '../../../coordinator/alloc/policy-rules.ts';
+import { MAX_EXCEPT, MAX_PEERS, MAX_PORTS, MAX_RULES } from '../../../coordinator/alloc/policy-rules.ts';
 import { Events } from '../../../coordinator/events.ts';
 import { batches } from '../../../coordinator/store/policies.ts';
 import { Policy, type PolicyPeer, type PolicyRule, Service } from '../../../gen/weft/v1/types.ts';
+import { dnsName } from '../../../lib/dns-name.ts';
 import { WeftError } from '../../../lib/errors.ts';
 import type { Network } from '../../../lib/model.ts';
 import { MAX_LEVEL } from '../../../lib/policy-order.ts';

@@ -137,8 +137,8 @@ describe('the resolver', () => {
   it('answers with addresses once they have been learned, and not before', async () => {
     const told: unknown[] = [];
     const installed = Promise.withResolvers<void>();
-    const learn = (...of: unknown[]): Promise<void> => {
-      told.push(of);
+    const learn = (who: unknown, name: string, answered: () => unknown, own: boolean): Promise<void> => {
+      told.push([who, name, answered(), own]);
       return installed.promise;
     };
     const forward = (message: Buffer): Promise<Buffer> => {
