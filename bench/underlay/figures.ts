@@ -32,6 +32,8 @@ export interface Shares {
   readonly got: Partial<Readonly<Record<ClassName, number>>>;
   /** The furthest that a class's share is from the expected one, of the expected one; null: nothing is expected. */
   readonly worst: number | null;
+  /** The least that a class got of its guaranteed part of the rate; null: nothing is guaranteed. */
+  readonly least: number | null;
 }
 
 /** What HTB gives (docs/rates.md): to each its guaranteed part, and what the others leave to the highest. */
@@ -41,20 +43,30 @@ export function expected(load: Load): Partial<Record<ClassName, number>> {
   return Object.fromEntries(names.map((name, i) => [name, SHARES[name] + (i === 0 ? left : 0)]));
 }
 
-/** @param bits per second that arrived */
-export function sharesOf(load: Load, shaped: boolean, round: number, bits: Partial<Record<ClassName, number>>): Shares {
+/**
+ * @param bits per second that arrived
+ * @param rate bits per second of frames inside the tunnel, all classes together; null: not shaped
+ */
+export function sharesOf(
+  load: Load,
+  rate: number | null,
+  round: number,
+  bits: Partial<Record<ClassName, number>>,
+): Shares {
   const names = ORDER.filter((name) => load[name] !== undefined);
   const total = names.reduce((sum, name) => sum + (bits[name] ?? 0), 0);
   const got = Object.fromEntries(names.map((name) => [name, thousandth((bits[name] ?? 0) / total)]));
   const want = expected(load);
   const off = names.map((name) => Math.abs((bits[name] ?? 0) / total / (want[name] ?? 1) - 1));
+  const parts = names.map((name) => (bits[name] ?? 0) / ((rate ?? 1) * SHARES[name]));
   return {
     load,
-    shaped,
+    shaped: rate !== null,
     round,
     total: Math.round(total / 1e5) / 10,
     got,
-    worst: shaped ? thousandth(Math.max(...off)) : null,
+    worst: rate === null ? null : thousandth(Math.max(...off)),
+    least: rate === null ? null : thousandth(Math.min(...parts)),
   };
 }
 
@@ -97,7 +109,7 @@ export function textOf(latency: readonly Latency[], shares: readonly Shares[]): 
     ),
     '',
     table(
-      ['shares, %', '', 'round', 'Mbit/s', ...ORDER, 'expected', 'furthest, %'],
+      ['shares, %', '', 'round', 'Mbit/s', ...ORDER, 'expected', 'furthest, %', 'least, %'],
       shares.map((s) => [
         loadText(s.load),
         s.shaped ? 'shaped' : 'not shaped',
@@ -110,10 +122,12 @@ export function textOf(latency: readonly Latency[], shares: readonly Shares[]): 
               .join(' : ')
           : '',
         percent(s.worst ?? undefined),
+        percent(s.least ?? undefined),
       ]),
     ),
     '',
     `shaped, every share within 10 % of the expected one: ${held} of ${shaped.length}`,
+    `shaped, the least that a class got of its guaranteed part: ${percent(Math.min(...shaped.map((r) => r.least ?? 1)))} %`,
   ].join('\n');
 }
 
