@@ -56,6 +56,18 @@ export const NOUNS: Readonly<Record<string, Noun>> = {
     summary: 'ways between networks',
     load: async () => (await import('./router.ts')).register,
   },
+  apply: {
+    summary: 'make the mesh as files say',
+    load: async () => (await import('./apply/command.ts')).registerApply,
+  },
+  diff: {
+    summary: 'show what weft apply would do',
+    load: async () => (await import('./apply/command.ts')).registerDiff,
+  },
+  export: {
+    summary: 'print the mesh as a file that weft apply takes',
+    load: async () => (await import('./apply/command.ts')).registerExport,
+  },
   wait: {
     summary: 'wait until every connected host has applied a revision',
     load: async () => (await import('./wait.ts')).register,
