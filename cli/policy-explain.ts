@@ -1,10 +1,19 @@
 /** weft policy explain: what policies say of a connection, and which rule it is. */
 import type { Command } from 'commander';
-import type { Network, Policy, Service } from '../gen/weft/v1/types.ts';
+import type { Network, Policy, Router, Service } from '../gen/weft/v1/types.ts';
 import { familyOfText, formatIp, tryParseIp } from '../lib/addr.ts';
 import { WeftError } from '../lib/errors.ts';
 import { PORT_EXAMPLES, parsePort, portText } from '../lib/policy-port.ts';
-import { type Direction, type End, type Judgement, judge, type Packet, verdictOf } from '../lib/policy-verdict.ts';
+import {
+  type Direction,
+  type End,
+  type Judgement,
+  judge,
+  type Packet,
+  type PolicyWorld,
+  verdictOf,
+} from '../lib/policy-verdict.ts';
+import { linkedTo } from '../lib/routers.ts';
 import type { Mesh } from './client.ts';
 import { networkFlag, print, remote, withMesh } from './command.ts';
 import { listEndpoints, matchEndpoints } from './endpoint.ts';
@@ -34,6 +43,7 @@ export interface Known {
   readonly networks: readonly Network[];
   readonly policies: readonly Policy[];
   readonly services: readonly Service[];
+  readonly routers: readonly Router[];
 }
 
 async function learn(mesh: Mesh, network: string): Promise<Known> {
@@ -41,8 +51,9 @@ async function learn(mesh: Mesh, network: string): Promise<Known> {
   const { networks } = await mesh.call('listNetworks', { project: '' });
   const { policies } = await mesh.call('listPolicies', all);
   const { services } = await mesh.call('listServices', all);
+  const { routers } = await mesh.call('listRouters', { project: '' });
   const endpoints = await listEndpoints(mesh, network === '' ? {} : { network });
-  return { networks, policies, services: services.flatMap((s) => s.service ?? []), endpoints };
+  return { networks, policies, services: services.flatMap((s) => s.service ?? []), routers, endpoints };
 }
 
 /** `icmpType` null: an echo request, of either family. */
@@ -76,17 +87,23 @@ export type Explanation = ReturnType<typeof explain>;
  * @throws NOT_FOUND, INVALID_ARGUMENT whom is meant is not clear; FAILED_PRECONDITION nothing goes between them, whatever policies say
  */
 export function explain(known: Known, asked: { source: string; destination: string }, packet: Asked) {
-  const { source, destination, networkName } = partiesOf(known, asked);
-  const network = known.networks.find((n) => n.name === networkName || n.id === networkName);
-  if (network === undefined)
-    throw new WeftError('NOT_FOUND', `Network ${networkName} has gone meanwhile.`, { hint: 'try again' });
-  const world = {
+  const { source, destination } = partiesOf(known, asked);
+  const networks = new Map(known.networks.map((n) => [n.id, n]));
+  /** Each end is judged by its own network; an address that no endpoint has, by nobody. */
+  const networkOf = ({ endpoint }: Party, other: Party): Network => {
+    const name = (endpoint ?? other.endpoint)?.network ?? '';
+    const found = known.networks.find((n) => n.name === name || n.id === name);
+    if (found !== undefined) return found;
+    throw new WeftError('NOT_FOUND', `Network ${name} has gone meanwhile.`, { hint: 'try again' });
+  };
+  const [here, there] = [networkOf(source, destination), networkOf(destination, source)];
+  const worldOf = (network: Network): PolicyWorld => ({
     network,
     policies: known.policies,
     services: known.services.filter((s) => s.networkId === network.id),
-    networks: new Map(known.networks.map((n) => [n.id, n])),
-  };
-  const endOf = ({ endpoint }: Party, ip: string): End => ({
+    networks,
+  });
+  const endOf = ({ endpoint }: Party, network: Network, ip: string): End => ({
     ip,
     endpoint: endpoint === null ? null : { networkId: network.id, labels: endpoint.identity },
   });
@@ -94,10 +111,10 @@ export function explain(known: Known, asked: { source: string; destination: stri
     const family = familyOfText(from);
     const to = destination.ips.find((ip) => familyOfText(ip) === family);
     if (to === undefined) return [];
-    const [a, b] = [endOf(source, from), endOf(destination, to)];
+    const [a, b] = [endOf(source, here, from), endOf(destination, there, to)];
     const first = { ...packet, icmpType: packet.icmpType ?? (family === 4 ? 8 : 128) };
-    const egress = a.endpoint === null ? null : judge(world, 'egress', a, b, first);
-    const ingress = b.endpoint === null ? null : judge(world, 'ingress', b, a, first);
+    const egress = a.endpoint === null ? null : judge(worldOf(here), 'egress', a, b, first);
+    const ingress = b.endpoint === null ? null : judge(worldOf(there), 'ingress', b, a, first);
     const verdict = verdictOf(egress, ingress);
     return [{ source: from, destination: to, verdict, egress: judgementJson(egress), ingress: judgementJson(ingress) }];
   });
@@ -109,7 +126,9 @@ export function explain(known: Known, asked: { source: string; destination: stri
   return {
     source: nameOf(source),
     destination: nameOf(destination),
-    network: network.name,
+    network: here.name,
+    /** Another one where a router leads there. */
+    destinationNetwork: there.name,
     port: packet.text,
     allowed: paths.every(({ verdict }) => verdict === 'allow'),
     paths,
@@ -147,7 +166,7 @@ const otherJson = (d: Judgement['staged']) =>
         order: d.policy?.order ?? null,
       };
 
-/** Both ends, in the one network that they share. */
+/** Both ends, in one network or in two with a router. */
 function partiesOf(known: Known, asked: { source: string; destination: string }) {
   const [sources, destinations] = [asked.source, asked.destination].map((text) => candidates(known, text)) as [
     Party[],
@@ -157,18 +176,22 @@ function partiesOf(known: Known, asked: { source: string; destination: string })
     destinations.flatMap((destination) => {
       const [a, b] = [source.endpoint, destination.endpoint];
       if (a === null && b === null) return [];
-      if (a !== null && b !== null && (a.network !== b.network || a.id === b.id)) return [];
-      return [{ source, destination, networkName: (a ?? b)?.network ?? '' }];
+      if (a !== null && b !== null && (a.id === b.id || !isLed(known, a.network, b.network))) return [];
+      return [{ source, destination }];
     }),
   );
   // An address of an endpoint means that endpoint, where the other one is in its network.
   const between = pairs.filter(({ source, destination }) => source.endpoint !== null && destination.endpoint !== null);
-  const found = between.length > 0 ? between : pairs;
+  // The network that they share comes before a way by a router.
+  const within = between.filter(
+    ({ source, destination }) => source.endpoint?.network === destination.endpoint?.network,
+  );
+  const found = [within, between, pairs].find((some) => some.length > 0) ?? [];
   const [first] = found;
   if (first === undefined) throw apart(asked, sources, destinations);
   if (found.length === 1) return first;
   const one = (pair: (typeof found)[number]): string =>
-    `${nameOf(pair.source)} to ${nameOf(pair.destination)} on ${pair.networkName}`;
+    `${nameOf(pair.source)} to ${nameOf(pair.destination)} on ${(pair.source.endpoint ?? pair.destination.endpoint)?.network}`;
   throw new WeftError('INVALID_ARGUMENT', `Several connections are meant: ${found.slice(0, 10).map(one).join('; ')}.`, {
     hint: 'give --network, HOST/NAME, or the endpoint’s id',
   });
@@ -190,9 +213,15 @@ function apart(
     [...new Set(parties.flatMap(({ endpoint }) => endpoint?.network ?? []))].join(', ');
   return new WeftError(
     'FAILED_PRECONDITION',
-    `${source} (${where(sources)}) and ${destination} (${where(destinations)}) share no network: nothing goes between them, whatever policies say.`,
-    { hint: 'connect one to a network of the other: weft network connect' },
+    `${source} (${where(sources)}) and ${destination} (${where(destinations)}) share no network, and no router leads from one to the other: nothing goes between them, whatever policies say.`,
+    { hint: 'connect one to a network of the other (weft network connect), or make a router (weft router create)' },
   );
+}
+
+/** It is one network, or a router leads from one to the other. */
+function isLed({ networks, routers }: Known, from: string, to: string): boolean {
+  const idOf = (name: string): string => networks.find((n) => n.name === name)?.id ?? name;
+  return from === to || linkedTo(routers, idOf(from)).has(idOf(to));
 }
 
 /** Whom a text may mean; an address also means itself. */
@@ -219,7 +248,9 @@ export function explainText(e: Explanation): string {
     if (j === null) return `  ${what}: nobody is judged, it is no endpoint`;
     if (j.by === 'pending') return `  ${what}: ${j.action}, rules ask for its labels, which are not known yet`;
     if (j.by === 'exempt') return `  ${what}: ${j.action}, this is never judged`;
-    if (j.by === 'default') return `  ${what}: ${j.action}, no rule is about it: the default of network ${e.network}`;
+    const whoseDefault = direction === 'egress' ? e.network : e.destinationNetwork;
+    if (j.by === 'default')
+      return `  ${what}: ${j.action}, no rule is about it: the default of network ${whoseDefault}`;
     return `  ${what}: ${j.action}, policy ${j.policy}, ${direction} rule ${j.rule} (${j.tier}, order ${j.order})`;
   };
   const otherwise = (direction: Direction, j: Explanation['paths'][number]['egress']): string[] => {
@@ -235,10 +266,11 @@ export function explainText(e: Explanation): string {
           ],
     );
   };
+  const where = e.network === e.destinationNetwork ? e.network : `${e.network} to ${e.destinationNetwork}`;
   const lines = e.paths.flatMap((p) => {
     const ends = [p.source, p.destination].join(' → ');
     return [
-      `${e.source} → ${e.destination}, ${e.port} on ${e.network} (${ends}): ${p.verdict}`,
+      `${e.source} → ${e.destination}, ${e.port} on ${where} (${ends}): ${p.verdict}`,
       line('egress', e.source, p.egress),
       ...otherwise('egress', p.egress),
       line('ingress', e.destination, p.ingress),

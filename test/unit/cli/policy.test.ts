@@ -5,7 +5,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { explain, explainText, type Known, packetOf } from '../../../cli/policy-explain.ts';
 import { endpointJson } from '../../../cli/shapes.ts';
 import { ListEndpointsResponse } from '../../../gen/weft/v1/control.ts';
-import { Network, Policy, type PolicyRule, Service } from '../../../gen/weft/v1/types.ts';
+import { Network, Policy, type PolicyRule, Router, Service } from '../../../gen/weft/v1/types.ts';
 import { WeftError } from '../../../lib/errors.ts';
 import { parsePort } from '../../../lib/policy-port.ts';
 import { FakeControl } from './fake-control.ts';
@@ -228,6 +228,7 @@ describe('explain', () => {
     networks: [{ ...BLUE, subnets: ['10.128.0.0/20', 'fd00::/64'] }, GREEN],
     policies: [DB],
     services: [SHOP],
+    routers: [],
   };
   const asked = (source: string, destination: string, port = '9042/tcp') =>
     explain(known, { source, destination }, packetOf(port));
@@ -257,6 +258,7 @@ describe('explain', () => {
       source: 'h1/web',
       destination: 'h2/db',
       network: 'blue',
+      destinationNetwork: 'blue',
       port: '9042/tcp',
       allowed: true,
       paths: [
@@ -271,6 +273,26 @@ describe('explain', () => {
     // An echo request is type 8 in IPv4, and 128 in IPv6.
     expect(asked('h1/web', 'db', 'icmp').paths.map((p) => p.verdict)).toEqual(['allow', 'drop']);
     expect(asked('h1/web', 'db', 'icmp/8').paths.map((p) => p.verdict)).toEqual(['allow', 'allow']);
+  });
+
+  test('by a router: each end is judged by its own network', () => {
+    const routers = [Router.fromPartial({ name: 'r', networkIds: [BLUE.id, GREEN.id] })];
+    const all = { ...known, routers, networks: known.networks.map((n) => ({ ...n })) };
+    const led = explain(all, { source: 'far', destination: 'db' }, packetOf('80/tcp'));
+    expect(led).toMatchObject({
+      network: 'green',
+      destinationNetwork: 'blue',
+      allowed: false,
+      paths: [{ source: '10.9.0.2', verdict: 'drop', egress: { by: 'default' }, ingress: { policy: 'db', rule: 2 } }],
+    });
+    expect(explainText(led).split('\n')).toEqual([
+      'h2/far → h2/db, 80/tcp on green to blue (10.9.0.2 → 10.128.0.3): drop',
+      expect.stringMatching(/^ {2}egress of h2\/far: .* the default of network green$/),
+      '  ingress of h2/db: drop, policy db, ingress rule 2 (application, order 100)',
+      '',
+    ]);
+    // A network that both are in comes first.
+    expect(explain(all, { source: 'both', destination: 'db' }, packetOf('80/tcp'))).toMatchObject({ network: 'blue' });
   });
 
   test('what a staged policy would do', async () => {
@@ -334,6 +356,7 @@ describe('explain', () => {
   test('as a command', async () => {
     list(DB);
     fake.answers.set('listNetworks', () => ({ networks: known.networks, revision: undefined }));
+    fake.answers.set('listRouters', () => ({ routers: [], networkNames: {}, revision: undefined }));
     fake.answers.set('listServices', () => ({
       services: [{ service: SHOP, backends: [] }],
       networkNames: {},
