@@ -261,7 +261,7 @@ async function assemble(config: AgentConfig, log: Log, scope: Scope): Promise<vo
     random: Math.random,
     log,
   });
-  const routes = new ContainerRoutes({ journal, view: () => mesh.view(), mayRemove: () => mesh.complete, log });
+  const routes = new ContainerRoutes({ journal, mesh: () => mesh, hostName: config.name, log });
   const traces = tracing({ journal, mesh: () => mesh, reconciler, ovs, bpf, wiring, policies, config });
   const addresses = new AddressBook({ journal, mesh, clock: systemClock, log });
   const metrics = agentMetrics({

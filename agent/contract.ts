@@ -215,8 +215,16 @@ export interface Mesh {
   reportConflicts(source: ConflictSource, conflicts: readonly Conflict[]): void;
 }
 
-/** Names that mean something else in Docker; peers that cannot be reached; this host's own VTEP; its way out; endpoints' links; services. */
-export type ConflictSource = 'docker' | 'peers' | 'underlay' | 'underlay queue' | 'gateway' | 'links' | 'services';
+/** Names that mean something else in Docker; peers that cannot be reached; this host's own VTEP; its way out; endpoints' links, and routes in containers; services. */
+export type ConflictSource =
+  | 'docker'
+  | 'peers'
+  | 'underlay'
+  | 'underlay queue'
+  | 'gateway'
+  | 'links'
+  | 'routes'
+  | 'services';
 
 /** The datapath as Docker's handlers see it. */
 export interface Datapath {

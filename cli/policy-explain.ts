@@ -19,6 +19,7 @@ import { networkFlag, print, remote, withMesh } from './command.ts';
 import { listEndpoints, matchEndpoints } from './endpoint.ts';
 import type { Io } from './io.ts';
 import { clean } from './output.ts';
+import { routersOf } from './routers.ts';
 import type { EndpointJson } from './shapes.ts';
 import { UsageError } from './usage.ts';
 import { nonEmpty, quote } from './values.ts';
@@ -27,7 +28,7 @@ export function registerExplain(noun: Command, io: Io): void {
   remote(noun, 'explain <source> <destination> <port>', 'which rule decides about a connection (80/tcp, icmp, icmp/8)')
     .addHelpText('after', '\nSource and destination: container (NAME or HOST/NAME), endpoint, or address.')
     .optionsGroup('Filter:')
-    .option('--network <network>', 'network of both, where they share several')
+    .option('--network <network>', 'network of the source (or else of the destination), where there are several')
     .action(async (source: string, destination: string, port: string, _options: unknown, command: Command) => {
       const asked = { source: nonEmpty('source', source), destination: nonEmpty('destination', destination) };
       const packet = packetOf(port);
@@ -37,13 +38,15 @@ export function registerExplain(noun: Command, io: Io): void {
     });
 }
 
-/** What is known of the mesh; endpoints of one network, where one is meant. */
+/** What is known of the mesh. */
 export interface Known {
   readonly endpoints: readonly EndpointJson[];
   readonly networks: readonly Network[];
   readonly policies: readonly Policy[];
   readonly services: readonly Service[];
   readonly routers: readonly Router[];
+  /** Name or id of the one that is meant, where an end is in several; empty: whichever. */
+  readonly network: string;
 }
 
 async function learn(mesh: Mesh, network: string): Promise<Known> {
@@ -51,9 +54,9 @@ async function learn(mesh: Mesh, network: string): Promise<Known> {
   const { networks } = await mesh.call('listNetworks', { project: '' });
   const { policies } = await mesh.call('listPolicies', all);
   const { services } = await mesh.call('listServices', all);
-  const { routers } = await mesh.call('listRouters', { project: '' });
-  const endpoints = await listEndpoints(mesh, network === '' ? {} : { network });
-  return { networks, policies, services: services.flatMap((s) => s.service ?? []), routers, endpoints };
+  const routers = await routersOf(mesh);
+  const endpoints = await listEndpoints(mesh, {});
+  return { networks, policies, services: services.flatMap((s) => s.service ?? []), routers, endpoints, network };
 }
 
 /** `icmpType` null: an echo request, of either family. */
@@ -180,13 +183,17 @@ function partiesOf(known: Known, asked: { source: string; destination: string })
       return [{ source, destination }];
     }),
   );
+  const meant = networkMeant(known);
+  const those = pairs.filter(
+    ({ source, destination }) => meant === null || (source.endpoint ?? destination.endpoint)?.network === meant,
+  );
   // An address of an endpoint means that endpoint, where the other one is in its network.
-  const between = pairs.filter(({ source, destination }) => source.endpoint !== null && destination.endpoint !== null);
+  const between = those.filter(({ source, destination }) => source.endpoint !== null && destination.endpoint !== null);
   // The network that they share comes before a way by a router.
   const within = between.filter(
     ({ source, destination }) => source.endpoint?.network === destination.endpoint?.network,
   );
-  const found = [within, between, pairs].find((some) => some.length > 0) ?? [];
+  const found = [within, between, those].find((some) => some.length > 0) ?? [];
   const [first] = found;
   if (first === undefined) throw apart(asked, sources, destinations);
   if (found.length === 1) return first;
@@ -216,6 +223,14 @@ function apart(
     `${source} (${where(sources)}) and ${destination} (${where(destinations)}) share no network, and no router leads from one to the other: nothing goes between them, whatever policies say.`,
     { hint: 'connect one to a network of the other (weft network connect), or make a router (weft router create)' },
   );
+}
+
+/** By its name. @throws NOT_FOUND */
+function networkMeant({ network, networks }: Known): string | null {
+  if (network === '') return null;
+  const found = networks.find((n) => n.name === network) ?? networks.find((n) => n.id.startsWith(network));
+  if (found !== undefined) return found.name;
+  throw new WeftError('NOT_FOUND', `There is no network ${clean(network)}.`, { hint: 'weft network ls lists them' });
 }
 
 /** It is one network, or a router leads from one to the other. */

@@ -128,6 +128,8 @@ function reachingOf({ routers }: Pick<State, 'routers'>, changes: readonly Chang
   if (routers.size === 0) return reaching;
   for (const change of changes) {
     if (change.kind !== 'block' && change.kind !== 'address' && change.kind !== 'endpoint') continue;
+    // Who holds what is as before.
+    if (change.kind !== 'address' && change.before !== null && change.before.hostId === change.after?.hostId) continue;
     for (const id of linkedTo(routers.values(), change.networkId)) {
       const hosts = reaching.get(id) ?? new Set();
       reaching.set(id, hosts);

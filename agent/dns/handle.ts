@@ -82,7 +82,8 @@ export function makeHandler(o: HandlerOptions): Handler {
         count(told.kind === 'empty' || told.kind === 'nxdomain' ? told.kind : 'answered');
         return reply;
       };
-      const learning = ips.length === 0 ? null : (o.learn?.(asker, normalName(query.name), () => ips, true) ?? null);
+      const name = normalName(query.name);
+      const learning = ips.length === 0 ? null : (o.learn?.(asker, name, () => ips, isOfMesh(name)) ?? null);
       return learning === null ? counted() : learning.then(() => counted());
     }
     return o
@@ -112,3 +113,6 @@ function encodeAnswer(query: Query, told: Exclude<Answer, { kind: 'forward' }>):
       return encodeReply(query, 'NXDOMAIN', { zone: told.zone });
   }
 }
+
+/** Anybody may call a container like a name of the world (an alias with dots): what that is answered with is taken for the world's. */
+const isOfMesh = (name: string): boolean => !name.includes('.') || name.endsWith('.weft');

@@ -14,8 +14,8 @@ import { type Answered, type Ended, type NamesOnDisk, NameTable } from './name-t
 const FLOWS_MS = 1_000;
 /** What has only become younger is written so often, ms. */
 const RENEWED_MS = 10_000;
-/** Between looks whether something has ended, ms. */
-const LOOK = { least: 1_000, most: 60_000 } as const;
+/** Between looks whether something has ended, ms: each reads all connections of the host. */
+const LOOK = { least: 15_000, most: 60_000 } as const;
 
 export interface LearnedNamesOptions {
   readonly file: string;

@@ -97,7 +97,10 @@ export class SessionMesh implements Mesh {
   }
   /** A complete view of this session is the current one: what is not in it may be removed. */
   get complete(): boolean {
-    return this.#session?.synced === true;
+    if (this.#session?.synced !== true) return false;
+    // Where routers lead is known with the catalogue, and what is there comes after it.
+    const { interests, networks } = this.#view;
+    return this.#interest.values().every((id) => interests.has(id) || !networks.has(id));
   }
   get hostId(): string {
     return this.#o.host().id;

@@ -1,5 +1,6 @@
 /** Reads what the mesh has. */
 import type { Mesh } from '../client.ts';
+import { routersOf } from '../routers.ts';
 import type { Actual } from './model.ts';
 
 const ALL = { project: '', network: '' };
@@ -8,7 +9,7 @@ export async function readActual(mesh: Pick<Mesh, 'call'>): Promise<Actual> {
   const [networks, reservations, routers, services, policies, endpoints, peers] = await Promise.all([
     mesh.call('listNetworks', { project: '' }),
     mesh.call('listReservations', ALL),
-    mesh.call('listRouters', { project: '' }),
+    routersOf(mesh),
     mesh.call('listServices', ALL),
     mesh.call('listPolicies', ALL),
     mesh.call('listEndpoints', { ...ALL, host: '' }),
@@ -18,7 +19,7 @@ export async function readActual(mesh: Pick<Mesh, 'call'>): Promise<Actual> {
   return {
     networks: networks.networks.filter(({ state }) => state !== 'reserved'),
     reservations: reservations.reservations.flatMap(({ reservation }) => present(reservation)),
-    routers: routers.routers,
+    routers,
     services: services.services.flatMap(({ service }) => present(service)),
     policies: policies.policies,
     endpoints: endpoints.endpoints,

@@ -205,8 +205,9 @@ const NEVER: readonly Cidr[] = [
 ].map(parseCidr);
 
 /**
- * The present router with networks and routes that come and go; one route to a range.
- * @throws INVALID_ARGUMENT a network or route to be taken away that is not there
+ * The present router with networks and routes that come and go; one route to a range. What is to go and is not there is gone: the same change
+ * may be made twice.
+ * @throws INVALID_ARGUMENT a network that is to come and to go
  */
 export function editedRouter(
   present: Router,
@@ -218,16 +219,10 @@ export function editedRouter(
   },
 ): NewRouter {
   const refuse = refusal(`Router ${present.name}`);
-  for (const { id, name } of change.removeNetworks) {
-    if (!present.networkIds.includes(id))
-      throw refuse(`network ${name} is none of its networks`, 'see weft router inspect', 'NOT_FOUND');
+  for (const { id, name } of change.removeNetworks)
     if (change.addNetworks.some((n) => n.id === id))
       throw refuse(`network ${name} is to come and to go`, 'give it once');
-  }
   const gone = change.removeRoutes.map((text) => formatCidr(about('Route', () => parseCidr(text))));
-  for (const cidr of gone)
-    if (!present.routes.some((r) => r.cidr === cidr))
-      throw refuse(`it has no route to ${cidr}`, 'see weft router inspect', 'NOT_FOUND');
   const added = change.addRoutes.map((r) => ({ ...r, cidr: formatCidr(about('Route', () => parseCidr(r.cidr))) }));
   const away = new Set(change.removeNetworks.map(({ id }) => id));
   const kept = present.networkIds.filter((id) => !away.has(id));

@@ -1,7 +1,7 @@
 /** What a service must not take from others, and addresses for it where none is given. Pure. */
 import { byBase, type Cidr, type Family, familyOfText, formatIp, lastOf, parseCidr } from '../../lib/addr.ts';
 import { WeftError } from '../../lib/errors.ts';
-import type { Block, Network, Service, ServicePort } from '../../lib/model.ts';
+import type { Block, Network, Router, Service, ServicePort } from '../../lib/model.ts';
 import { MAX_PUBLISHED_SERVICES } from '../../lib/published-services.ts';
 import type { NewService, State } from '../contract.ts';
 import { type AddressPlan, addressPlan, isAssignable } from './blocks.ts';
@@ -13,7 +13,7 @@ export const MAX_SERVICES = 2000;
 
 type Source = Pick<
   State,
-  'networks' | 'hosts' | 'addresses' | 'endpoints' | 'externals' | 'settings' | 'reservations' | 'services'
+  'networks' | 'hosts' | 'addresses' | 'endpoints' | 'externals' | 'settings' | 'reservations' | 'services' | 'routers'
 >;
 
 const taken = (message: string, hint = 'choose another address'): WeftError =>
@@ -43,6 +43,8 @@ function addressClash(source: Source, network: Network, ip: string): WeftError |
   if (reserved !== undefined) return taken(`${what} is reserved as "${reserved.name}"`);
   if (spokenFor(source, network.id).has(ip))
     return taken(`${what} is an allowed address of an endpoint, or behind an external peer`);
+  const router = nextHopOf(source, network.id, ip);
+  if (router !== undefined) return taken(`${what} is a next hop of router ${router.name}`);
   const user = source.endpoints
     .get(network.id)
     ?.values()
@@ -53,6 +55,11 @@ function addressClash(source: Source, network: Network, ip: string): WeftError |
     return taken(`${what} is being claimed by host ${source.hosts.get(claim.hostId)?.name ?? claim.hostId}`);
   return null;
 }
+
+const nextHopOf = ({ routers }: Source, networkId: string, ip: string): Router | undefined =>
+  routers
+    .values()
+    .find(({ networkIds, routes }) => networkIds.includes(networkId) && routes.some(({ via }) => via.includes(ip)));
 
 function tooManyPublished(source: Source): WeftError | null {
   let published = 0;
@@ -155,6 +162,8 @@ export function occupiedAddresses(source: Source, networkId: string): Set<string
   for (const { ips } of source.endpoints.get(networkId)?.values() ?? []) for (const ip of ips) found.add(ip);
   for (const { ips } of source.reservations.get(networkId)?.values() ?? []) for (const ip of ips) found.add(ip);
   for (const { ips } of source.services.get(networkId)?.values() ?? []) for (const ip of ips) found.add(ip);
+  for (const { networkIds, routes } of source.routers.values())
+    if (networkIds.includes(networkId)) for (const ip of routes.flatMap(({ via }) => via)) found.add(ip);
   for (const claim of source.addresses.get(networkId)?.values() ?? [])
     if (claim.state !== 'refused') found.add(claim.address);
   return found;

@@ -109,11 +109,12 @@ test('what changes for running containers: of those that have joined, and nothin
   expect(changes(false)).toEqual([['new', [to('10.2.0.0/24')], []]]);
 });
 
-test('what ip says of a route that is gone already is no failure', () => {
+test('what ip says of lines that failed', () => {
   const gone = 'RTNETLINK answers: No such process\nCommand failed -:1\n';
-  expect(failuresOf(gone, 1)).toBe('');
-  expect(failuresOf(`${gone}Error: Nexthop has invalid gateway.\nCommand failed -:2\n`, 1)).toBe(
-    'Error: Nexthop has invalid gateway.',
-  );
-  expect(failuresOf('', 0)).toBe('');
+  const bad = 'Error: Nexthop has invalid gateway.\nCommand failed -:3\n';
+  expect([...failuresOf(gone + bad)]).toEqual([
+    [0, 'RTNETLINK answers: No such process'],
+    [2, 'Error: Nexthop has invalid gateway.'],
+  ]);
+  expect(failuresOf('').size).toBe(0);
 });

@@ -229,6 +229,7 @@ describe('explain', () => {
     policies: [DB],
     services: [SHOP],
     routers: [],
+    network: '',
   };
   const asked = (source: string, destination: string, port = '9042/tcp') =>
     explain(known, { source, destination }, packetOf(port));
@@ -291,6 +292,12 @@ describe('explain', () => {
       '  ingress of h2/db: drop, policy db, ingress rule 2 (application, order 100)',
       '',
     ]);
+    // --network is the source's.
+    const both = { ...all, network: 'green' };
+    expect(explain(both, { source: 'both', destination: 'db' }, packetOf('80/tcp'))).toMatchObject({
+      network: 'green',
+      destinationNetwork: 'blue',
+    });
     // A network that both are in comes first.
     expect(explain(all, { source: 'both', destination: 'db' }, packetOf('80/tcp'))).toMatchObject({ network: 'blue' });
   });
@@ -376,7 +383,10 @@ describe('explain', () => {
     ]);
     const json = await fake.run('policy', 'explain', '192.0.2.7', 'db', '53/udp', '--network', 'blue', '--json');
     expect(json.json()).toMatchObject({ allowed: false, paths: [{ egress: null, ingress: { policy: 'db' } }] });
-    expect(fake.calls.at(-1)?.request).toMatchObject({ network: 'blue' });
+    expect(await fake.run('policy', 'explain', 'h1/both', '2001:db8::1', '80/tcp', '--network', 'none')).toMatchObject({
+      code: 1,
+      err: expect.stringContaining('There is no network none.'),
+    });
     expect((await fake.run('policy', 'explain', '192.0.2.7', 'db', '53/udp')).out).toContain('nobody is judged');
     for (const port of ['80', 'tcp', '80-90/tcp', 'x'])
       expect(await fake.run('policy', 'explain', 'web', 'db', port)).toMatchObject({ code: 2 });

@@ -208,8 +208,9 @@ test('networks and routes come and go', () => {
   expect(edited.networkIds).toEqual(['a', 'c']);
   expect(edited.routes).toEqual([route('10.64.0.0/16', '10.3.0.9'), route('10.65.0.0/16', '10.3.0.9')]);
   expect(editedRouter(present, { ...none, removeRoutes: ['10.64.0.0/16'] }).routes).toEqual([]);
-  expect(refusal(() => editedRouter(present, { ...none, removeNetworks: [C] })).code).toBe('NOT_FOUND');
-  expect(refusal(() => editedRouter(present, { ...none, removeRoutes: ['10.66.0.0/16'] })).code).toBe('NOT_FOUND');
+  // Made twice, or by two at once.
+  const { id: _id, createdAt: _at, revision: _revision, ...same } = present;
+  expect(editedRouter(present, { ...none, removeNetworks: [C], removeRoutes: ['10.66.0.0/16'] })).toEqual(same);
   const both = { ...none, addNetworks: [B], removeNetworks: [B] };
   expect(refusal(() => editedRouter(present, both)).message).toBe('Router r: network back is to come and to go.');
 });
