@@ -35,7 +35,9 @@ export function plan(desired: Desired, actual: Actual, { prune }: { readonly pru
   const made = steps.flatMap(({ changes }) => changes);
   const removals = removalChanges(pruned, actual);
   const needed = needs(made, desired);
-  const first = removals.filter(({ holds }) => holds.some((key) => needed.has(key)));
+  // Two routers of a network do not lead to one range: what goes makes room for what comes.
+  const makesRoom = ({ kind }: Change): boolean => kind === 'router' && made.some((one) => one.kind === 'router');
+  const first = removals.filter(({ change, holds }) => makesRoom(change) || holds.some((key) => needed.has(key)));
   const later = removals.filter((one) => !first.includes(one));
   return {
     changes: [...first.map(({ change }) => change), ...made, ...later.map(({ change }) => change)],
@@ -210,8 +212,16 @@ function routerChanges(desired: Desired, actual: Actual): Found {
       });
     }
   }
+  found.changes.sort((a, b) => Number(gives(a)) - Number(gives(b)));
   return found;
 }
+
+/** It leads to more than before; what only takes away goes first. */
+const gives = ({ calls }: Change): boolean =>
+  calls.some(
+    (call) =>
+      call.method !== 'updateRouter' || call.request.addRoutes.length > 0 || call.request.addNetworks.length > 0,
+  );
 
 const fixedLabels = ({ name, where }: RouterWish, { have, want }: Difference): WeftError =>
   new WeftError(

@@ -155,6 +155,17 @@ reservations: [{name: db-1, network: web, ip: 10.1.0.10}]`,
   expect(planText(found)).toContain('~ service web/shop (made anew: it cannot be changed)\n');
 });
 
+test('routers that go, or lead to less, make room for those that come', () => {
+  const renamed = 'routers: [{name: hub, network: [web, six], route: 172.16.0.0/12 via 10.1.0.4}]';
+  expect(summary(planned(renamed, MESH, true))).toEqual(['remove router core', 'create router hub']);
+  const moved = `
+routers:
+  - {name: a, network: [web], route: 172.16.0.0/12 via 10.1.0.4}
+  - {name: core, network: [web, six]}
+`;
+  expect(summary(planned(moved, MESH))).toEqual(['update router core', 'create router a']);
+});
+
 test('a router is changed by what differs', () => {
   const text = `
 networks: [{name: third}]
