@@ -81,7 +81,7 @@ export async function sent(m: Maps, ifindex: number, p: TracePacket): Promise<St
     : { index: port.index, packet, hops: [], why: '' };
   if (way.index === 0) return bridge(way.why, packet, hops);
   const to = await find(m, way.index, way.packet.destinationMac);
-  if (to === null) return bridge(`the maps do not know ${packet.destinationMac}`, packet, hops);
+  if (to === null) return bridge(`the maps do not know ${way.packet.destinationMac}`, packet, [...hops, ...way.hops]);
   if (to.place.host) return { hops: [...hops, hop(m, to.map, 'to the host', to.text)], packet, next: { kind: 'host' } };
   if (!to.place.express || (to.place.vtep === null && to.place.device === 0))
     return bridge('the destination is not express', packet, hops, to.text);

@@ -31,6 +31,12 @@ export async function throughHost(s: TraceSources, packet: TracePacket, iif: str
   });
   let now = packet;
   let dnat = false;
+  let told = 0;
+  const tellUnread = (): void => {
+    for (const text of table.unread.slice(told))
+      hop('nft', 'unread', `a rule that this trace cannot read: ${text}`, '');
+    told = table.unread.length;
+  };
   const run = (hook: string, p: Omit<NftPacket, 'packet' | 'dnat'>, leavesFrom = ''): NftDecision | null => {
     for (const d of table.run(hook, { ...p, packet: now, dnat })) {
       const before = now;
@@ -38,8 +44,11 @@ export async function throughHost(s: TraceSources, packet: TracePacket, iif: str
       dnat ||= d.verdict.kind === 'dnat';
       const changed = difference(before, now);
       hop('nft', d.chain, changed === '' ? words(d) : changed, d.rule);
-      if (d.verdict.kind === 'drop' || d.verdict.kind === 'reject') return d;
+      if (d.verdict.kind !== 'drop' && d.verdict.kind !== 'reject') continue;
+      tellUnread();
+      return d;
     }
+    tellUnread();
     return null;
   };
   const ended = (d: NftDecision): HostWay =>
@@ -52,7 +61,6 @@ export async function throughHost(s: TraceSources, packet: TracePacket, iif: str
   const in1 = run('prerouting', { iif, oif: '', toLocal: first?.local === true });
   if (in1 !== null) return ended(in1);
   const route = dnat ? await s.route(now.destinationIp) : first;
-  for (const text of table.unread) hop('nft', 'unread', `a rule that this trace cannot read: ${text}`, '');
   if (route === null) {
     const reason = `host ${s.hostName} has no route to ${now.destinationIp}`;
     hop('kernel', 'route', `dropped: ${reason}`, '');
