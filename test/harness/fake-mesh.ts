@@ -68,10 +68,7 @@ export class FakeWorld {
 
   /** As `weft network create`. */
   createNetwork(name: string, subnet: string, fields: Partial<Network> = {}): Network {
-    const network = networkOf({ id: this.newId(), name, subnets: [subnet], revision: this.bump(), ...fields });
-    this.networks.set(network.id, network);
-    this.publish();
-    return network;
+    return this.put(networkOf({ id: this.newId(), name, subnets: [subnet], ...fields }));
   }
 
   /** As `weft network rm`. */
@@ -109,7 +106,7 @@ export class FakeWorld {
     const network = this.networks.get(networkId);
     if (network === undefined) throw new WeftError('NOT_FOUND', `no network ${networkId}`);
     for (let round = 0; round < 2; round++) {
-      const free = freeBlock(network, wanted, this.#taken(network.id));
+      const free = freeBlock(network, wanted, this.#taken(network.id, hostId));
       if (free !== null) {
         const block: Block = { networkId, cidr: formatCidr(free), hostId, revision: this.bump() };
         this.blocks.set(`${networkId}/${block.cidr}`, block);
@@ -123,11 +120,13 @@ export class FakeWorld {
   }
 
   /** What no new block may have any of. */
-  #taken(networkId: string): Cidr[] {
-    const kept = [...this.reservations.values(), ...this.services.values()];
-    const reserved = kept.filter((r) => r.networkId === networkId).flatMap((r) => r.ips);
+  #taken(networkId: string, hostId: string): Cidr[] {
+    const kept = [...this.reservations.values(), ...this.services.values()].filter((r) => r.networkId === networkId);
+    const ips = kept.flatMap((r) => r.ips);
+    for (const a of this.addresses.values())
+      if (a.networkId === networkId && a.hostId !== hostId && a.state !== 'refused') ips.push(a.address);
     const blocks = this.blocksOf(networkId).map((block) => parseCidr(block.cidr));
-    return [...blocks, ...reserved.map((ip) => ({ base: parseIp(ip), prefix: 128 }))];
+    return [...blocks, ...ips.map((ip) => ({ base: parseIp(ip), prefix: 128 }))];
   }
 
   async #takeBack(block: Block): Promise<void> {
