@@ -9,6 +9,7 @@ import type { Log } from '../lib/log.ts';
 import type { Conflict, View } from '../lib/model.ts';
 import { isNamespaceGone } from './attach/namespaces.ts';
 import { type Journal, type JournalWrite, type LocalEndpoint, type Mesh, nameOf } from './contract.ts';
+import { batchLine, type Command, command } from './link/words.ts';
 import { type ContainerRoute, containerRoutes } from './plan/routing.ts';
 
 /** Until a namespace that could not be entered is tried again. */
@@ -63,8 +64,8 @@ export class ContainerRoutes {
   #closed = false;
   #timer: NodeJS.Timeout | null = null;
   #unwatch: (() => void) | null = null;
-  /** By endpoint: what went wrong, and when it is tried again (monotonic ms). */
-  readonly #failed = new Map<string, { readonly why: string; readonly at: number }>();
+  /** By endpoint: what was left to be done, why, and when that is tried again (monotonic ms). Anything else is done at once. */
+  readonly #failed = new Map<string, Failure>();
 
   constructor(options: ContainerRoutesOptions) {
     this.#o = options;
@@ -107,20 +108,24 @@ export class ContainerRoutes {
       for (const id of this.#failed.keys()) if (!pending.has(id)) this.#failed.delete(id);
       for (const change of changes) {
         if (this.#closed) return;
-        if (performance.now() < (this.#failed.get(change.endpoint.id)?.at ?? 0)) continue;
+        const last = this.#failed.get(change.endpoint.id);
+        if (last?.left === textOf(change) && performance.now() < last.at) continue;
         const why = await this.#one(change).catch((error: unknown) => WeftError.from(error).message);
-        this.#note(change.endpoint, why);
+        this.#note(change, why);
       }
       this.#tell();
     }
   }
 
   /** @param why empty: all is well */
-  #note({ id }: LocalEndpoint, why: string): void {
+  #note(change: RouteChange, why: string): void {
+    const { id } = change.endpoint;
     if (why === '') return void this.#failed.delete(id);
     if (this.#failed.get(id)?.why !== why)
       this.#o.log.warn({ endpoint: id, reason: why }, 'routes of a container not set');
-    this.#failed.set(id, { why, at: performance.now() + AGAIN_MS });
+    const { journal, mesh } = this.#o;
+    const left = routeChanges(journal, mesh().view(), mesh().complete).find(({ endpoint }) => endpoint.id === id);
+    this.#failed.set(id, { left: textOf(left ?? change), why, at: performance.now() + AGAIN_MS });
     this.#timer ??= setTimeout(() => {
       this.#timer = null;
       this.kick();
@@ -129,7 +134,7 @@ export class ContainerRoutes {
 
   #tell(): void {
     const { journal, mesh, hostName: host } = this.#o;
-    const conflict = ([id, { why }]: [string, { readonly why: string }]): Conflict => {
+    const conflict = ([id, { why }]: [string, Failure]): Conflict => {
       const e = journal.endpoints.get(id);
       const name = (e && nameOf(e)) || id.slice(0, 12);
       return { host, network: '', message: `${name} has not all routes to where routers lead: ${why}.` };
@@ -140,15 +145,12 @@ export class ContainerRoutes {
   /** What has been done is kept, whatever else fails. @returns what failed; empty: nothing */
   async #one({ endpoint, gone, added }: RouteChange): Promise<string> {
     if (isNamespaceGone(endpoint) || endpoint.sandbox === null) return '';
-    const device = `dev ${endpoint.interfaceName}`;
-    const lines = [
-      ...gone.map(({ cidr, via }) => `route del ${cidr} via ${via} ${device}`),
-      ...added.map(({ cidr, via }) => `route replace ${cidr} via ${via} ${device}`),
+    const device = endpoint.interfaceName ?? '';
+    const commands = [
+      ...gone.map(({ cidr, via }) => command`route del ${cidr} via ${via} dev ${device}`),
+      ...added.map(({ cidr, via }) => command`route replace ${cidr} via ${via} dev ${device}`),
     ];
-    const args = [`--net=${endpoint.sandbox}`, 'ip', '-force', '-batch', '-'];
-    const { code, stderr } = await exec('nsenter', args, { input: `${lines.join('\n')}\n` });
-    const failures = failuresOf(stderr);
-    if (code !== 0 && failures.size === 0) return stderr.trim() || `nsenter ended with ${code}`;
+    const failures = await runIn(endpoint.sandbox, commands);
     const now = this.#o.journal.endpoints.get(endpoint.id);
     if (now?.sandbox !== endpoint.sandbox) return '';
     const routed = kept(now.routed ?? [], { gone, added: added.filter((_, i) => !failures.has(gone.length + i)) });
@@ -159,6 +161,14 @@ export class ContainerRoutes {
   }
 }
 
+interface Failure {
+  readonly left: string;
+  readonly why: string;
+  readonly at: number;
+}
+
+const textOf = ({ gone, added }: RouteChange): string => JSON.stringify([gone, added]);
+
 /** Routes of a container after some have come and gone. */
 const kept = (
   before: readonly ContainerRoute[],
@@ -167,6 +177,26 @@ const kept = (
   [...before.filter((r) => ![...gone, ...added].some(({ cidr }) => cidr === r.cidr)), ...added].sort((a, b) =>
     a.cidr < b.cidr ? -1 : 1,
   );
+
+/** All of them, whatever becomes of one. @returns what failed, by its place; rejects when nothing could be done */
+async function runIn(sandbox: string, commands: readonly Command[]): Promise<Map<number, string>> {
+  const enter = [`--net=${sandbox}`, 'ip'];
+  const lines = commands.map(batchLine);
+  if (!lines.includes(null)) {
+    const input = `${lines.join('\n')}\n`;
+    const { code, stderr } = await exec('nsenter', [...enter, '-force', '-batch', '-'], { input });
+    const failures = failuresOf(stderr);
+    if (code !== 0 && failures.size === 0)
+      throw new WeftError('UNAVAILABLE', stderr.trim() || `nsenter ended with ${code}`);
+    return failures;
+  }
+  const failures = new Map<number, string>();
+  for (const [i, words] of commands.entries()) {
+    const { code, stderr } = await exec('nsenter', [...enter, ...words]);
+    if (code !== 0) failures.set(i, stderr.trim() || `ip ended with ${code}`);
+  }
+  return failures;
+}
 
 /** What ip says of lines that failed, by their place from 0 (ip(8), -force -batch). */
 export function failuresOf(stderr: string): Map<number, string> {
