@@ -15,7 +15,14 @@ import { checkService } from '../../../coordinator/alloc/services.ts';
 import { Backends } from '../../../coordinator/backends.ts';
 import { Events } from '../../../coordinator/events.ts';
 import { notIts } from '../../../coordinator/owners.ts';
-import { EndpointSettings, ExternalPeer, HealthCheck, Reservation, Service } from '../../../gen/weft/v1/types.ts';
+import {
+  EndpointSettings,
+  ExternalPeer,
+  HealthCheck,
+  Reservation,
+  Router,
+  Service,
+} from '../../../gen/weft/v1/types.ts';
 import type { Network, ServicePort } from '../../../lib/model.ts';
 import { MAX_PUBLISHED_SERVICES } from '../../../lib/published-services.ts';
 import { FakeState } from '../../harness/fake-state.ts';
@@ -143,6 +150,8 @@ const DB = Service.fromPartial({
   publish: 'all',
 });
 
+const ROUTE = { cidr: '192.168.0.0/16', via: ['10.0.0.22'] };
+
 function world(): FakeState {
   const state = new FakeState();
   const reserved = { id: '1', networkId: N, name: 'kept', ips: ['10.0.0.10'] };
@@ -156,6 +165,7 @@ function world(): FakeState {
     { reservation: 'kept', of: N, after: Reservation.fromPartial(reserved) },
     { endpoint: 'e1', of: N, after: anEndpoint(N, 'h1', 1, '10.0.0.20') },
     { settings: 'e1', of: N, after: EndpointSettings.fromPartial(settings) },
+    { router: 'r', after: Router.fromPartial({ name: 'r', project: 'default', networkIds: [N], routes: [ROUTE] }) },
     { address: '10.0.0.60', of: N, after: { ...claim, address: '10.0.0.60', state: 'claimed' } },
     { address: '10.0.0.61', of: N, after: { ...claim, address: '10.0.0.61', state: 'refused' } },
     {
@@ -183,6 +193,7 @@ describe('what a service must not take from others', () => {
     [{ ips: ['10.0.0.20'] }, /in use by container c1 on host h1/],
     [{ ips: ['10.0.0.30'] }, /behind an external peer/],
     [{ ips: ['10.0.0.40'] }, /allowed address/],
+    [{ ips: ['10.0.0.22'] }, /is a next hop of router r/],
     [{ ips: ['10.0.0.60'] }, /being claimed by host h1/],
     [published(5432), /5432\/tcp of the hosts leads to service db of network name-n1/],
   ])('%j', (fields, message) => {

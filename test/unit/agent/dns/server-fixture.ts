@@ -17,7 +17,7 @@ const many = Array.from({ length: CROWD }, (_, i) =>
 );
 export const INDEX = indexOf(
   [network('web')],
-  [local({ network: 'web', name: 'one', ips: ['10.128.0.2', 'fd00:1::2'] })],
+  [local({ network: 'web', name: 'one', ips: ['10.128.0.2', 'fd00:1::2'], aliases: ['api.example.org'] })],
   many,
 );
 

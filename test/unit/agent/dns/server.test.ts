@@ -148,20 +148,23 @@ describe('the resolver', () => {
     };
     await using dns = await running({ forward, learn });
     let answered = 0;
-    const asked = ['One.', 'www.Example.org'].map(async (name) => {
+    const asked = ['One.', 'www.Example.org', 'api.example.org', 'one.web.weft'].map(async (name) => {
       const reply = await udp(dns.ports.udp, query(name, 'A'));
       answered++;
       return reply.answers?.length;
     });
-    await vi.waitFor(() => expect(told).toHaveLength(2));
+    await vi.waitFor(() => expect(told).toHaveLength(4));
     expect(answered).toBe(0);
     installed.resolve();
-    expect(await Promise.all(asked)).toEqual([1, 1]);
+    expect(await Promise.all(asked)).toEqual([1, 1, 1, 1]);
     const asker = { networks: ['web'] };
     expect(told).toEqual(
       expect.arrayContaining([
         [asker, 'one', [{ ip: '10.128.0.2', ttl: 0 }], true],
         [asker, 'www.example.org', [{ ip: '198.51.100.7', ttl: 30 }], false],
+        // A container that is called like a name of the world.
+        [asker, 'api.example.org', [{ ip: '10.128.0.2', ttl: 0 }], false],
+        [asker, 'one.web.weft', [{ ip: '10.128.0.2', ttl: 0 }], true],
       ]),
     );
   });
