@@ -4,10 +4,10 @@
  * (RFC 4193), whose link-local ones no host forwards: none of them leaves the host. Pure.
  */
 import { type Cidr, containsIp, formatIp, parseCidr, parseIp } from '../../lib/ip.ts';
-import { parseIp6 } from '../../lib/ip6.ts';
 import { parseMac } from '../../lib/mac.ts';
 import { MAX_PUBLISHED_SERVICES } from '../../lib/published-services.ts';
 import { RESOLVER_ADDRESS } from '../../lib/resolver-address.ts';
+import { TRANSIT_RANGE6 } from '../../lib/special-ranges.ts';
 import { hash32 } from '../services/numbers.ts';
 
 /** Transit addresses, one for each local endpoint. */
@@ -15,7 +15,7 @@ export const TRANSIT: Cidr = parseCidr('169.254.64.0/18');
 /** The host's own among them. */
 export const HOST_ADDRESS = parseIp('169.254.64.1');
 /** The same in IPv6: this prefix, and the transit address as its last 32 bits. */
-export const TRANSIT6 = { base: parseIp6('fd57:6566:7400::'), prefix: 64 } as const;
+export const TRANSIT6 = TRANSIT_RANGE6;
 export const transit6 = (transit: number): bigint => TRANSIT6.base | BigInt(transit);
 /** The host's own among them. */
 export const HOST_ADDRESS6 = transit6(HOST_ADDRESS);

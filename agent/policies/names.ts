@@ -7,6 +7,7 @@ import { containsIp, formatIp, parseCidr, tryParseIp } from '../../lib/addr.ts';
 import { type Clock, delay } from '../../lib/clock.ts';
 import type { Log } from '../../lib/log.ts';
 import type { Network, Policy, View } from '../../lib/model.ts';
+import { SPECIAL_RANGES, TRANSIT_RANGE6 } from '../../lib/special-ranges.ts';
 import type { Asker } from '../dns/answer.ts';
 import { type Answered, type Ended, type NamesOnDisk, NameTable } from './name-table.ts';
 
@@ -166,17 +167,8 @@ const canonical = (answered: readonly Answered[]): Answered[] =>
     return address === null ? [] : [{ ip: formatIp(address), ttl }];
   });
 
-/** What is no address of another machine's (RFC 6890), or of this host only (gateway/addresses.ts). */
-const SPECIAL = [
-  '0.0.0.0/8',
-  '127.0.0.0/8',
-  '169.254.0.0/16',
-  '224.0.0.0/3',
-  '::/127',
-  'fe80::/10',
-  'ff00::/8',
-  'fd57:6566:7400::/64',
-].map(parseCidr);
+/** What is no address of another machine's. */
+const SPECIAL = [...SPECIAL_RANGES, TRANSIT_RANGE6];
 
 /** example.org and org, of www.example.org. */
 function above(name: string): string[] {

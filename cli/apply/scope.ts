@@ -1,18 +1,10 @@
 /** What the files speak of, what of the mesh they do not have, and how the mesh will be: what the plan and the judgement share. Pure. */
-import type { Endpoint, Network, Policy, Reservation, Router, Service } from '../../gen/weft/v1/types.ts';
-import { endpointName } from '../../lib/endpoint-name.ts';
+import type { Endpoint, Router } from '../../gen/weft/v1/types.ts';
+import { endpointName, endpointsNamed as endpointsIn } from '../../lib/endpoint-name.ts';
 import type { Actual, Desired, Section } from './model.ts';
 
-/** Things that `--prune` removes. Those in a network that goes are not among them: they go with it. */
-export interface Pruned {
-  readonly networks: readonly Network[];
-  readonly reservations: readonly Reservation[];
-  readonly routers: readonly Router[];
-  readonly services: readonly Service[];
-  readonly policies: readonly Policy[];
-  /** Their settings go, not they. */
-  readonly endpoints: readonly Endpoint[];
-}
+/** Things that `--prune` removes; of endpoints, their settings. Those in a network that goes are not among them: they go with it. */
+export type Pruned = Pick<Actual, 'networks' | 'reservations' | 'routers' | 'services' | 'policies' | 'endpoints'>;
 
 export const NOTHING_PRUNED: Pruned = {
   networks: [],
@@ -79,18 +71,8 @@ export function prunedBy(desired: Desired, actual: Actual, endpointsMeant: Reado
 /** All that a text may mean, as `weft endpoint set` takes it. @param network its name; empty: any */
 export function endpointsNamed(actual: Actual, text: string, network: string): Endpoint[] {
   const nameOf = namer(actual);
-  const host = ({ hostId }: Endpoint): string => actual.hostNames[hostId] ?? hostId;
   const all = actual.endpoints.filter((e) => network === '' || nameOf(e.networkId) === network);
-  const names = (e: Endpoint): (string | undefined)[] => [
-    e.id,
-    e.container?.id,
-    endpointName(e),
-    `${host(e)}/${endpointName(e)}`,
-    ...e.ips,
-  ];
-  const exact = all.filter((e) => names(e).includes(text));
-  if (exact.length > 0 || !/^[0-9a-f]{4,}$/.test(text)) return exact;
-  return all.filter((e) => e.id.startsWith(text) || e.container?.id.startsWith(text) === true);
+  return endpointsIn(all, text, (id) => actual.hostNames[id] ?? id);
 }
 
 /** HOST/NAME, or the id where it has no name. */

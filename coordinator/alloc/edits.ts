@@ -4,6 +4,7 @@ import { middleCut, WeftError } from '../../lib/errors.ts';
 import type { Network, Rate } from '../../lib/model.ts';
 import { BY_DOCKER } from '../../lib/network-options.ts';
 import { checkRate } from '../../lib/rate.ts';
+import { SPECIAL_RANGES } from '../../lib/special-ranges.ts';
 import type { NetworkEdit } from '../contract.ts';
 import { checkPolicyDefault } from './spec.ts';
 
@@ -62,7 +63,7 @@ function checkEgressIp(network: Network, text: string): string {
   const ip = tryParseIp(text);
   if (ip === null) throw invalid(`"${middleCut(text)}" is no address.`, 'give an IPv4 or IPv6 address of a host');
   const canonical = formatIp(ip);
-  const never = NEVER.find((cidr) => containsIp(cidr, ip));
+  const never = SPECIAL_RANGES.find((cidr) => containsIp(cidr, ip));
   if (never !== undefined)
     throw invalid(`${canonical} can be no host’s address for the world.`, 'give one of a host’s interface');
   const within = network.subnets.find((cidr) => containsIp(parseCidr(cidr), ip));
@@ -78,11 +79,6 @@ function checkEgressIp(network: Network, text: string): string {
     );
   return canonical;
 }
-
-/** Loopback, unspecified, multicast, link-local (RFC 6890, RFC 4291 §2.4). */
-const NEVER = ['0.0.0.0/8', '127.0.0.0/8', '169.254.0.0/16', '224.0.0.0/3', '::/127', 'fe80::/10', 'ff00::/8'].map(
-  parseCidr,
-);
 
 /** Why its containers do not leave the mesh by Weft; null: they do. */
 export function noWayOut(network: Network): string | null {

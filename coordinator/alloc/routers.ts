@@ -14,6 +14,7 @@ import {
 import { middleCut, WeftError } from '../../lib/errors.ts';
 import type { Network, Route, Router } from '../../lib/model.ts';
 import { isLinked } from '../../lib/routers.ts';
+import { SPECIAL_RANGES, TRANSIT_RANGE6 } from '../../lib/special-ranges.ts';
 import type { NewRouter, State } from '../contract.ts';
 import { about, canonicalLabels, type Refuse, refusal } from './policy-rules.ts';
 
@@ -192,17 +193,8 @@ function refuseAmbiguous(
   }
 }
 
-/** This network, loopback, link-local with the hosts' own, multicast and above (RFC 6890, RFC 4291 §2.4), and hosts' IPv6 transit addresses. */
-const NEVER: readonly Cidr[] = [
-  '0.0.0.0/8',
-  '127.0.0.0/8',
-  '169.254.0.0/16',
-  '224.0.0.0/3',
-  '::/127',
-  'fe80::/10',
-  'ff00::/8',
-  'fd57:6566:7400::/96',
-].map(parseCidr);
+/** Ranges that nothing is led to. */
+const NEVER: readonly Cidr[] = [...SPECIAL_RANGES, TRANSIT_RANGE6];
 
 /**
  * The present router with networks and routes that come and go; one route to a range. What is to go and is not there is gone: the same change

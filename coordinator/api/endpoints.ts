@@ -1,7 +1,7 @@
 /** Control: endpoints, and what the mesh's side sets on them. */
 import type { ControlServer } from '../../gen/weft/v1/control.ts';
 import { canonicalIp } from '../../lib/addr.ts';
-import { endpointName } from '../../lib/endpoint-name.ts';
+import { endpointName, endpointsNamed } from '../../lib/endpoint-name.ts';
 import { middleCut, WeftError } from '../../lib/errors.ts';
 import { normalMac } from '../../lib/mac.ts';
 import type { AllowedAddress, Endpoint, EndpointSettings } from '../../lib/model.ts';
@@ -95,18 +95,7 @@ export function findEndpoint(state: State, text: string, networkId: string | nul
   const all = [...state.endpoints].flatMap(([id, byId]) =>
     networkId === null || networkId === id ? [...byId.values()] : [],
   );
-  const names = (e: Endpoint): (string | undefined)[] => [
-    e.id,
-    e.container?.id,
-    endpointName(e),
-    `${host(e)}/${endpointName(e)}`,
-    ...e.ips,
-  ];
-  const exact = all.filter((e) => names(e).includes(text));
-  const prefix = /^[0-9a-f]{4,}$/.test(text)
-    ? all.filter((e) => e.id.startsWith(text) || e.container?.id.startsWith(text) === true)
-    : [];
-  const found = exact.length > 0 ? exact : prefix;
+  const found = endpointsNamed(all, text, (id) => state.hosts.get(id)?.name ?? id);
   const [first] = found;
   if (first === undefined)
     throw new WeftError('NOT_FOUND', `There is no endpoint ${middleCut(text)}.`, {

@@ -102,6 +102,12 @@ describe('what can be a router', () => {
       'Router r: route to 169.254.64.0/18: nothing is led to 169.254.0.0/16.',
     ],
     [
+      'hosts’ own addresses',
+      { networkIds: ['a', 'd'], routes: [route('fd57:6566:7400:0:1::/80', 'fd00:4::9')] },
+      'INVALID_ARGUMENT',
+      'Router r: route to fd57:6566:7400:0:1::/80: nothing is led to fd57:6566:7400::/64.',
+    ],
+    [
       'no range',
       { routes: [route('10.0.0.1/8', '10.1.0.9')] },
       'INVALID_ARGUMENT',
